@@ -1,0 +1,47 @@
+"""Where does my gradient go? Deep MLPs, predicted and measured layer by layer.
+
+The same from Python as from the command line:
+
+    import vgx
+    run = vgx.train(vgx.load_config("configs/quickstart.yaml"))
+    run.lanes(), run.metrics(), run.layers()    # Arrow tables
+
+Shapes, everywhere in this package: `L` hidden layers, `N` their width, `B` examples in a batch, `D` features, `C` classes,
+`R` lanes (runs side by side), `T` steps. `h` = W x + b [B, N] is what a layer's linear map leaves, `x` [B, N] what the layer
+passes on, `delta` = dloss/dh [B, N] the gradient there. Layers count from 1 at the input to L; L + 1 is the readout.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vgx.config import Config, load_config
+    from vgx.errors import VgxError
+    from vgx.experiment import train
+    from vgx.run_directory import Run
+    from vgx.run_directory import Run as open_run
+
+__all__ = ["Config", "Run", "VgxError", "load_config", "open_run", "train"]
+
+_HOMES = {
+    "Config": "vgx.config",
+    "load_config": "vgx.config",
+    "VgxError": "vgx.errors",
+    "train": "vgx.experiment",
+    "Run": "vgx.run_directory",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used: `import vgx` alone stays cheap."""
+    if name == "open_run":
+        return __getattr__("Run")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'vgx' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""`python -m vgx`."""
+
+from vgx.cli import main
+
+main()

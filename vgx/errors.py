@@ -1,0 +1,35 @@
+"""What goes wrong on the user's side. Everything else is a bug and shows its traceback."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+
+class VgxError(Exception):
+    """A fault the user can mend: printed as its message alone, and the command exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class ConfigError(VgxError):
+    """A config that cannot be run; the message has a line `place: path: what is wrong` for each fault."""
+
+
+class DataError(VgxError):
+    """A data file or data set that cannot be used; the message names the file and the reason."""
+
+
+class RunError(VgxError):
+    """A run directory that is missing, busy, in the way or not what it should be."""
+
+
+class EnvironmentFault(VgxError):
+    """The machine stands in the way: no such device, no space, no permission."""
+
+    exit_code = 4
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """Returns `; did you mean 'x'?` for the known word nearest to `word`, or nothing when none is near."""
+    near = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,66 @@
+"""The machine underneath: which device, which precision, where compiled programs are kept, which versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import pooch
+
+from vgx.errors import EnvironmentFault
+
+Platform = Literal["cpu", "gpu", "tpu"]
+
+
+def find_device(kind: Platform | None = None) -> jax.Device:
+    """Returns the first device of a kind, or jax's own choice. Raises EnvironmentFault when there is none."""
+    try:
+        return jax.devices(kind)[0]
+    except RuntimeError as error:
+        have = ", ".join(sorted({device.platform for device in jax.devices()}))
+        extra = {"gpu": "cuda", "tpu": "tpu"}.get(kind or "")
+        mend = f'; on a machine that has one, pip install "vgx[{extra}]"' if extra else ""
+        raise EnvironmentFault(f"--device {kind}: jax finds no {kind} here, only {have}{mend}") from error
+
+
+@contextmanager
+def numerics(precision: str, device: jax.Device) -> Iterator[None]:
+    """A context in which jax computes on `device` in `precision`: float32 products in full, not TF32."""
+    matmul = "default" if precision == "bfloat16" else "highest"
+    with jax.enable_x64(precision == "float64"), jax.default_matmul_precision(matmul), jax.default_device(device):
+        yield
+
+
+def keep_compiled_programs() -> None:
+    """Makes jax keep compiled programs in the user's cache, so that a second start is fast. What the user set stands."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(Path(pooch.os_cache("vgx")) / "programs"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def describe(device: jax.Device) -> dict[str, Any]:
+    """Returns what a run should remember of where it ran: versions, device, host, git commit."""
+    packages = ("vgx", "jax", "jaxlib", "flax", "optax", "numpy")
+    return {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "devices": [f"{device.platform}: {device.device_kind}"],
+        "host": {"system": platform.platform(), "cores": os.cpu_count()},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit checked out where the command runs, if any."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,219 @@
+"""The net: Layer, and an MLP as a tuple of stacks of layers of equal shape, each applied by one scan.
+
+Flax NNX modules, used as plain pytrees: nothing in a forward pass mutates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from vgx.config import Model
+from vgx.parts.activations import Activation, Identity
+from vgx.parts.initializers import LSUV, Initializer
+from vgx.parts.normalizations import Affine, BatchNorm, Moments, NoNormalization, Normalization
+from vgx.probes import Forward, Probe, Tier, empty_probe, input_square, measure_forward, tap
+
+
+class Design(NamedTuple):
+    """What all hidden layers have in common."""
+
+    activation: Activation
+    normalization: Normalization
+    initializer: Initializer
+    bias: Initializer
+    dropout: float
+
+
+class Layer(nnx.Module):
+    """One layer: x -> dropout(f(norm(W x + b))), or norm after f; [B, N_in] to [B, N]."""
+
+    def __init__(self, design: Design, n_in: int, n: int, key: Array):
+        kernel, bias = jax.random.split(key)
+        affine = design.normalization.parameters(n)
+        slope = design.activation.parameters(n)
+        self.kernel = nnx.Param(design.initializer(kernel, (n_in, n)))
+        self.bias = nnx.Param(design.bias(bias, (n,)))
+        self.affine = nnx.data(None if affine is None else jax.tree.map(nnx.Param, affine))
+        self.slope = nnx.data(None if slope is None else nnx.Param(slope))
+        self.activation = design.activation
+        self.normalization = design.normalization
+        self.dropout = design.dropout
+
+    def linear(self, x: Array) -> Array:
+        """Returns h = W x + b [B, N], in the precision of `x`."""
+        return x @ self.kernel[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+
+    def train(self, x: Array, probe: Probe | None, key: Array | None, tier: Tier) -> tuple[Array, Moments | None, Forward]:
+        """Returns what the layer passes on in training, the batch's moments, and the forward statistics of `tier`.
+
+        `probe` None leaves the tap out; `key` is this layer's at this step.
+        """
+        noise, drop = (None, None) if key is None else jax.random.split(key)
+        h = self.linear(x)
+        if probe is not None:
+            h = tap(h, probe, jax.lax.stop_gradient(input_square(x)) if tier == "full" else None)
+        z, before = self.normalization.train(h, self._affine) if self.normalization.before else (h, None)
+
+        def activate(z: Array) -> Array:
+            return self.activation.train(z, self._slope, noise)
+
+        if tier in ("standard", "full"):
+            y, slope = jax.jvp(activate, (z,), (jnp.ones_like(z),))
+        else:
+            y = slope = activate(z)
+        y, after = self.normalization.train(y, self._affine) if self.normalization.after else (y, None)
+        if self.dropout:
+            assert drop is not None
+            keep = jax.random.bernoulli(drop, 1 - self.dropout, y.shape)
+            y = jnp.where(keep, y / (1 - self.dropout), 0)
+        seen = jax.lax.stop_gradient((x, z, slope, y))
+        return y, before or after, measure_forward(tier, self.activation.steepest, *seen)
+
+    def evaluate(self, x: Array, running: Moments | None) -> Array:
+        """Returns what the layer passes on in evaluation: no dropout, mean slopes, running moments."""
+        h = self.linear(x)
+        z = self.normalization.evaluate(h, self._affine, running) if self.normalization.before else h
+        y = self.activation.evaluate(z, self._slope)
+        return self.normalization.evaluate(y, self._affine, running) if self.normalization.after else y
+
+    @property
+    def _affine(self) -> Affine | None:
+        return None if self.affine is None else Affine(*(None if p is None else p[...] for p in self.affine))
+
+    @property
+    def _slope(self) -> Array | None:
+        return None if self.slope is None else self.slope[...]
+
+
+class MLP(nnx.Module):
+    """A tuple of stacks from the input up, the readout last (a stack of one, linear). Stacked leaves have the layer axis first."""
+
+    def __init__(self, model: Model, features: int, classes: int, key: Array):
+        hidden = Design(model.activation, model.normalization, model.initializer, model.bias, model.dropout)
+        normalizes_logits = isinstance(model.normalization, BatchNorm) and model.normalization.logits
+        logits = model.normalization.model_copy(update={"placement": "before"}) if normalizes_logits else NoNormalization()
+        readout = hidden._replace(activation=Identity(), normalization=logits, dropout=0.0)
+
+        sizes = [features, *model.widths, classes]
+        shapes = list(zip(sizes, sizes[1:], strict=False))
+        plan = [(hidden, shape, len(list(group))) for shape, group in groupby(shapes[:-1])] + [(readout, shapes[-1], 1)]
+        keys = jax.random.split(key, len(shapes))
+        stacks, start = [], 0
+        for design, shape, count in plan:
+            build = jax.vmap(lambda key, design=design, shape=shape: Layer(design, *shape, key))
+            stacks.append(build(keys[start : start + count]))
+            start += count
+        self.stacks = nnx.data(tuple(stacks))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many layers each stack has; they add up to L + 1."""
+        return tuple(stack.kernel.shape[0] for stack in self.stacks)
+
+    def train(
+        self, x: Array, probes: tuple[Probe, ...] | None, key: Array | None, tier: Tier
+    ) -> tuple[Array, tuple[Moments | None, ...], Forward]:
+        """Returns the logits [B, C], each stack's batch moments [L_s, N], and the forward statistics [L + 1]."""
+        moments, forwards, start = [], [], 0
+        for i, (stack, count) in enumerate(zip(self.stacks, self.counts, strict=True)):
+            keys = None if key is None else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(start, start + count))
+
+            def apply(x, layer_probe_key):
+                layer, probe, key = layer_probe_key
+                x, moments, forward = layer.train(x, probe, key, tier)
+                return x, (moments, forward)
+
+            x, (stack_moments, forward) = _through(apply, x, (stack, None if probes is None else probes[i], keys), count)
+            moments.append(stack_moments)
+            forwards.append(forward)
+            start += count
+        return x, tuple(moments), jax.tree.map(lambda *parts: jnp.concatenate(parts), *forwards)
+
+    def evaluate(self, x: Array, running: tuple[Moments | None, ...]) -> Array:
+        """Returns the logits [B, C] in evaluation, with each stack's running moments."""
+        for stack, moments, count in zip(self.stacks, running, self.counts, strict=True):
+            x, _ = _through(lambda x, layer: (layer[0].evaluate(x, layer[1]), None), x, (stack, moments), count)
+        return x
+
+    def empty_probes(self) -> tuple[Probe, ...]:
+        """Returns probes for `train`: one stack of zeros per stack of layers."""
+        return tuple(empty_probe((count,)) for count in self.counts)
+
+    def initial_moments(self) -> tuple[Moments | None, ...]:
+        """Returns the running moments before the first step: mean 0, variance 1, [L_s, N]; None for stacks that keep none."""
+
+        def initial(stack: Layer) -> Moments | None:
+            if not isinstance(stack.normalization, BatchNorm):
+                return None
+            count, _, width = stack.kernel.shape
+            return jax.tree.map(lambda x: jnp.tile(x, (count, 1)), stack.normalization.initial(width))
+
+        return tuple(initial(stack) for stack in self.stacks)
+
+    def fold_moments(self, running: tuple[Moments | None, ...], batch: tuple[Moments | None, ...]) -> tuple[Moments | None, ...]:
+        """Returns the running moments after a step whose batch had the moments `batch`."""
+        folded = []
+        for stack, old, new in zip(self.stacks, running, batch, strict=True):
+            norm = stack.normalization
+            folded.append(norm.fold(old, new) if isinstance(norm, BatchNorm) and old is not None and new is not None else None)
+        return tuple(folded)
+
+
+def _through(layer: Callable[[Array, Any], tuple[Array, Any]], x: Array, stack: Any, count: int) -> tuple[Array, Any]:
+    """A scan over `count` layers; over one, which may change the shape of x and so cannot be scanned, a plain call."""
+    if count > 1:
+        return jax.lax.scan(layer, x, stack)
+    x, out = layer(x, jax.tree.map(lambda leaf: leaf[0], stack))
+    return x, jax.tree.map(lambda leaf: leaf[None], out)
+
+
+def fit_to_data(mlp: MLP, x: Array, key: Array | None, rule: LSUV) -> MLP:
+    """Returns the net with each layer's weights rescaled, from the first up, until the variance of h on `x` [B, D] is 1.
+
+    Mishkin and Matas 2016, arXiv:1511.06422, algorithm 1.
+    """
+    stacks = []
+    for stack, count in zip(mlp.stacks, mlp.counts, strict=True):
+        keys = None if key is None else jax.random.split(key, count)
+
+        def fit(x, layer_key):
+            layer, key = layer_key
+            kernel = _unit_variance(x, layer.kernel[...], layer.bias[...], rule)
+            layer = _with_kernel(layer, kernel)
+            return layer.train(x, None, key, "none")[0], kernel
+
+        x, kernels = _through(fit, x, (stack, keys), count)
+        stacks.append(_with_kernel(stack, kernels))
+    return _with_stacks(mlp, tuple(stacks))
+
+
+def _unit_variance(x: Array, kernel: Array, bias: Array, rule: LSUV) -> Array:
+    def variance(kernel: Array) -> Array:
+        return jnp.var(x @ kernel + bias)
+
+    def off(carry) -> Array:
+        round_, kernel, variance = carry
+        return (round_ < rule.rounds) & (jnp.abs(variance - 1) > rule.tolerance) & (variance > 0)
+
+    def rescale(carry):
+        round_, kernel, var = carry
+        kernel = kernel / jnp.sqrt(var)
+        return round_ + 1, kernel, variance(kernel)
+
+    return jax.lax.while_loop(off, rescale, (0, kernel, variance(kernel)))[1]
+
+
+def _with_kernel(layer: Layer, kernel: Array) -> Layer:
+    leaves, structure = jax.tree_util.tree_flatten_with_path(layer)
+    return jax.tree.unflatten(structure, [kernel if path[0].name == "kernel" else leaf for path, leaf in leaves])
+
+
+def _with_stacks(mlp: MLP, stacks: tuple[Layer, ...]) -> MLP:
+    return jax.tree.unflatten(jax.tree.structure(mlp), jax.tree.leaves(stacks))

@@ -1,0 +1,80 @@
+"""Numbers as Unicode bars: a value per layer, on a log scale, at any width."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from rich.text import Text
+
+_EIGHTHS = " ▁▂▃▄▅▆▇█"
+LEAST_RANGE = 1.0
+"""Decades that a picture spans at the least, so that noise does not look like a cliff."""
+
+
+def gradient_picture(delta_log10: np.ndarray, width: int = 80, height: int = 7, label: str = "|dloss/dh|") -> Text:
+    """Returns bars of log10 gradient over the layers, input at the left; the range stands at the axis.
+
+    A bar is green within a decade of the largest, yellow within two and red beyond; a gradient that is 0, NaN or infinite is
+    marked where its bar would stand. More layers than columns share columns, each showing the lowest of its layers.
+
+    Args:
+        delta_log10: [L].
+        width: columns, the axis included.
+        height: rows of the bars.
+        label: what is drawn.
+    """
+    layers = len(delta_log10)
+    room = max(width - 11, 10)
+    group = math.ceil(layers / room)
+    starts = np.arange(0, layers, group)
+    bars = np.array([_lowest(delta_log10[start : start + group]) for start in starts])
+    each = max(1, min(4, room // len(bars)))
+    finite = bars[np.isfinite(bars)]
+    top = finite.max() if len(finite) else 0.0
+    bottom = min(finite.min() if len(finite) else 0.0, top - LEAST_RANGE)
+    # The lowest bar keeps an eighth of a row: a bar of height 0 would look like a gradient of 0.
+    heights = 1 + (bars - bottom) / (top - bottom) * (8 * height - 1)
+
+    shared = f", {group} layers to a column, the lowest drawn" if group > 1 else ""
+    text = Text(f"log10 {label} by layer{shared}\n", style="bold")
+    for row in range(height - 1, -1, -1):
+        at = {height - 1: f"{top:9.1f}", 0: f"{bottom:9.1f}"}.get(row, " " * 9)
+        text.append(f"{at} {'┤' if at.strip() else '│'}", style="dim")
+        for bar, full in zip(bars, heights, strict=True):
+            text.append(*_cell(bar, full, row, each, top))
+        text.append("\n")
+    first, last = "1 (input)", f"{layers} (top)"
+    gap = max(1, len(bars) * each - len(first) - len(last))
+    text.append(" " * 10 + "└" + "─" * (len(bars) * each) + "\n", style="dim")
+    text.append(" " * 11 + (first + " " * gap + last if layers > 1 else first), style="dim")
+    return text
+
+
+def _lowest(values: np.ndarray) -> float:
+    """The value to draw for layers that share a column: trouble first, then the smallest."""
+    if np.isnan(values).any():
+        return math.nan
+    return math.inf if np.isposinf(values).any() else float(values.min())
+
+
+def _cell(bar: float, full: float, row: int, each: int, top: float) -> tuple[str, str]:
+    """One bar's part in one row, and its colour."""
+    if not math.isfinite(bar):
+        mark = "0" if bar == -math.inf else "?" if math.isnan(bar) else "∞"
+        return (mark if row == 0 else " ").ljust(each), "bold red"
+    eighths = int(min(max(round(full - 8 * row), 0), 8))
+    colour = "green" if top - bar <= 1 else "yellow" if top - bar <= 2 else "red"
+    body = _EIGHTHS[eighths] * max(1, each - 1)
+    return body.ljust(each), colour
+
+
+def sparkline(values: np.ndarray, width: int = 40) -> str:
+    """Returns a line of bars for values over time, the mean of each column's share; gaps where nothing is finite."""
+    shares = np.array_split(np.asarray(values, float), min(width, len(values)))
+    means = np.array([share[np.isfinite(share)].mean() if np.isfinite(share).any() else np.nan for share in shares])
+    finite = means[np.isfinite(means)]
+    if not len(finite):
+        return ""
+    low, spread = finite.min(), np.ptp(finite) or 1.0
+    return "".join(" " if not math.isfinite(m) else _EIGHTHS[1 + round((m - low) / spread * 7)] for m in means)

@@ -1,0 +1,154 @@
+"""Runs in the terminal: what `vgx show`, `vgx runs` and the end of `vgx train` print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vgx.errors import RunError
+from vgx.report.bars import gradient_picture, sparkline
+from vgx.run_directory import Run
+
+COLOURS = {
+    "healthy": "green",
+    "vanishing": "red",
+    "exploding": "magenta",
+    "saturated": "yellow",
+    "dead": "red",
+    "diverged": "red",
+}
+SHOWN_LAYERS = 12
+"""Rows of a layer table; a deeper net is sampled evenly."""
+COLUMNS = {
+    "delta_log10": ("delta", "{:.2f}"),
+    "weight_grad_log10": ("dW", "{:.2f}"),
+    "weight_grad_zero": ("zeros", "{:.0%}"),
+    "update_ratio": ("update", "{:.0e}"),
+    "preact_std": ("std h", "{:.2g}"),
+    "act_rms": ("rms x", "{:.2g}"),
+    "dead": ("dead", "{:.0%}"),
+    "saturated": ("satur.", "{:.0%}"),
+    "cosine": ("cosine", "{:.2f}"),
+    "participation": ("dim", "{:.1f}"),
+    "noise_scale": ("noise", "{:.0f}"),
+}
+
+
+def describe_config(config: dict[str, Any]) -> str:
+    """Returns a config in a line: `20 x 128 relu, he_normal, no norm, sgd 0.1, mnist`."""
+    model, train = config["model"], config["train"]
+    width = model["width"]
+    shape = "-".join(map(str, width)) if isinstance(width, list) else f"{model['depth']} x {width}"
+    norm = model["normalization"]
+    normalization = "no norm" if norm["name"] == "none" else f"{norm['name']} norm {norm['placement']}"
+    optimizer = f"{train['optimizer']['name']} {train['optimizer']['learning_rate']:g}"
+    words = [f"{shape} {model['activation']['name']}", model["initializer"]["name"], normalization, optimizer]
+    return ", ".join([*words, config["data"]["name"]])
+
+
+def show(run: Run, step: int | None = None, lane: int = 0, width: int = 80) -> RenderableType:
+    """Returns a run's picture: its config, how it went, and its layers at `step` (the last recorded one unless told).
+
+    Raises RunError when that step or lane was not recorded.
+    """
+    config, meta = run.config, run.meta
+    header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
+    speed = f", {meta['steps_per_second']:,.0f} steps/s" if meta["steps_per_second"] else ""
+    header.append(f"{meta['status']} at step {meta['step']:,} after {meta['seconds']:.1f} s{speed} on {meta['devices'][0]}", "dim")
+    parts: list[RenderableType] = [header, _course(run, lane, width)]
+    steps = np.unique(run.layers(["step"], where=(pc.field("layer") == 1))["step"].to_numpy())
+    if len(steps):
+        step = int(steps[-1]) if step is None else step
+        rows = run.layers(where=(pc.field("step") == step) & (pc.field("lane") == lane))
+        if not len(rows):
+            near = steps[np.argmin(np.abs(steps - step))]
+            lanes = len(np.unique(run.layers(["lane"], where=pc.field("step") == int(steps[0]))["lane"].to_numpy()))
+            what = f"has no lane {lane}: it has {lanes}, from 0" if lane >= lanes else f"has no layers at step {step}; the nearest is {near}"
+            raise RunError(f"{run.path}: {what}")
+        picture = gradient_picture(rows["delta_log10"].to_numpy()[:-1], width, label=f"|dloss/dh| at step {step:,}")
+        parts += [Text(), picture, Text(), layer_table(rows)]
+    elif step is not None:
+        raise RunError(f"{run.path}: no layers are recorded (log.statistics: {config['log']['statistics']})")
+    return Group(*parts, Text(), verdicts(run))
+
+
+def _course(run: Run, lane: int, width: int) -> Text:
+    """Loss over the steps, in a line."""
+    metrics = run.metrics(["lane", "step", "train_loss", "test_accuracy"]).filter(pc.field("lane") == lane)
+    if not len(metrics):
+        return Text("nothing is written yet", "dim")
+    loss = metrics["train_loss"].to_numpy()
+    accuracy = metrics["test_accuracy"].drop_null()
+    text = Text.assemble(("loss ", "dim"), f"{loss[0]:.3g} ", (sparkline(loss, max(10, width - 45)), "cyan"), f" {loss[-1]:.3g}")
+    if len(accuracy):
+        text.append("  test accuracy ", "dim").append(f"{accuracy[-1].as_py():.4f}")
+    return text
+
+
+def layer_table(rows: pa.Table) -> Table:
+    """Returns one step's layers as a table of at most SHOWN_LAYERS rows, the readout last."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    table.add_column("layer", justify="right")
+    measured = [name for name in COLUMNS if rows[name].null_count < len(rows)]
+    for name in measured:
+        table.add_column(COLUMNS[name][0], justify="right")
+    picked = np.unique(np.linspace(0, len(rows) - 1, min(SHOWN_LAYERS, len(rows))).round().astype(int))
+    for i in picked:
+        row = rows.slice(int(i), 1).to_pylist()[0]
+        layer = "out" if i == len(rows) - 1 else str(row["layer"])
+        table.add_row(layer, *(_figure(row[name], COLUMNS[name][1]) for name in measured))
+    return table
+
+
+def _figure(value: float | None, form: str) -> str:
+    if value is None:
+        return "-"
+    return form.format(value) if math.isfinite(value) else {math.inf: "∞", -math.inf: "-∞"}.get(value, "NaN")
+
+
+def verdicts(run: Run) -> Text:
+    """Returns each lane's verdict and its evidence, a line each; the last line ends with where the run is."""
+    text = Text()
+    lanes = run.lanes().to_pylist()
+    for lane in lanes[:20]:
+        seed = f"seed {lane['seed']}: " if len(lanes) > 1 else ""
+        word = lane["verdict"] or lane["status"]
+        accuracy = f"test accuracy {lane['test_accuracy']:.4f}, " if lane["test_accuracy"] is not None and len(lanes) > 1 else ""
+        text.append(seed, "dim").append(word, f"bold {COLOURS.get(word, '')}").append(f": {accuracy}{lane['evidence']}\n")
+    if len(lanes) > 20:
+        text.append(f"... and {len(lanes) - 20} more lanes in {run.path / 'lanes.parquet'}\n", "dim")
+    words = sorted({lane["verdict"] or lane["status"] for lane in lanes}) or [run.status]
+    return text.append(", ".join(words), "bold").append(f"  {run.path}")
+
+
+def runs_table(runs: Sequence[Run]) -> Table:
+    """Returns the runs as a table: name, net, status, verdict and test accuracy (the mean over lanes)."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    for name, justify in (("run", "left"), ("status", "left"), ("step", "right"), ("verdict", "left"), ("slope", "right"), ("test", "right")):
+        table.add_column(name, justify=justify, no_wrap=name == "run")  # type: ignore[arg-type]
+    for run in runs:
+        lanes = run.lanes().to_pylist()
+        words = ", ".join(sorted({lane["verdict"] for lane in lanes if lane["verdict"]}))
+        mean = {name: _mean([lane[name] for lane in lanes]) for name in ("slope", "test_accuracy")}
+        table.add_row(
+            run.path.name,
+            run.status,
+            f"{run.meta['step']:,}",
+            Text(words, COLOURS.get(words, "")),
+            _figure(mean["slope"], "{:+.3f}"),
+            _figure(mean["test_accuracy"], "{:.4f}"),
+        )
+    return table
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

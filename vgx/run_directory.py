@@ -1,0 +1,307 @@
+"""A run on disk: written in whole parts that are renamed into place, read back as Arrow tables.
+
+A kill at any moment leaves a directory that pandas, polars, DuckDB and pyarrow read, and that `--resume` goes on from.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset
+import pyarrow.parquet
+import yaml
+
+from vgx.errors import EnvironmentFault, RunError
+
+METRICS = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "gradient_log10",
+    "test_loss",
+    "test_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+)
+LAYERS = (
+    "delta_log10",
+    "weight_grad_log10",
+    "bias_grad_log10",
+    "weight_grad_zero",
+    "weight_norm",
+    "update_ratio",
+    "preact_mean",
+    "preact_std",
+    "act_mean",
+    "act_rms",
+    "dead",
+    "saturated",
+    "cosine",
+    "participation",
+    "noise_scale",
+)
+FINAL = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
+
+
+def metrics_schema(precision: str) -> pa.Schema:
+    """Returns the schema of the metrics table: a row per lane and step."""
+    return _schema(("lane", "step"), METRICS, precision)
+
+
+def layers_schema(precision: str) -> pa.Schema:
+    """Returns the schema of the layer table: a row per lane, recorded step and layer (1 to L, and L + 1 for the readout)."""
+    return _schema(("lane", "step", "layer"), LAYERS, precision)
+
+
+def _schema(keys: Sequence[str], values: Sequence[str], precision: str) -> pa.Schema:
+    # A float64 run is made to compare tenth digits, so its tables keep them.
+    number = pa.float64() if precision == "float64" else pa.float32()
+    return pa.schema([pa.field(key, pa.int32(), nullable=False) for key in keys] + [pa.field(name, number) for name in values])
+
+
+class LaneResult(NamedTuple):
+    """How one lane ended: a row of `lanes.parquet`."""
+
+    lane: int
+    seed: int
+    status: str
+    """done, or diverged."""
+    verdict: str | None
+    slope: float | None
+    """Decades of norm per layer from the top down: vanishing is negative."""
+    evidence: str
+    """Why the verdict, in a sentence."""
+    diverged_step: int | None
+    diverged_layer: int | None
+    train_loss: float | None
+    train_accuracy: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
+
+
+_LANES = pa.schema(
+    [
+        pa.field("lane", pa.int32(), nullable=False),
+        pa.field("seed", pa.int32(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("verdict", pa.string()),
+        pa.field("slope", pa.float64()),
+        pa.field("evidence", pa.string()),
+        pa.field("diverged_step", pa.int32()),
+        pa.field("diverged_layer", pa.int32()),
+        *(pa.field(name, pa.float64()) for name in FINAL),
+    ]
+)
+
+
+class Run:
+    """A run directory, to read. Every call looks at the disk, so a run may be watched while it is written.
+
+    Raises RunError when `path` is no run.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not (self.path / "meta.json").is_file():
+            what = "is not a run: it has no meta.json" if self.path.exists() else "does not exist"
+            raise RunError(f"{self.path}: {what}; `vgx runs` lists the runs there are")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The contents of `meta.json`: status, versions, devices, timing."""
+        return json.loads((self.path / "meta.json").read_text())
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config, as plain values; `vgx.load_config(run.path / "config.yaml")` gives the typed one."""
+        return yaml.safe_load((self.path / "config.yaml").read_text())
+
+    @property
+    def status(self) -> str:
+        """running, done, interrupted or failed."""
+        return self.meta["status"]
+
+    def metrics(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Returns a row per lane and step, in order of step; null where a figure was not measured."""
+        return self._read("metrics", metrics_schema(self._precision), columns, None)
+
+    def layers(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
+        """Returns a row per recorded step, lane and layer, in that order; `where` filters while reading."""
+        return self._read("layers", layers_schema(self._precision), columns, where)
+
+    def lanes(self) -> pa.Table:
+        """Returns a row per lane with its seed, status, verdict and final metrics; no rows while the run is going on."""
+        path = self.path / "lanes.parquet"
+        return pa.parquet.read_table(path, schema=_LANES) if path.exists() else _LANES.empty_table()
+
+    @property
+    def _precision(self) -> str:
+        return self.config["train"]["precision"]
+
+    def _read(self, table: str, schema: pa.Schema, columns: Sequence[str] | None, where: pc.Expression | None) -> pa.Table:
+        files = sorted((self.path / table).glob("[0-9]*.parquet"))
+        if columns:
+            schema = pa.schema([schema.field(name) for name in columns])
+        if not files:
+            return schema.empty_table()
+        dataset = pyarrow.dataset.dataset(files, schema=layers_schema(self._precision) if table == "layers" else None)
+        return dataset.to_table(columns=columns and list(columns), filter=where)
+
+
+def find_runs(root: str | Path) -> list[Run]:
+    """Returns the runs right below `root`, the newest first."""
+    folders = [path.parent for path in Path(root).glob("*/meta.json")]
+    return [Run(path) for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+class RunWriter:
+    """A run directory, to write; one writer at a time holds its lock."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        with explained(path):
+            self._lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._lock, 32).decode() or "?"
+            os.close(self._lock)
+            raise RunError(f"{path}: another vgx is writing this run (process {holder}); wait for it, or stop it") from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+
+    def close(self) -> None:
+        """Lets go of the lock."""
+        os.close(self._lock)
+
+    @classmethod
+    def create(cls, path: Path, config_yaml: str, meta: dict[str, Any]) -> RunWriter:
+        """Makes a new run directory, whole or not at all, and opens it."""
+        draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+        with explained(path):
+            shutil.rmtree(draft, ignore_errors=True)
+            (draft / "metrics").mkdir(parents=True)
+            (draft / "layers").mkdir()
+            (draft / "config.yaml").write_text(config_yaml)
+            (draft / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+            draft.rename(path)
+        return cls(path)
+
+    def write_meta(self, meta: dict[str, Any]) -> None:
+        """Replaces `meta.json`."""
+        with self._in_place("meta.json") as draft:
+            draft.write_text(json.dumps(meta, indent=2) + "\n")
+
+    def append(self, metrics: pa.Table, layers: pa.Table) -> None:
+        """Writes the next part of both tables."""
+        for name, table in (("layers", layers), ("metrics", metrics)):
+            taken = [int(path.stem) for path in (self.path / name).glob("[0-9]*.parquet")]
+            with self._in_place(f"{name}/{max(taken, default=-1) + 1:06d}.parquet") as draft:
+                pa.parquet.write_table(table, draft, compression="zstd", compression_level=1)
+
+    def write_lanes(self, lanes: Sequence[LaneResult]) -> None:
+        """Writes `lanes.parquet`, a row per lane."""
+        with self._in_place("lanes.parquet") as draft:
+            pa.parquet.write_table(pa.Table.from_pylist([lane._asdict() for lane in lanes], schema=_LANES), draft)
+
+    def drop_after(self, step: int) -> None:
+        """Removes every row after `step`: what a killed run wrote since its last checkpoint."""
+        with explained(self.path):
+            (self.path / "lanes.parquet").unlink(missing_ok=True)
+            for table in ("metrics", "layers"):
+                for stray in (self.path / table).glob(".*"):
+                    stray.unlink()
+                for path in sorted((self.path / table).glob("[0-9]*.parquet")):
+                    rows = pa.parquet.read_table(path)
+                    kept = rows.filter(pc.field("step") <= step)
+                    if kept.num_rows == rows.num_rows and (rows.num_rows or step):
+                        continue
+                    if kept.num_rows == 0:
+                        path.unlink()
+                        continue
+                    with self._in_place(f"{table}/{path.name}") as draft:
+                        pa.parquet.write_table(kept, draft, compression="zstd", compression_level=1)
+
+    @contextmanager
+    def _in_place(self, name: str) -> Iterator[Path]:
+        """A draft beside the file `name`, renamed over it when it is whole."""
+        path = self.path / name
+        draft = path.with_name(f".{path.name}.tmp")
+        with explained(path):
+            try:
+                yield draft
+                with draft.open("rb") as file:
+                    os.fsync(file.fileno())
+                draft.rename(path)
+            finally:
+                draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns what the file system refuses into one line: no space, no permission, no such folder."""
+    try:
+        yield
+    except OSError as error:
+        mend = {
+            errno.ENOSPC: "make room, then go on with --resume",
+            errno.EDQUOT: "make room, then go on with --resume",
+            errno.EACCES: "choose another folder with --runs, or mend its permissions",
+            errno.EROFS: "choose another folder with --runs",
+        }.get(error.errno or 0, "what was written before is whole")
+        raise EnvironmentFault(f"{path}: cannot write: {error.strerror or error}; {mend}") from error
+
+
+def metrics_rows(precision: str, lanes: int, steps: np.ndarray, columns: dict[str, np.ndarray]) -> pa.Table:
+    """Returns rows of the metrics table, ordered by step and lane.
+
+    Args:
+        precision: of the run.
+        lanes: how many, R.
+        steps: [T], the steps' numbers.
+        columns: by name [T, R] arrays; a masked array's masked entries become null, and so does a missing column.
+    """
+    keys = {"lane": np.tile(np.arange(lanes), len(steps)), "step": np.repeat(steps, lanes)}
+    return _table(metrics_schema(precision), keys, columns)
+
+
+def layer_rows(precision: str, lanes: int, layers: int, steps: np.ndarray, columns: dict[str, np.ndarray]) -> pa.Table:
+    """Returns rows of the layer table, ordered by step, lane and layer, from columns [T, R, layers]."""
+    keys = {
+        "lane": np.tile(np.repeat(np.arange(lanes), layers), len(steps)),
+        "step": np.repeat(steps, lanes * layers),
+        "layer": np.tile(np.arange(1, layers + 1), len(steps) * lanes),
+    }
+    return _table(layers_schema(precision), keys, columns)
+
+
+def _table(schema: pa.Schema, keys: dict[str, np.ndarray], columns: dict[str, np.ndarray]) -> pa.Table:
+    rows = len(next(iter(keys.values())))
+
+    def column(field: pa.Field) -> pa.Array:
+        if field.name in keys:
+            return pa.array(keys[field.name].astype(np.int32), field.type)
+        values = columns.get(field.name)
+        if values is None:
+            return pa.nulls(rows, field.type)
+        mask = np.ma.getmaskarray(values).reshape(-1) if isinstance(values, np.ma.MaskedArray) else None
+        return pa.array(np.asarray(values).reshape(-1).astype(field.type.to_pandas_dtype()), field.type, mask=mask)
+
+    return pa.Table.from_arrays([column(field) for field in schema], schema=schema)

@@ -1,0 +1,92 @@
+"""The one word for a lane, from what was measured alone. Every threshold stands here, and none depends on a scale."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+SPAN = 2.0
+"""Decades of gradient norm between the top and the bottom hidden layer from which a net vanishes or explodes."""
+DEAD = 0.5
+"""Mean share of dead units in the hidden layers from which a net is dead; a layer that is dead throughout is enough."""
+SATURATED = 0.8
+"""Share of saturated entries in the median hidden layer. ReLU's flat half makes one half of every healthy net's."""
+
+
+class Curves(NamedTuple):
+    """Per-layer statistics of one lane over its hidden layers, from the first up: [L] each; None where not measured."""
+
+    delta_log10: np.ndarray
+    weight_grad_zero: np.ndarray | None = None
+    dead: np.ndarray | None = None
+    saturated: np.ndarray | None = None
+
+
+class Verdict(NamedTuple):
+    """The word, the figures and the reason."""
+
+    word: str
+    """healthy, vanishing, exploding, saturated, dead or diverged."""
+    slope: float
+    """Decades of gradient norm per layer from the top down: vanishing is negative; NaN for fewer than two layers."""
+    span: float
+    """Decades from the top hidden layer to the bottom one."""
+    evidence: str
+    """A sentence."""
+
+
+def slope_of(delta_log10: np.ndarray) -> float:
+    """Returns the least-squares slope of `delta_log10` [L] over the layers in decades per layer, from the top down.
+
+    Layers without a finite value are left out; NaN when fewer than two are left.
+    """
+    layers = np.flatnonzero(np.isfinite(delta_log10))
+    if len(layers) < 2:
+        return math.nan
+    return -float(np.polyfit(layers, delta_log10[layers].astype(np.float64), 1)[0])
+
+
+def judge(curves: Curves, diverged: tuple[int, int | None] | None = None) -> Verdict:
+    """Returns the verdict on one lane; `diverged` is the step, and the layer if known, of the first NaN or infinity."""
+    slope = slope_of(curves.delta_log10)
+    span = slope * (len(curves.delta_log10) - 1) if math.isfinite(slope) else 0.0
+    word, reason = _judge(curves, span, diverged)
+    return Verdict(word, slope, span, f"{reason}; {_travel(slope, span)}" if math.isfinite(slope) else reason)
+
+
+def _judge(curves: Curves, span: float, diverged: tuple[int, int | None] | None) -> tuple[str, str]:
+    if diverged is not None:
+        step, layer = diverged
+        return "diverged", f"NaN or infinity at step {step}" + (f", first in layer {layer}" if layer else "")
+    if curves.dead is not None:
+        if np.any(curves.dead == 1):
+            return "dead", f"every unit of {_layers(curves.dead == 1)} is dead"
+        if np.mean(curves.dead) >= DEAD:
+            return "dead", f"{np.mean(curves.dead):.0%} of the hidden units are dead"
+    if curves.saturated is not None and np.median(curves.saturated) >= SATURATED:
+        return "saturated", f"{np.median(curves.saturated):.0%} of the median layer's entries are saturated"
+    if curves.weight_grad_zero is not None and np.any(curves.weight_grad_zero == 1):
+        return "vanishing", f"the optimizer sees only zeros in {_layers(curves.weight_grad_zero == 1)}"
+    if np.all(np.isneginf(curves.delta_log10)):
+        return "vanishing", "no gradient reaches the hidden layers"
+    if span <= -SPAN:
+        return "vanishing", "the gradient shrinks on its way down"
+    if span >= SPAN:
+        return "exploding", "the gradient grows on its way down"
+    return "healthy", "the gradient keeps its size"
+
+
+def _travel(slope: float, span: float) -> str:
+    """The slope and the span in words."""
+    return f"{slope:+.3f} decades per layer ({20 * slope:+.1f} dB), {span:+.1f} from top to bottom"
+
+
+def _layers(which: np.ndarray) -> str:
+    """`layer 3`, `layers 1-12`, `12 layers, 1 to 40`: the layers that a mask picks."""
+    numbers = np.flatnonzero(which) + 1
+    first, last = numbers[0], numbers[-1]
+    if len(numbers) == 1:
+        return f"layer {first}"
+    return f"layers {first}-{last}" if last - first + 1 == len(numbers) else f"{len(numbers)} layers from {first} to {last}"
