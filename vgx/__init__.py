@@ -6,9 +6,10 @@ The same from Python as from the command line:
     run = vgx.train(vgx.load_config("configs/quickstart.yaml"))
     run.lanes(), run.metrics(), run.layers()    # Arrow tables
 
-Shapes, everywhere in this package: `L` hidden layers, `N` their width, `B` examples in a batch, `D` features, `C` classes,
-`R` lanes (runs side by side), `T` steps. `h` = W x + b [B, N] is what a layer's linear map leaves, `x` [B, N] what the layer
-passes on, `delta` = dloss/dh [B, N] the gradient there. Layers count from 1 at the input to L; L + 1 is the readout.
+Shapes, everywhere in this package: `L` hidden layers, `N` their width, `B` examples in a batch, `D` features, `C`
+classes, `R` lanes (runs side by side), `T` steps. `h` = W x + b [B, N] is what a layer's linear map leaves, `x` [B, N]
+what the layer passes on, `delta` = dloss/dh [B, N] the gradient there. Layers count from 1 at the input to L; L + 1 is
+the readout.
 """
 
 from __future__ import annotations

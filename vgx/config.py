@@ -116,7 +116,7 @@ class Train(Section):
     steps: Count | None = None
     """Steps of training (1000 unless `epochs` is given)."""
     epochs: Count | None = None
-    """Passes over the training set, instead of `steps`; the last examples of a pass that fill no batch are left out of it."""
+    """Passes over the training set, instead of `steps`; a pass leaves out its last examples when they fill no batch."""
     optimizer: Annotated[Optimizer, OPTIMIZERS.field] = SGD()
     """What turns gradients into changes of the weights, and its learning rate."""
     clip: Annotated[Clip, CLIPS.field] = NoClip()
@@ -236,11 +236,17 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         config = Config.model_validate(tree.value)
     except ValidationError as error:
         refused = {(fault.place, fault.keys) for fault in faults}
-        found = [_fault(details, tree) for details in error.errors(include_url=False)]
+        found = [_fault(details, tree) for details in error.errors(include_url=False) if not _is_echo(details)]
         faults = faults + [fault for fault in found if (fault.place, fault.keys) not in refused]
     if config is None or faults:
         raise ConfigError("\n".join(map(str, sorted(faults, key=lambda fault: fault.place))))
     return config
+
+
+def _is_echo(error: ErrorDetails) -> bool:
+    """Whether a list is called too short only because pydantic left out the items it found fault with."""
+    value = error["input"]
+    return error["type"] == "too_short" and isinstance(value, list) and len(value) >= error.get("ctx", {})["min_length"]
 
 
 def _no_mapping(value: Any) -> str:
@@ -249,14 +255,19 @@ def _no_mapping(value: Any) -> str:
     return f"a config is a mapping of keys to values, and this is {shown(value)}"
 
 
-_GIVES_WAY: dict[Keys, Keys] = {("train", "steps"): ("train", "epochs"), ("train", "epochs"): ("train", "steps")}
+_GIVES_WAY: dict[Keys, Keys] = {
+    ("train", "steps"): ("train", "epochs"),
+    ("train", "epochs"): ("train", "steps"),
+    ("model", "width"): ("model", "depth"),
+}
+"""What an override of a key removes, since the two cannot stand together; a width only does when it is a list."""
 
 
 def _override(tree: Tree, text: str, turn: int) -> None:
     """Puts what `path=value` says into the tree, or its fault among the tree's."""
     path, equals, value_text = text.partition("=")
     keys: Keys = tuple(path.strip().split("."))
-    if not equals or not all(keys):
+    if not equals or not all(keys) or len(keys) > places.DEEPEST:
         tree.faults.append(Fault(Place(turn, source=f"--set {text!r}"), (), "give it as path=value"))
         return
     place = Place(turn, source=f"--set {text if text.isprintable() else repr(text)}")
@@ -276,10 +287,8 @@ def _override(tree: Tree, text: str, turn: int) -> None:
     section[keys[-1]] = read.value
     tree.forget(keys)
     tree.values[keys] = tree.keys[keys] = place
-    contrary = (
-        ("model", "depth") if keys == ("model", "width") and isinstance(read.value, list) else _GIVES_WAY.get(keys)
-    )
-    if contrary and read.value is not None:
+    contrary = _GIVES_WAY.get(keys)
+    if contrary and (isinstance(read.value, list) if keys[-1] == "width" else read.value is not None):
         section.pop(contrary[-1], None)
         tree.forget(contrary)
 
@@ -316,7 +325,7 @@ def _inside(model: type[BaseModel] | None, key: Any, value: Any) -> type[BaseMod
 
 
 def _follow(location: tuple[int | str, ...], tree: Any) -> tuple[Keys, type[BaseModel] | None, FieldInfo | None]:
-    """Returns the keys to a fault, without the names pydantic gives to a union's members, its section or part, its field."""
+    """Returns the keys to a fault, less the members of unions that pydantic names; its section or part; its field."""
     keys: list[str | int] = []
     owner, field, model = None, None, Config
     for key in location:
@@ -348,7 +357,7 @@ def _fault(error: ErrorDetails, tree: Tree) -> Fault:
     if kind == "part":
         reason = f"{context['reason']}, {_found_for_part(value, field)}"
     elif "error" in context:  # a ValueError raised by a check of vgx or of a user's part
-        reason = str(context["error"])
+        reason = " ".join(str(context["error"]).split())
     elif kind == "literal_error":
         choices = re.findall("'([^']*)'", context["expected"])
         reason = f"expected {context['expected']}, found {shown(value)}{_near(value, choices)}"
@@ -364,7 +373,7 @@ def _fault(error: ErrorDetails, tree: Tree) -> Fault:
 
 _LATER: dict[Any, str] = {"sweep": "sweeps", "expect": "expectations"}
 
-_BOOLEANS = dict.fromkeys(("true", "yes", "on", "y"), "true") | dict.fromkeys(("false", "no", "off", "n"), "false")
+_BOOLEANS = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
 
 _WRONG = {
     "int_type": "expected a whole number{many}, found {found}",
@@ -411,18 +420,19 @@ def _found_for_part(value: Any, field: FieldInfo | None) -> str:
 
 
 def _near(value: Any, known: list[str]) -> str:
-    return did_you_mean("none" if value is None or value is False else str(value), known)
+    word = "none" if value is None or value is False else value
+    return did_you_mean(word, known) if isinstance(word, str) else ""
 
 
 def _instead(kind: str, value: Any) -> str:
     """Returns `; write x` where it is plain what was meant."""
     if kind == "string_type" and isinstance(value, bool | int | float):
-        return f"; write '{shown(value)}' in quotes"
-    if kind == "int_type" and isinstance(value, float) and value.is_integer():
+        return "; put it in quotes"
+    if kind == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return f"; write {shown(int(value))}"
     if kind in ("int_type", "float_type") and isinstance(value, str):
         try:
-            number = places.plain(re.sub("[_,' ]", "", value))
+            number = places.plain(re.sub("(?<=[0-9])[_,](?=[0-9]{3})", "", value))
         except ValueError:
             return ""
         if isinstance(number, int if kind == "int_type" else int | float) and not isinstance(number, bool):
@@ -432,12 +442,12 @@ def _instead(kind: str, value: Any) -> str:
 
 def json_schema() -> dict[str, Any]:
     """Returns the JSON Schema (draft 2020-12) of a config file, with the parts registered by now."""
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "vgx config"}
-    return Config.model_json_schema() | about
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return dialect | Config.model_json_schema() | {"title": "vgx config"}
 
 
 def starter(name: str) -> str:
-    """Returns a commented YAML config called `name`, every value a default. Raises ConfigError when it cannot be a name."""
+    """Returns a commented YAML config of defaults. Raises ConfigError when `name` is none that a config can have."""
     if (legal := _legal_name(name)) != name:
         raise ConfigError(f"{name!r} cannot name a config; try '{legal}'")
     return textwrap.dedent(f"""\
@@ -461,7 +471,7 @@ def starter(name: str) -> str:
         # The training.
         train:
           batch_size: 128
-          steps: 1000  # or epochs
+          steps: 1000  # or epochs instead
           optimizer: {{name: sgd, learning_rate: 0.1}}  # {_choices(OPTIMIZERS)}
           clip: none  # {_choices(CLIPS)}
           precision: float32  # float32, bfloat16 or float64

@@ -17,9 +17,11 @@ import pooch
 from vgx.errors import EnvironmentFault
 
 Platform = Literal["cpu", "gpu", "tpu"]
+Device = Any
+"""A `jax.Device`, which a type checker takes for a variable."""
 
 
-def find_device(kind: Platform | None = None) -> jax.Device:
+def find_device(kind: Platform | None = None) -> Device:
     """Returns the first device of a kind, or jax's own choice. Raises EnvironmentFault when there is none."""
     try:
         return jax.devices(kind)[0]
@@ -31,22 +33,27 @@ def find_device(kind: Platform | None = None) -> jax.Device:
 
 
 @contextmanager
-def numerics(precision: str, device: jax.Device) -> Iterator[None]:
+def numerics(precision: str, device: Device) -> Iterator[None]:
     """A context in which jax computes on `device` in `precision`: float32 products in full, not TF32."""
-    matmul = "default" if precision == "bfloat16" else "highest"
-    with jax.enable_x64(precision == "float64"), jax.default_matmul_precision(matmul), jax.default_device(device):
+    matmul = jax.default_matmul_precision(matmul_precision(precision))
+    with jax.enable_x64(precision == "float64"), matmul, jax.default_device(device):
         yield
 
 
+def matmul_precision(precision: str) -> str:
+    """Returns how matrix products are computed: in full for float32 and float64, which recent GPUs would not do unasked."""
+    return "default" if precision == "bfloat16" else "highest"
+
+
 def keep_compiled_programs() -> None:
-    """Makes jax keep compiled programs in the user's cache, so that a second start is fast. What the user set stands."""
-    if jax.config.jax_compilation_cache_dir is None:
+    """Makes jax keep compiled programs in the user's cache, for a fast second start, unless the user chose a place."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(Path(pooch.os_cache("vgx")) / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def describe(device: jax.Device) -> dict[str, Any]:
+def describe(device: Device) -> dict[str, Any]:
     """Returns what a run should remember of where it ran: versions, device, host, git commit."""
     packages = ("vgx", "jax", "jaxlib", "flax", "optax", "numpy")
     return {

@@ -6,7 +6,8 @@ Flax NNX modules, used as plain pytrees: nothing in a forward pass mutates.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import groupby
+from functools import partial
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,19 @@ from vgx.config import Model
 from vgx.parts.activations import Activation, Identity
 from vgx.parts.initializers import LSUV, Initializer
 from vgx.parts.normalizations import Affine, BatchNorm, Moments, NoNormalization, Normalization
-from vgx.probes import Forward, Probe, Tier, empty_probe, input_square, measure_forward, tap
+from vgx.probes import (
+    Delta,
+    Forward,
+    Probe,
+    Tier,
+    Weights,
+    empty_probe,
+    input_square,
+    measure_forward,
+    tap,
+    tap_rest,
+    tap_weights,
+)
 
 
 class Design(NamedTuple):
@@ -29,6 +42,25 @@ class Design(NamedTuple):
     initializer: Initializer
     bias: Initializer
     dropout: float
+
+
+@jax.custom_vjp
+def linear(x: Array, kernel: Array, bias: Array) -> Array:
+    """Returns x W + b in the precision of `x`; backward, lays the kernel's gradient out as the kernel is."""
+    return x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
+
+
+def _linear_forward(x: Array, kernel: Array, bias: Array):
+    return linear(x, kernel, bias), (x, kernel)
+
+
+def _linear_backward(residual: tuple[Array, Array], g: Array):
+    x, kernel = residual
+    of_kernel = jax.lax.dot_general(x, g, (((0,), (0,)), ((), ())))
+    return g @ kernel.T.astype(g.dtype), of_kernel.astype(kernel.dtype), jnp.sum(g, 0).astype(kernel.dtype)
+
+
+linear.defvjp(_linear_forward, _linear_backward)
 
 
 class Layer(nnx.Module):
@@ -46,46 +78,54 @@ class Layer(nnx.Module):
         self.normalization = design.normalization
         self.dropout = design.dropout
 
-    def linear(self, x: Array) -> Array:
-        """Returns h = W x + b [B, N], in the precision of `x`."""
-        return x @ self.kernel[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+    def __call__(
+        self, x: Array, exponent: Array, probe: Probe | None, key: Array | None, tier: Tier
+    ) -> tuple[Array, Array, Moments | None, Forward]:
+        """Returns what the layer passes on in training, the exponent, the batch's moments, and the forward statistics.
 
-    def train(self, x: Array, probe: Probe | None, key: Array | None, tier: Tier) -> tuple[Array, Moments | None, Forward]:
-        """Returns what the layer passes on in training, the batch's moments, and the forward statistics of `tier`.
-
-        `probe` None leaves the tap out; `key` is this layer's at this step.
+        `exponent` is what the taps carry theirs by; `probe` None leaves the taps out; `key` is this layer's at this
+        step.
         """
         noise, drop = (None, None) if key is None else jax.random.split(key)
-        h = self.linear(x)
-        if probe is not None:
-            h = tap(h, probe, jax.lax.stop_gradient(input_square(x)) if tier == "full" else None)
-        z, before = self.normalization.train(h, self._affine) if self.normalization.before else (h, None)
+        kernel, bias, rest = self.kernel[...], self.bias[...], (self._affine, self._slope)
+        if probe is None:
+            h = linear(x, kernel, bias)
+        else:
+            square = jax.lax.stop_gradient(input_square(x)) if tier == "full" else None
+            kernel, bias, exponent = tap_weights(kernel, bias, exponent, Weights(*probe[2:5]))
+            h, exponent = tap(linear(x, kernel, bias), exponent, Delta(*probe[:2]), square)
+            rest, exponent = tap_rest(rest, exponent, probe.rest_log2)
+        affine, learned = rest
+        z, before = self.normalization.train(h, affine) if self.normalization.before else (h, None)
 
         def activate(z: Array) -> Array:
-            return self.activation.train(z, self._slope, noise)
+            return self.activation.train(z, learned, noise)
 
         if tier in ("standard", "full"):
             y, slope = jax.jvp(activate, (z,), (jnp.ones_like(z),))
         else:
             y = slope = activate(z)
-        y, after = self.normalization.train(y, self._affine) if self.normalization.after else (y, None)
+        y, after = self.normalization.train(y, affine) if self.normalization.after else (y, None)
         if self.dropout:
             assert drop is not None
             keep = jax.random.bernoulli(drop, 1 - self.dropout, y.shape)
             y = jnp.where(keep, y / (1 - self.dropout), 0)
-        seen = jax.lax.stop_gradient((x, z, slope, y))
-        return y, before or after, measure_forward(tier, self.activation.steepest, *seen)
+        seen = jax.lax.stop_gradient((self.kernel[...], x, z, slope, y))
+        return y, exponent, before or after, measure_forward(tier, self.activation.steepest, *seen)
 
     def evaluate(self, x: Array, running: Moments | None) -> Array:
         """Returns what the layer passes on in evaluation: no dropout, mean slopes, running moments."""
-        h = self.linear(x)
+        h = linear(x, self.kernel[...], self.bias[...])
         z = self.normalization.evaluate(h, self._affine, running) if self.normalization.before else h
         y = self.activation.evaluate(z, self._slope)
         return self.normalization.evaluate(y, self._affine, running) if self.normalization.after else y
 
     @property
     def _affine(self) -> Affine | None:
-        return None if self.affine is None else Affine(*(None if p is None else p[...] for p in self.affine))
+        if self.affine is None:
+            return None
+        scale, offset = self.affine
+        return Affine(scale[...], None if offset is None else offset[...])
 
     @property
     def _slope(self) -> Array | None:
@@ -93,22 +133,23 @@ class Layer(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """A tuple of stacks from the input up, the readout last (a stack of one, linear). Stacked leaves have the layer axis first."""
+    """Stacks of layers from the input up; the last is the readout, linear and alone. Leaves have the layer axis first."""
 
     def __init__(self, model: Model, features: int, classes: int, key: Array):
         hidden = Design(model.activation, model.normalization, model.initializer, model.bias, model.dropout)
         normalizes_logits = isinstance(model.normalization, BatchNorm) and model.normalization.logits
-        logits = model.normalization.model_copy(update={"placement": "before"}) if normalizes_logits else NoNormalization()
+        logits = (
+            model.normalization.model_copy(update={"placement": "before"}) if normalizes_logits else NoNormalization()
+        )
         readout = hidden._replace(activation=Identity(), normalization=logits, dropout=0.0)
 
         sizes = [features, *model.widths, classes]
-        shapes = list(zip(sizes, sizes[1:], strict=False))
+        shapes = list(pairwise(sizes))
         plan = [(hidden, shape, len(list(group))) for shape, group in groupby(shapes[:-1])] + [(readout, shapes[-1], 1)]
         keys = jax.random.split(key, len(shapes))
         stacks, start = [], 0
         for design, shape, count in plan:
-            build = jax.vmap(lambda key, design=design, shape=shape: Layer(design, *shape, key))
-            stacks.append(build(keys[start : start + count]))
+            stacks.append(jax.vmap(partial(Layer, design, *shape))(keys[start : start + count]))
             start += count
         self.stacks = nnx.data(tuple(stacks))
 
@@ -117,20 +158,24 @@ class MLP(nnx.Module):
         """How many layers each stack has; they add up to L + 1."""
         return tuple(stack.kernel.shape[0] for stack in self.stacks)
 
-    def train(
+    def __call__(
         self, x: Array, probes: tuple[Probe, ...] | None, key: Array | None, tier: Tier
     ) -> tuple[Array, tuple[Moments | None, ...], Forward]:
         """Returns the logits [B, C], each stack's batch moments [L_s, N], and the forward statistics [L + 1]."""
+        exponent = jnp.zeros((), jnp.promote_types(x.dtype, jnp.float32))
         moments, forwards, start = [], [], 0
         for i, (stack, count) in enumerate(zip(self.stacks, self.counts, strict=True)):
-            keys = None if key is None else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(start, start + count))
+            keys = (
+                None if key is None else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(start, start + count))
+            )
 
-            def apply(x, layer_probe_key):
+            def apply(carry, layer_probe_key):
                 layer, probe, key = layer_probe_key
-                x, moments, forward = layer.train(x, probe, key, tier)
-                return x, (moments, forward)
+                x, exponent, moments, forward = layer(*carry, probe, key, tier)
+                return (x, exponent), (moments, forward)
 
-            x, (stack_moments, forward) = _through(apply, x, (stack, None if probes is None else probes[i], keys), count)
+            of_stack = stack, None if probes is None else probes[i], keys
+            (x, exponent), (stack_moments, forward) = _through(apply, (x, exponent), of_stack, count)
             moments.append(stack_moments)
             forwards.append(forward)
             start += count
@@ -147,7 +192,7 @@ class MLP(nnx.Module):
         return tuple(empty_probe((count,)) for count in self.counts)
 
     def initial_moments(self) -> tuple[Moments | None, ...]:
-        """Returns the running moments before the first step: mean 0, variance 1, [L_s, N]; None for stacks that keep none."""
+        """Returns the running moments before the first step: mean 0, variance 1, [L_s, N]; None where none are kept."""
 
         def initial(stack: Layer) -> Moments | None:
             if not isinstance(stack.normalization, BatchNorm):
@@ -157,16 +202,20 @@ class MLP(nnx.Module):
 
         return tuple(initial(stack) for stack in self.stacks)
 
-    def fold_moments(self, running: tuple[Moments | None, ...], batch: tuple[Moments | None, ...]) -> tuple[Moments | None, ...]:
+    def fold_moments(
+        self, running: tuple[Moments | None, ...], batch: tuple[Moments | None, ...]
+    ) -> tuple[Moments | None, ...]:
         """Returns the running moments after a step whose batch had the moments `batch`."""
         folded = []
         for stack, old, new in zip(self.stacks, running, batch, strict=True):
             norm = stack.normalization
-            folded.append(norm.fold(old, new) if isinstance(norm, BatchNorm) and old is not None and new is not None else None)
+            folded.append(
+                norm.fold(old, new) if isinstance(norm, BatchNorm) and old is not None and new is not None else None
+            )
         return tuple(folded)
 
 
-def _through(layer: Callable[[Array, Any], tuple[Array, Any]], x: Array, stack: Any, count: int) -> tuple[Array, Any]:
+def _through(layer: Callable[[Any, Any], tuple[Any, Any]], x: Any, stack: Any, count: int) -> tuple[Any, Any]:
     """A scan over `count` layers; over one, which may change the shape of x and so cannot be scanned, a plain call."""
     if count > 1:
         return jax.lax.scan(layer, x, stack)
@@ -175,7 +224,8 @@ def _through(layer: Callable[[Array, Any], tuple[Array, Any]], x: Array, stack: 
 
 
 def fit_to_data(mlp: MLP, x: Array, key: Array | None, rule: LSUV) -> MLP:
-    """Returns the net with each layer's weights rescaled, from the first up, until the variance of h on `x` [B, D] is 1.
+    """Returns the net with each layer's weights rescaled, from the first up, until the variance of h on `x` [B, D] is
+    1.
 
     Mishkin and Matas 2016, arXiv:1511.06422, algorithm 1.
     """
@@ -187,7 +237,7 @@ def fit_to_data(mlp: MLP, x: Array, key: Array | None, rule: LSUV) -> MLP:
             layer, key = layer_key
             kernel = _unit_variance(x, layer.kernel[...], layer.bias[...], rule)
             layer = _with_kernel(layer, kernel)
-            return layer.train(x, None, key, "none")[0], kernel
+            return layer(x, jnp.zeros(()), None, key, "none")[0], kernel
 
         x, kernels = _through(fit, x, (stack, keys), count)
         stacks.append(_with_kernel(stack, kernels))
@@ -199,7 +249,7 @@ def _unit_variance(x: Array, kernel: Array, bias: Array, rule: LSUV) -> Array:
         return jnp.var(x @ kernel + bias)
 
     def off(carry) -> Array:
-        round_, kernel, variance = carry
+        round_, _, variance = carry
         return (round_ < rule.rounds) & (jnp.abs(variance - 1) > rule.tolerance) & (variance > 0)
 
     def rescale(carry):

@@ -226,10 +226,12 @@ class _Writer(yaml.SafeDumper):
 
 def _represent_text(writer: _Writer, text: str) -> yaml.ScalarNode:
     try:
-        quoted = not isinstance(plain(text), str)
+        quote = None if isinstance(plain(text), str) else "'"
     except ValueError:
-        quoted = True
-    return writer.represent_scalar("tag:yaml.org,2002:str", text, style="'" if quoted else None)
+        quote = "'"
+    if not text.isprintable():
+        quote = '"'  # else PyYAML breaks the line at U+0085, and reads a space back
+    return writer.represent_scalar("tag:yaml.org,2002:str", text, style=quote)
 
 
 _Writer.add_representer(str, _represent_text)
@@ -302,6 +304,7 @@ _SYNTAX = {
     "expected ',' or '}'": "the '{' that starts here is not closed, or lacks a ','",
     "unexpected end of stream": "the quoted text that starts here is not closed",
     "unexpected document separator": "the quoted text that starts here is not closed",
+    "expected the node content": "a value is missing here",
     "undefined alias": "no anchor before it has the name of this alias",
     "second occurrence": "an anchor of this name stands above already",
     "cannot start any token": "a value that starts with this character needs quotes",
@@ -332,9 +335,9 @@ class _Builder:
         if any(node is other for other in self.above):
             raise _refuse("an alias stands inside what it stands for", node.start_mark)
         if len(self.above) == DEEPEST:
-            raise _refuse(f"nested more than {DEEPEST} deep by its aliases", node.start_mark)
+            raise _refuse(f"nested more than {DEEPEST} deep by its aliases", self.above[1].start_mark)
         if len(self.tree.values) == MOST_VALUES:
-            raise _refuse(f"more than {MOST_VALUES:,} values when its aliases are written out", node.start_mark)
+            raise _refuse(f"more than {MOST_VALUES:,} values by its aliases", [*self.above, node][1].start_mark)
         self.tree.values[keys] = self.place(node)
         self.above.append(node)
         if isinstance(node, yaml.ScalarNode):
@@ -351,8 +354,9 @@ class _Builder:
         for key_node, value_node in node.value:
             key = self.key(key_node, keys)
             if key in mapping:
-                first = self.tree.keys[*keys, key].line
-                self.fault(key_node, keys, f"the key {key[:60]!r} stands here twice; the first is in line {first}")
+                first, line = self.tree.keys[*keys, key].line, self.place(key_node).line
+                where = f"; the first is in line {first}" if first != line else ""
+                self.fault(key_node, keys, f"the key {key[:60]!r} stands here twice{where}")
             elif key is not None:
                 self.tree.keys[*keys, key] = self.place(key_node)
                 mapping[key] = self.build(value_node, (*keys, key))

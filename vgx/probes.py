@@ -1,13 +1,14 @@
 """The tap, and what is computed from it: every layer's gradient, whatever its size, without touching the training.
 
-The backward pass is linear in the gradient that enters it. So a layer may pass on its gradient times a power of two, which
-is exact, provided that the exponent is kept: what leaves float32's range is then only an integer. `tap` does that, and hands
-the exponent and the statistics out as the cotangent of an argument that is otherwise unused.
+The backward pass is linear in the gradient that enters it. So a layer may pass on its gradient times a power of two,
+which is exact, provided that the exponent is kept: what leaves float32's range is then only an integer. `tap` does
+that, and hands the exponent and the statistics out as the cotangent of an argument that is otherwise unused.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import math
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +22,25 @@ SATURATED = 0.05
 
 
 class Probe(NamedTuple):
-    """What a tap reports of one layer, [] each: `exponent` as a float, and sums over the rescaled gradient g."""
+    """What the taps of one layer report on the way back; a float each. Zeros on the way in."""
 
-    exponent: Array
-    square: Array
-    """The sum of squares of g."""
-    noise: Array
-    """The sum over examples of |g_i|^2 |x_i|^2 (0 outside the full tier)."""
-
-
+    delta_log2: Array
+    """log2 of the norm of the batch-mean loss's gradient at h, of any size."""
+    noise_log2: Array
+    """log2 of the sum over examples of |g_i|^2 |x_i|^2 (0 outside the full tier)."""
+    kernel_log2: Array
+    """log2 of the norm of the kernel's gradient, of any size."""
+    kernel_zero: Array
+    """The fraction of entries of the kernel's gradient that are 0 in what the optimizer sees."""
+    bias_log2: Array
+    """log2 of the norm of the bias's gradient, of any size."""
+    rest_log2: Array
+    """log2 of the norm of the gradient of normalization's scale and offset and PReLU's slopes together, of any size."""
 
 
 class LayerRecord(NamedTuple):
-    """One step's statistics, one array [L + 1] per column of the run's layer table, from the first layer to the readout.
+    """One step's statistics, one array [L + 1] per column of the run's layer table, from the first layer to the
+    readout.
 
     A field that the tier leaves out is None.
     """
@@ -58,6 +65,7 @@ class LayerRecord(NamedTuple):
 class Forward(NamedTuple):
     """What the forward pass reports of one layer: [] each, [L] after the scan; None where the tier leaves it out."""
 
+    weight_norm: Array | None = None
     preact_mean: Array | None = None
     preact_std: Array | None = None
     act_mean: Array | None = None
@@ -71,15 +79,16 @@ class Forward(NamedTuple):
 
 
 def exponent_of(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Returns the integer k with 2^k <= max|x| < 2^(k+1) over `axis`; 0 where that is 0 or not finite.
+    """Returns the integer k with 2^k <= sum |x| < 2^(k+1) over `axis`; 0 where that is 0 or not finite.
 
-    Read from the bits, and kept two short of the ends of the range, so that 2^k and 2^-k are both normal numbers.
+    The sum and not the maximum, since it vectorizes, and any power of two near the size of `x` will do. Read from the
+    bits, and kept off the ends of the range, so that 2^k and 2^-k are both normal numbers.
     """
-    largest = jnp.max(jnp.abs(x), axis)
+    size = jnp.sum(jnp.abs(x), axis)
     info = jnp.finfo(x.dtype)
-    bits = jax.lax.bitcast_convert_type(largest, jnp.dtype(f"int{info.bits}"))
+    bits = jax.lax.bitcast_convert_type(size, jnp.dtype(f"int{info.bits}"))
     k = (bits >> info.nmant).astype(jnp.int32) - (info.maxexp - 1)
-    usable = (largest > 0) & jnp.isfinite(largest)
+    usable = (size > 0) & jnp.isfinite(size)
     return jnp.where(usable, jnp.clip(k, info.minexp, -info.minexp), 0)
 
 
@@ -94,8 +103,8 @@ def power_of_two(k: Array, dtype: jnp.dtype) -> Array:
 
 
 def scale_by_power(x: Array, k: Array) -> Array:
-    """Returns x 2^k, in two halves, so that it leaves the range only where the result does; `k` broadcasts from the left."""
-    k = k.astype(jnp.int32).reshape(k.shape + (1,) * (x.ndim - k.ndim))
+    """Returns x 2^k for an integer k of any type, in two halves: it leaves the range only where the result does."""
+    k = k.astype(jnp.int32)
     half = k // 2
     return x * power_of_two(half, x.dtype) * power_of_two(k - half, x.dtype)
 
@@ -111,46 +120,118 @@ def _wide(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+class Delta(NamedTuple):
+    """The part of a layer's probe that `tap` fills."""
+
+    delta_log2: Array
+    noise_log2: Array
+
+
+class Weights(NamedTuple):
+    """The part of a layer's probe that `tap_weights` fills."""
+
+    kernel_log2: Array
+    kernel_zero: Array
+    bias_log2: Array
+
+
 @jax.custom_vjp
-def tap(h: Array, probe: Probe, input_square: Array | None) -> Array:
-    """Returns `h` [B, N]; its gradient with respect to `probe` measures the gradient with respect to `h`.
+def tap(h: Array, exponent: Array, probe: Delta, input_square: Array | None) -> tuple[Array, Array]:
+    """Returns `h` [B, N] and `exponent`; the gradient with respect to `probe` measures the gradient with respect to
+    `h`.
 
-    What it passes further down is that gradient divided by 2^`Probe.exponent`. `input_square` [B] is the squared norm of each
-    example's input to the layer, or None outside the full tier.
+    Backward, the cotangent of `exponent` is K, the power of two by which all that comes from above has been divided.
+    The tap divides once more, by the size of what it receives, and adds that to K for the layers below.
+
+    Args:
+        h: what the layer's linear map leaves.
+        exponent: 0, a float; on the way back it carries K.
+        probe: zeros.
+        input_square: [B], the squared norm of each example's input to the layer, or None outside the full tier.
     """
-    return h
+    return h, exponent
 
 
-def _tap_forward(h: Array, probe: Probe, input_square: Array | None):
-    return h, input_square
+def _tap_forward(h: Array, exponent: Array, probe: Delta, input_square: Array | None):
+    return (h, exponent), input_square
 
 
-def _tap_backward(input_square: Array | None, g: Array):
+def _tap_backward(input_square: Array | None, cotangents: tuple[Array, Array]):
+    g, above = cotangents
     k = exponent_of(g)
     g = g * power_of_two(-k, g.dtype)
-    wide = _wide(g)
+    below = above + k
+    square = jnp.square(_wide(g))
     if input_square is None:
-        square, noise = jnp.sum(jnp.square(wide)), jnp.zeros((), wide.dtype)
+        noise, nothing = jnp.zeros_like(below), None
     else:
-        each = jnp.sum(jnp.square(wide), -1)
-        square, noise = jnp.sum(each), jnp.sum(each * input_square)
-    return g, Probe(k.astype(wide.dtype), square, noise), None if input_square is None else jnp.zeros_like(input_square)
+        noise, nothing = jnp.log2(jnp.sum(jnp.sum(square, -1) * input_square)) + 2 * below, jnp.zeros_like(input_square)
+    return g, below, Delta(0.5 * jnp.log2(jnp.sum(square)) + below, noise), nothing
 
 
 tap.defvjp(_tap_forward, _tap_backward)
 
 
+@jax.custom_vjp
+def tap_weights(kernel: Array, bias: Array, exponent: Array, probe: Weights) -> tuple[Array, Array, Array]:
+    """Returns `kernel`, `bias` and `exponent`; backward, gives their gradients back what the tap above divided off.
+
+    So the optimizer sees what plain arithmetic would show it, and `probe` what is true. Both are taken here, layer by
+    layer, while the gradient is still in the cache.
+    """
+    return kernel, bias, exponent
+
+
+def _tap_weights_backward(_: None, cotangents: tuple[Array, Array, Array]):
+    kernel, bias, below = cotangents
+    seen = scale_by_power(kernel, below)
+    probe = Weights(
+        kernel_log2=log2_norm(kernel) + below,
+        kernel_zero=_share(seen == 0, below.dtype),
+        # A sum of what the tap has just brought to size 1, so its squares are in range.
+        bias_log2=0.5 * jnp.log2(jnp.sum(jnp.square(bias))) + below,
+    )
+    return seen, scale_by_power(bias, below), below, probe
+
+
+tap_weights.defvjp(lambda kernel, bias, exponent, probe: ((kernel, bias, exponent), None), _tap_weights_backward)
+
+
+@jax.custom_vjp
+def tap_rest(parameters: Any, exponent: Array, probe: Array) -> tuple[Any, Array]:
+    """Returns `parameters`, any tree, and `exponent`; as `tap_weights`, for what comes after the layer's tap."""
+    return parameters, exponent
+
+
+def _tap_rest_backward(_: None, cotangents: tuple[Any, Array]):
+    parameters, above = cotangents
+    norms = [log2_norm(leaf) for leaf in jax.tree.leaves(parameters)]
+    norm = log2_root_sum_square(jnp.stack(norms)) + above if norms else jnp.full_like(above, -jnp.inf)
+    return jax.tree.map(lambda leaf: scale_by_power(leaf, above), parameters), above, norm
+
+
+tap_rest.defvjp(lambda parameters, exponent, probe: ((parameters, exponent), None), _tap_rest_backward)
+
+
+def log2_root_sum_square(log2: Array) -> Array:
+    """Returns log2 of the norm whose parts, along the first axis, have the norms 2^log2."""
+    largest = jnp.max(log2, 0)
+    largest = jnp.where(jnp.isneginf(largest), 0, largest)
+    return largest + 0.5 * jnp.log2(jnp.sum(jnp.exp2(2 * (log2 - largest)), 0))
+
+
 def empty_probe(layers: tuple[int, ...] = ()) -> Probe:
-    """Returns the probe to hand to a tap (or, with axes in front, to the taps of a stack): zeros."""
+    """Returns the probe to hand to the taps of a layer (or, with axes in front, of a stack): zeros."""
     return Probe(*(jnp.zeros(layers) for _ in Probe._fields))
 
 
-def measure_forward(tier: Tier, steepest: float, x: Array, z: Array, slope: Array, y: Array) -> Forward:
+def measure_forward(tier: Tier, steepest: float, kernel: Array, x: Array, z: Array, slope: Array, y: Array) -> Forward:
     """Returns the forward statistics of one layer.
 
     Args:
         tier: how much to measure.
         steepest: the activation's largest slope.
+        kernel: [N_in, N], the layer's weights.
         x: [B, N_in], the layer's input.
         z: [B, N], what the activation receives.
         slope: [B, N], the activation's derivative there.
@@ -159,14 +240,16 @@ def measure_forward(tier: Tier, steepest: float, x: Array, z: Array, slope: Arra
     if tier in ("none", "lite"):
         return Forward()
     x, z, slope, y = _wide(x), _wide(z), jnp.abs(_wide(slope)), _wide(y)
-    mean = jnp.mean(z)
+    z_mean, z_size = _mean_and_size(z)
+    y_mean, y_size = _mean_and_size(y)
     standard = Forward(
-        preact_mean=mean,
-        preact_std=jnp.exp2(log2_norm(z - mean) - 0.5 * jnp.log2(z.size)),
-        act_mean=jnp.mean(y),
-        act_rms=jnp.exp2(log2_norm(y) - 0.5 * jnp.log2(y.size)),
-        dead=jnp.mean(jnp.max(slope, 0) == 0, dtype=z.dtype),
-        saturated=jnp.mean(slope < SATURATED * steepest, dtype=z.dtype),
+        weight_norm=_rms(_wide(kernel), exponent_of(_wide(kernel[0]))) * math.sqrt(kernel.size),
+        preact_mean=z_mean,
+        preact_std=_rms(z - z_mean, z_size),
+        act_mean=y_mean,
+        act_rms=_rms(y, y_size),
+        dead=_share(~jnp.any(slope > 0, 0), z.dtype),
+        saturated=_share(slope < SATURATED * steepest, z.dtype),
     )
     if tier == "standard":
         return standard
@@ -175,14 +258,35 @@ def measure_forward(tier: Tier, steepest: float, x: Array, z: Array, slope: Arra
     )
 
 
+def _mean_and_size(x: Array) -> tuple[Array, Array]:
+    """The mean, and an exponent near enough to the size of `x` [B, N] to take squares by.
+
+    From the sum, which rarely cancels by more than the digits of a float, and the first example, lest it cancel
+    altogether: a pass over |x| would cost as much as all the rest.
+    """
+    total = jnp.sum(x)
+    return total / x.size, exponent_of(jnp.append(x[0], total))
+
+
+def _share(which: Array, dtype: jnp.dtype) -> Array:
+    """The fraction of True. Two bytes an entry, summed in more, are enough for a 0 or a 1."""
+    return jnp.sum(which.astype(jnp.bfloat16), dtype=dtype) / which.size
+
+
+def _rms(x: Array, k: Array) -> Array:
+    """Root mean square of `x`, of which 2^k tells the size."""
+    unit = x * power_of_two(-k, x.dtype)
+    return jnp.sqrt(jnp.mean(jnp.square(unit))) * power_of_two(k, x.dtype)
+
+
 def input_square(x: Array) -> Array:
-    """Returns each example's squared norm [B] of `x` [B, N], after division by the power of two of its largest entry."""
+    """Returns each example's squared norm [B] of `x` [B, N], after division of `x` by 2^`exponent_of(x)`."""
     x = _wide(x)
     return jnp.sum(jnp.square(x * power_of_two(-exponent_of(x), x.dtype)), -1)
 
 
 def _mean_cosine(y: Array) -> Array:
-    """Mean cosine over pairs of different examples; examples that are zero throughout have no direction and are left out."""
+    """Mean cosine over pairs of different examples; an example that is zero throughout has no direction and no say."""
     unit = y * power_of_two(-exponent_of(y), y.dtype)
     norm = jnp.sqrt(jnp.sum(jnp.square(unit), -1, keepdims=True))
     direction = jnp.where(norm > 0, unit / jnp.where(norm > 0, norm, 1), 0)
@@ -202,7 +306,8 @@ def _participation(y: Array) -> Array:
 def noise_scale(log2_ratio: Array, batch: int) -> Array:
     """Returns the simple noise scale tr(Sigma) / |G|^2, in examples: the batch size at which noise equals signal.
 
-    Both terms are unbiased estimates from batches of one and of `batch` examples; infinity where the signal drowns in the noise.
+    Both terms are unbiased estimates from batches of one and of `batch` examples; infinity where the signal drowns in
+    the noise.
 
     Args:
         log2_ratio: log2 of the mean squared norm of one example's gradient over the squared norm of the batch's.

@@ -1,14 +1,14 @@
 """Parts: the named pieces a config chooses, and the registry that finds them.
 
-A part is a frozen pydantic model whose fields are its YAML options. Registering it is all it takes to make it usable in a
-config, listed by `vgx parts`, present in the JSON Schema and covered by the tests that run over a registry.
+A part is a frozen pydantic model whose fields are its YAML options. Registering it is all it takes to make it usable in
+a config, listed by `vgx parts`, present in the JSON Schema and covered by the tests that run over a registry.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_serializer
 from pydantic.fields import FieldInfo
@@ -26,7 +26,7 @@ class Part(BaseModel):
 
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
-    formula: ClassVar[str]
+    formula: ClassVar[str] = ""
     """The part in one line of mathematics."""
 
     @model_serializer
@@ -53,7 +53,7 @@ class Part(BaseModel):
 
     @classmethod
     def source(cls) -> str:
-        """Returns the paper or definition: the last paragraph of the part's docstring, or nothing if there is only one."""
+        """Returns the paper or definition: the last paragraph of the docstring, or nothing if there is only one."""
         paragraphs = (inspect.getdoc(cls) or "").split("\n\n")
         return " ".join(paragraphs[-1].split()) if len(paragraphs) > 1 else ""
 
@@ -64,6 +64,7 @@ class Part(BaseModel):
 
 
 P = TypeVar("P", bound=Part)
+C = TypeVar("C", bound=type[Part])
 
 
 class Registry(Generic[P]):
@@ -74,15 +75,15 @@ class Registry(Generic[P]):
         self._parts: dict[str, type[P]] = {}
         self._aliases: dict[str, str] = {}
 
-    def register(self, name: str, *aliases: str) -> Callable[[type[P]], type[P]]:
-        """Returns a class decorator that files the part under `name`, and under each alias. A name is taken only once."""
+    def register(self, name: str, *aliases: str) -> Callable[[C], C]:
+        """Returns a class decorator that files the part under `name` and each alias. A name is taken only once."""
 
-        def file(part: type[P]) -> type[P]:
+        def file(part: C) -> C:
             for word in (name, *aliases):
                 if word in self._parts or word in self._aliases:
                     raise ValueError(f"the {self.kind} '{word}' is registered already")
             part.name, part.aliases = name, aliases
-            self._parts[name] = part
+            self._parts[name] = cast(type[P], part)
             self._aliases |= dict.fromkeys(aliases, name)
             return part
 
@@ -124,7 +125,7 @@ class Registry(Generic[P]):
 
     @property
     def field(self) -> Any:
-        """The annotation that makes a pydantic field hold one of these parts: `Annotated[Activation, ACTIVATIONS.field]`."""
+        """What makes a pydantic field hold one of these parts, as in `Annotated[Activation, ACTIVATIONS.field]`."""
         return _PartField(self)
 
 
@@ -144,8 +145,8 @@ class _PartField:
         """Written afresh at each call, so that parts registered by a user are in it."""
         parts = list(self.registry)
         bare = [part for part in parts if not any(field.is_required() for field in part.model_fields.values())]
-        names = [word for part in bare for word in (part.name, *part.aliases)]
-        return {"anyOf": [{"enum": names}, *(handler(part.__pydantic_core_schema__) for part in parts)]}
+        names = core_schema.literal_schema([word for part in bare for word in (part.name, *part.aliases)])
+        return handler(core_schema.union_schema([names, *(part.__pydantic_core_schema__ for part in parts)]))
 
 
 def registry_of(field: FieldInfo) -> Registry[Any] | None:

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
-import pyarrow.parquet
 import yaml
+from pyarrow import parquet
 
 from vgx.errors import EnvironmentFault, RunError
 
@@ -61,14 +61,16 @@ def metrics_schema(precision: str) -> pa.Schema:
 
 
 def layers_schema(precision: str) -> pa.Schema:
-    """Returns the schema of the layer table: a row per lane, recorded step and layer (1 to L, and L + 1 for the readout)."""
+    """Returns the schema of the layer table: a row per recorded step, lane and layer (L + 1 is the readout)."""
     return _schema(("lane", "step", "layer"), LAYERS, precision)
 
 
 def _schema(keys: Sequence[str], values: Sequence[str], precision: str) -> pa.Schema:
     # A float64 run is made to compare tenth digits, so its tables keep them.
     number = pa.float64() if precision == "float64" else pa.float32()
-    return pa.schema([pa.field(key, pa.int32(), nullable=False) for key in keys] + [pa.field(name, number) for name in values])
+    return pa.schema(
+        [pa.field(key, pa.int32(), nullable=False) for key in keys] + [pa.field(name, number) for name in values]
+    )
 
 
 class LaneResult(NamedTuple):
@@ -147,28 +149,37 @@ class Run:
         return self._read("layers", layers_schema(self._precision), columns, where)
 
     def lanes(self) -> pa.Table:
-        """Returns a row per lane with its seed, status, verdict and final metrics; no rows while the run is going on."""
+        """Returns a row per lane with its seed, status, verdict and final metrics; none while the run is going on."""
         path = self.path / "lanes.parquet"
-        return pa.parquet.read_table(path, schema=_LANES) if path.exists() else _LANES.empty_table()
+        return parquet.read_table(path, schema=_LANES) if path.exists() else _LANES.empty_table()
 
     @property
     def _precision(self) -> str:
         return self.config["train"]["precision"]
 
-    def _read(self, table: str, schema: pa.Schema, columns: Sequence[str] | None, where: pc.Expression | None) -> pa.Table:
+    def _read(
+        self, table: str, schema: pa.Schema, columns: Sequence[str] | None, where: pc.Expression | None
+    ) -> pa.Table:
         files = sorted((self.path / table).glob("[0-9]*.parquet"))
-        if columns:
-            schema = pa.schema([schema.field(name) for name in columns])
         if not files:
-            return schema.empty_table()
-        dataset = pyarrow.dataset.dataset(files, schema=layers_schema(self._precision) if table == "layers" else None)
-        return dataset.to_table(columns=columns and list(columns), filter=where)
+            return schema.empty_table().select(columns or schema.names)
+        return pyarrow.dataset.dataset(files, schema=schema).to_table(columns=columns and list(columns), filter=where)
 
 
 def find_runs(root: str | Path) -> list[Run]:
     """Returns the runs right below `root`, the newest first."""
     folders = [path.parent for path in Path(root).glob("*/meta.json")]
     return [Run(path) for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def find_run(name: str | Path, root: str | Path = "runs") -> Run:
+    """Returns the run at the path `name`, or the newest run below `root` whose name begins with it."""
+    if (Path(name) / "meta.json").is_file():
+        return Run(name)
+    for run in find_runs(root):
+        if run.path.name.startswith(str(name)):
+            return run
+    return Run(name)
 
 
 class RunWriter:
@@ -183,7 +194,9 @@ class RunWriter:
         except BlockingIOError:
             holder = os.read(self._lock, 32).decode() or "?"
             os.close(self._lock)
-            raise RunError(f"{path}: another vgx is writing this run (process {holder}); wait for it, or stop it") from None
+            raise RunError(
+                f"{path}: another vgx is writing this run (process {holder}); wait for it, or stop it"
+            ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
@@ -214,12 +227,12 @@ class RunWriter:
         for name, table in (("layers", layers), ("metrics", metrics)):
             taken = [int(path.stem) for path in (self.path / name).glob("[0-9]*.parquet")]
             with self._in_place(f"{name}/{max(taken, default=-1) + 1:06d}.parquet") as draft:
-                pa.parquet.write_table(table, draft, compression="zstd", compression_level=1)
+                parquet.write_table(table, draft, compression="zstd", compression_level=1)
 
     def write_lanes(self, lanes: Sequence[LaneResult]) -> None:
         """Writes `lanes.parquet`, a row per lane."""
         with self._in_place("lanes.parquet") as draft:
-            pa.parquet.write_table(pa.Table.from_pylist([lane._asdict() for lane in lanes], schema=_LANES), draft)
+            parquet.write_table(pa.Table.from_pylist([lane._asdict() for lane in lanes], schema=_LANES), draft)
 
     def drop_after(self, step: int) -> None:
         """Removes every row after `step`: what a killed run wrote since its last checkpoint."""
@@ -229,7 +242,7 @@ class RunWriter:
                 for stray in (self.path / table).glob(".*"):
                     stray.unlink()
                 for path in sorted((self.path / table).glob("[0-9]*.parquet")):
-                    rows = pa.parquet.read_table(path)
+                    rows = parquet.read_table(path)
                     kept = rows.filter(pc.field("step") <= step)
                     if kept.num_rows == rows.num_rows and (rows.num_rows or step):
                         continue
@@ -237,7 +250,7 @@ class RunWriter:
                         path.unlink()
                         continue
                     with self._in_place(f"{table}/{path.name}") as draft:
-                        pa.parquet.write_table(kept, draft, compression="zstd", compression_level=1)
+                        parquet.write_table(kept, draft, compression="zstd", compression_level=1)
 
     @contextmanager
     def _in_place(self, name: str) -> Iterator[Path]:

@@ -1,7 +1,7 @@
 """The pure training step, and the jitted chunk of steps that the host calls.
 
-`State` is what a step changes, `Lane` what sets one run apart from its neighbours, `Program` what is compiled. Everything is
-written for one lane; the chunk maps it over R of them.
+`State` is what a step changes, `Lane` what sets one run apart from its neighbours, `Program` what is compiled.
+Everything is written for one lane; the chunk maps it over R of them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from jax import Array
 
 from vgx.config import Config
 from vgx.data import Dataset, Split
-from vgx.model import MLP, Layer, fit_to_data
+from vgx.model import MLP, fit_to_data
 from vgx.parts import Clip, Optimizer
 from vgx.parts.initializers import LSUV
 from vgx.parts.normalizations import Moments
-from vgx.probes import LOG10_2, Forward, LayerRecord, Probe, log2_norm, noise_scale, power_of_two, scale_by_power
+from vgx.probes import LOG10_2, Forward, LayerRecord, Probe, log2_norm, log2_root_sum_square, noise_scale
 from vgx.registry import Part
 
 EVALUATION_BATCH = 1000
@@ -94,7 +94,8 @@ class Evaluation(NamedTuple):
 
 
 def numbers_of(config: Config) -> dict[str, dict[str, float]]:
-    """Returns the numbers of a config that a lane carries as data: the float options of optimizer, schedule and clipping.
+    """Returns the numbers of a config that a lane carries as data: the float options of optimizer, schedule and
+    clipping.
 
     A 0 is left out: it may switch a term off, and that is the program's business.
     """
@@ -110,7 +111,9 @@ def _floats(part: Part) -> dict[str, float]:
 def to_device(split: Split, dataset: Dataset) -> Images:
     """Returns the split on the device, in the types it is stored in."""
     return Images(
-        jnp.asarray(split.images), jnp.asarray(split.labels), *map(jnp.asarray, (np.float32(dataset.scale), dataset.mean, dataset.std))
+        jnp.asarray(split.images),
+        jnp.asarray(split.labels),
+        *map(jnp.asarray, (np.float32(dataset.scale), dataset.mean, dataset.std)),
     )
 
 
@@ -145,30 +148,49 @@ def lane_keys(key: Array) -> tuple[Array, Array]:
 
 
 def initial_state(program: Program, lane: Lane, data: Images, first: Array) -> State:
-    """Returns the state before the first step; LSUV looks at the examples `first` [n]."""
+    """Returns one lane's state before the first step; LSUV looks at the examples `first` [n]."""
     model_config = program.config.model
     initial, noise = lane_keys(lane.key)
     mlp = MLP(model_config, program.features, program.classes, initial)
     if isinstance(model_config.initializer, LSUV):
         x = encode(data, first, program.config.data.input, master_dtype(program.config))
         mlp = fit_to_data(mlp, x, noise, model_config.initializer)
-    return State(jnp.zeros((), jnp.int32), mlp, mlp.initial_moments(), _transform(program, lane, 1.0).init(mlp))
+    return _state_of(program, mlp)
+
+
+def _state_of(program: Program, mlp: Any) -> State:
+    optimizer = program.config.train.optimizer
+    return State(jnp.zeros((), jnp.int32), mlp, mlp.initial_moments(), optimizer.transform(1.0).init(mlp))
+
+
+def lane_axes(program: Program) -> State:
+    """Returns, for each leaf of a state, where the axis of lanes stands: behind the axis of layers where there is one.
+
+    So a scan over layers takes its slices, [R, ...], without transposing the weights of all lanes at every step.
+    """
+    size = program.config.model, program.features, program.classes
+    one = jax.eval_shape(lambda: _state_of(program, MLP(*size, jax.random.key(0))))
+    return jax.tree.map(lambda leaf: int(leaf.ndim > 1), one)
+
+
+def make_initial_states(program: Program) -> Callable[[Lane, Images, Array], State]:
+    """Returns the jitted start of R lanes: `initial_state` of each, stacked along `lane_axes`."""
+    return jax.jit(jax.vmap(partial(initial_state, program), (0, None, None), lane_axes(program)))
 
 
 def _optimizer(program: Program, lane: Lane) -> tuple[Optimizer, Clip]:
-    """The config's optimizer and clipping with the lane's numbers in place of the config's."""
+    """The config's optimizer and clipping, with the lane's numbers in place of the config's."""
     train = program.config.train
     schedule = train.optimizer.schedule.model_copy(update=lane.numbers["schedule"])
     optimizer = train.optimizer.model_copy(update={**lane.numbers["optimizer"], "schedule": schedule})
     return optimizer, train.clip.model_copy(update=lane.numbers["clip"])
 
 
-def _transform(program: Program, lane: Lane, learning_rate: Array | float) -> optax.GradientTransformation:
-    return _optimizer(program, lane)[0].transform(learning_rate)
-
-
-def make_step(program: Program, *, measured: bool) -> Callable[[State, Lane, Images, Array], tuple[State, Scalars, Record | None]]:
-    """Returns the step of one lane: (state, lane, data, index [B]) to the next state, its scalars and, if measured, its record.
+def make_step(
+    program: Program, *, measured: bool
+) -> Callable[[State, Lane, Images, Array], tuple[State, Scalars, Record | None]]:
+    """Returns the step of one lane: (state, lane, data, index [B]) to the next state, its scalars and, if measured, its
+    record.
 
     The measured step and the plain one leave the same state.
     """
@@ -179,7 +201,7 @@ def make_step(program: Program, *, measured: bool) -> Callable[[State, Lane, Ima
     needs_key = config.model.activation.random or config.model.dropout > 0
 
     def loss_of(mlp: MLP, probes: tuple[Probe, ...] | None, x: Array, labels: Array, key: Array | None):
-        logits, moments, forward = mlp.train(x, probes, key, tier)
+        logits, moments, forward = mlp(x, probes, key, tier)
         logits = logits.astype(master_dtype(config))
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         accuracy = jnp.mean(jnp.argmax(logits, -1) == labels, dtype=loss.dtype)
@@ -194,95 +216,50 @@ def make_step(program: Program, *, measured: bool) -> Callable[[State, Lane, Ima
 
         probes = state.model.empty_probes() if measures else None
         grad = jax.value_and_grad(loss_of, argnums=(0, 1) if measures else 0, has_aux=True)
-        (loss, (accuracy, moments, forward)), gradient = grad(state.model, probes, x, labels, key)
-        seen, carried = gradient, None
-        if measures:
-            gradient, taps = gradient
-            carried = Carried.read(taps)
-            seen = carried.restore(gradient)
+        mlp: Any = state.model
+        (loss, (accuracy, moments, forward)), gradient = grad(mlp, probes, x, labels, key)
+        gradient, probe = gradient if measures else (gradient, None)
 
         transform = optimizer.transform(learning_rate)
-        updates, optimizer_state = transform.update(clip(seen), state.optimizer, state.model)
-        mlp = optax.apply_updates(state.model, updates)
+        updates, optimizer_state = transform.update(clip(gradient), state.optimizer, mlp)
+        mlp = optax.apply_updates(mlp, updates)
         running = state.model.fold_moments(state.running, moments)
         after = State(state.step + 1, mlp, running, optimizer_state)
         scalars = Scalars(loss, accuracy, jnp.asarray(learning_rate, loss.dtype))
-        if carried is None:
-            return after, scalars, None
-        return after, scalars, carried.record(state.model, gradient, seen, updates, forward, config)
+        return after, scalars, None if probe is None else make_record(probe, forward, updates, config)
 
     return step
 
 
-class Carried(NamedTuple):
-    """What the taps brought back: the statistics of the rescaled gradient, and the exponent that it lacks, [L + 1] each."""
-
-    probe: Probe
-    below: Array
-    """K_l: the exponent carried by all that stands before layer l's tap, its kernel and bias."""
-    above: Array
-    """K_{l+1}: the exponent carried by what stands after its tap: normalization and PReLU slopes."""
-
-    @classmethod
-    def read(cls, taps: tuple[Probe, ...]) -> Carried:
-        """Returns the sums over all layers above, from each stack's taps."""
-        probe = jax.tree.map(lambda *parts: jnp.concatenate(parts), *taps)
-        below = jnp.cumsum(probe.exponent[::-1])[::-1]
-        return cls(probe, below, below - probe.exponent)
-
-    def restore(self, gradient: MLP) -> MLP:
-        """Returns the gradient as the optimizer sees it, in the range and with the zeros of plain arithmetic."""
-        restored, start = [], 0
-        for stack, count in zip(gradient.stacks, gradient.counts, strict=True):
-            below, above = self.below[start : start + count], self.above[start : start + count]
-            for path, leaf in jax.tree_util.tree_leaves_with_path(stack):
-                restored.append(scale_by_power(leaf, below if path[0].name in ("kernel", "bias") else above))
-            start += count
-        return jax.tree.unflatten(jax.tree.structure(gradient), restored)
-
-    def record(self, mlp: MLP, gradient: MLP, seen: MLP, updates: MLP, forward: Forward, config: Config) -> Record:
-        """Returns the step's record, from the net before the step, autodiff's gradient, `restore` of it, and the updates."""
-        batch = config.train.batch_size
-        weight = _over_layers(gradient, lambda stack: log2_norm(stack.kernel[...], (1, 2)))
-        bias = self.below + _over_layers(gradient, lambda stack: log2_norm(stack.bias[...], 1))
-        others = self.above + _over_layers(gradient, _log2_norm_of_others)
-        layers = LayerRecord(
-            delta_log10=LOG10_2 * (self.below + 0.5 * jnp.log2(self.probe.square) + 0.5 * math.log2(batch)),
-            weight_grad_log10=LOG10_2 * (self.below + weight),
-            bias_grad_log10=LOG10_2 * bias,
-            weight_grad_zero=_over_layers(seen, lambda stack: jnp.mean(stack.kernel[...] == 0, (1, 2), dtype=weight.dtype)),
-        )
-        if config.log.statistics in ("standard", "full"):
-            norm = _over_layers(mlp, lambda stack: log2_norm(stack.kernel[...], (1, 2)))
-            change = _over_layers(updates, lambda stack: log2_norm(stack.kernel[...], (1, 2)))
-            named = {name: value for name, value in forward._asdict().items() if name in LayerRecord._fields}
-            layers = layers._replace(weight_norm=jnp.exp2(norm), update_ratio=jnp.exp2(change - norm), **named)
-        if config.log.statistics == "full":
-            assert forward.input_exponent is not None
-            one_example = math.log2(batch) + jnp.log2(self.probe.noise) + 2 * forward.input_exponent
-            layers = layers._replace(noise_scale=noise_scale(one_example - 2 * weight, batch))
-        everything = jnp.concatenate([self.below + weight, bias, others])
-        return Record(LOG10_2 * _log2_root_sum_square(everything), layers)
+def _over_lanes(
+    program: Program, *, measured: bool
+) -> Callable[[State, Lane, Images, Array], tuple[State, Scalars, Record | None]]:
+    """The step of R lanes."""
+    axes = lane_axes(program)
+    return jax.vmap(make_step(program, measured=measured), (axes, 0, None, 0), (axes, 0, 0))
 
 
-def _over_layers(mlp: MLP, of: Callable[[Layer], Array]) -> Array:
-    """Returns [L + 1] from a function of one stack that returns [L_s]."""
-    return jnp.concatenate([of(stack) for stack in mlp.stacks])
-
-
-def _log2_norm_of_others(stack: Layer) -> Array:
-    """log2 of the norm of all that stands after the tap: normalization's scale and offset, PReLU's slopes; [L_s]."""
-    leaves = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(stack) if path[0].name not in ("kernel", "bias")]
-    if not leaves:
-        return jnp.full(stack.kernel.shape[0], -jnp.inf)
-    return _log2_root_sum_square(jnp.stack([log2_norm(leaf, 1) for leaf in leaves]))
-
-
-def _log2_root_sum_square(log2: Array) -> Array:
-    """log2 of the norm whose parts, along the first axis, have the norms 2^log2."""
-    largest = jnp.max(log2, 0)
-    largest = jnp.where(jnp.isneginf(largest), 0, largest)
-    return largest + 0.5 * jnp.log2(jnp.sum(jnp.exp2(2 * (log2 - largest)), 0))
+def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, config: Config) -> Record:
+    """Returns a step's record from what the taps and the forward pass report, and from the change of the parameters."""
+    batch = config.train.batch_size
+    probe = jax.tree.map(lambda *stacks: jnp.concatenate(stacks), *probes)
+    layers = LayerRecord(
+        delta_log10=LOG10_2 * (probe.delta_log2 + 0.5 * math.log2(batch)),
+        weight_grad_log10=LOG10_2 * probe.kernel_log2,
+        bias_grad_log10=LOG10_2 * probe.bias_log2,
+        weight_grad_zero=probe.kernel_zero,
+    )
+    if config.log.statistics in ("standard", "full"):
+        assert forward.weight_norm is not None
+        change = jnp.concatenate([jax.vmap(log2_norm)(stack.kernel[...]) for stack in updates.stacks])
+        named = {name: value for name, value in forward._asdict().items() if name in LayerRecord._fields}
+        layers = layers._replace(update_ratio=jnp.exp2(change) / forward.weight_norm, **named)
+    if config.log.statistics == "full":
+        assert forward.input_exponent is not None
+        one_example = math.log2(batch) + probe.noise_log2 + 2 * forward.input_exponent
+        layers = layers._replace(noise_scale=noise_scale(one_example - 2 * probe.kernel_log2, batch))
+    norms = jnp.concatenate([probe.kernel_log2, probe.bias_log2, probe.rest_log2])
+    return Record(LOG10_2 * log2_root_sum_square(norms), layers)
 
 
 class Chunk(NamedTuple):
@@ -294,16 +271,16 @@ class Chunk(NamedTuple):
     """[P, R, ...]: of the first step of each period; None with `statistics: none`."""
 
 
-def make_chunk(program: Program, periods: int) -> Callable[[State, Lane, Images, Array, Array], tuple[State, Chunk]]:
+def make_chunk(program: Program, periods: int) -> Any:
     """Returns the jitted chunk of up to `periods` periods of one measured and (every - 1) plain steps, for R lanes.
 
-    It takes state and lane (each with a leading [R]), the data, indices [P, every, R, B], and how many steps each period
-    really has [P] (0: the period is left out). One compiled program serves every length of chunk; the state is donated.
+    It takes the states (stacked along `lane_axes`) and lanes, the data, indices [P, every, R, B], and how many steps
+    each period really has [P] (0: the period is left out). One compiled program serves every length of chunk; the state
+    is donated.
     """
     every = program.config.log.every
-    tier = program.config.log.statistics
-    measured = jax.vmap(make_step(program, measured=tier != "none"), (0, 0, None, 0))
-    plain = jax.vmap(make_step(program, measured=False), (0, 0, None, 0))
+    measured = _over_lanes(program, measured=program.config.log.statistics != "none")
+    plain = _over_lanes(program, measured=False)
 
     @partial(jax.jit, donate_argnums=0)
     def chunk(state: State, lane: Lane, data: Images, indices: Array, lengths: Array) -> tuple[State, Chunk]:
@@ -327,12 +304,12 @@ def make_chunk(program: Program, periods: int) -> Callable[[State, Lane, Images,
     return chunk
 
 
-def make_plain_steps(program: Program, steps: int) -> Callable[[State, Lane, Images, Array, Array], tuple[State, Scalars]]:
+def make_plain_steps(program: Program, steps: int) -> Any:
     """Returns the jitted run of up to `steps` plain steps: what is left of a period that an evaluation cut in two.
 
     It takes state and lane, the data, indices [steps, R, B] and how many steps to do; returns scalars [steps, R].
     """
-    plain = jax.vmap(make_step(program, measured=False), (0, 0, None, 0))
+    plain = _over_lanes(program, measured=False)
 
     @partial(jax.jit, donate_argnums=0)
     def rest(state: State, lane: Lane, data: Images, indices: Array, count: Array) -> tuple[State, Scalars]:
@@ -378,4 +355,4 @@ def make_evaluate(program: Program) -> Callable[[State, Images], Evaluation]:
         (loss, right), _ = jax.lax.scan(batch, zero, jnp.arange(0, total, size))
         return Evaluation(loss / total, right.astype(wide) / total)
 
-    return jax.jit(jax.vmap(evaluate, (0, None)))
+    return jax.jit(jax.vmap(evaluate, (lane_axes(program), None)))

@@ -89,4 +89,8 @@ def _layers(which: np.ndarray) -> str:
     first, last = numbers[0], numbers[-1]
     if len(numbers) == 1:
         return f"layer {first}"
-    return f"layers {first}-{last}" if last - first + 1 == len(numbers) else f"{len(numbers)} layers from {first} to {last}"
+    return (
+        f"layers {first}-{last}"
+        if last - first + 1 == len(numbers)
+        else f"{len(numbers)} layers from {first} to {last}"
+    )

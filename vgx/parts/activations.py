@@ -1,7 +1,7 @@
 """Activations: the function f in x = f(h), elementwise.
 
-Adding one is one registered class with a `__call__`; `kinks` says where f or f' jumps (theory splits its integrals there)
-and `steepest` is the largest |f'|, the yardstick of `saturated`.
+Adding one is one registered class with a `__call__`; `kinks` says where f, f' or f'' jumps (theory splits its integrals
+there) and `steepest` is the largest |f'|, the yardstick of `saturated`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Activation(Part):
     """An elementwise function. A plain one defines `__call__` alone."""
 
     kinks: ClassVar[tuple[float, ...]] = ()
-    """Where f or its derivative is not smooth."""
+    """Where f, f' or f'' jumps."""
     steepest: ClassVar[float] = 1.0
     """The largest |f'|."""
     random: ClassVar[bool] = False
@@ -121,7 +121,7 @@ class LeakyReLU(Activation):
     Maas, Hannun and Ng 2013, Rectifier nonlinearities improve neural network acoustic models.
     """
 
-    negative_slope: float = 0.01
+    negative_slope: float = Field(default=0.01, ge=-1, le=1)
     """The slope below zero."""
 
     formula = "h if h > 0 else negative_slope h"
@@ -133,7 +133,7 @@ class LeakyReLU(Activation):
 
 @ACTIVATIONS.register("rrelu")
 class RReLU(Activation):
-    """A leaky ReLU whose slope is drawn anew for each element of each example in training; its mean serves in evaluation.
+    """A leaky ReLU whose slope is drawn for each element of each example in training; evaluation takes the mean slope.
 
     The slope is uniform on (lower, upper), as in torch; Xu et al. draw its inverse from U(3, 8), which is not the same.
 
@@ -252,7 +252,7 @@ class GELU(Activation):
     """
 
     formula = "h Phi(h)"
-    steepest = 1.1289042365
+    steepest = 1.1289041451851547
 
     def __call__(self, h: Array) -> Array:
         return jax.nn.gelu(h, approximate=False)
@@ -266,7 +266,7 @@ class SiLU(Activation):
     """
 
     formula = "h / (1 + exp(-h))"
-    steepest = 1.0998392202
+    steepest = 1.0998393201288668
 
     def __call__(self, h: Array) -> Array:
         return jax.nn.silu(h)
@@ -280,7 +280,7 @@ class Mish(Activation):
     """
 
     formula = "h tanh(log(1 + exp(h)))"
-    steepest = 1.0885086268
+    steepest = 1.0884981612517277
 
     def __call__(self, h: Array) -> Array:
         return jax.nn.mish(h)

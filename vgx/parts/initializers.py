@@ -14,6 +14,9 @@ from pydantic import Field
 
 from vgx.registry import Part, Registry
 
+Mode = Literal["fan_in", "fan_out", "fan_avg"]
+Distribution = Literal["normal", "truncated_normal", "uniform"]
+
 TRUNCATED_VARIANCE = 0.87962566103423978**2
 """The variance of a standard normal cut off at two deviations."""
 
@@ -43,7 +46,7 @@ class VarianceScaled(Initializer):
     gain: float = 1.0
     """Multiplies the weights."""
 
-    _rule: ClassVar[tuple[float, Literal["fan_in", "fan_out", "fan_avg"], Literal["normal", "truncated_normal", "uniform"]]]
+    _rule: ClassVar[tuple[float, Mode, Distribution]]
 
     def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
         return self.gain * jax.nn.initializers.variance_scaling(*self._rule)(key, shape)
@@ -139,9 +142,9 @@ class VarianceScaling(VarianceScaled):
 
     scale: float = Field(default=1.0, gt=0)
     """The variance times the fan."""
-    mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in"
+    mode: Mode = "fan_in"
     """The fan: inputs, outputs, or their mean."""
-    distribution: Literal["normal", "truncated_normal", "uniform"] = "truncated_normal"
+    distribution: Distribution = "truncated_normal"
     """The shape; a truncated normal is widened so that its variance is the nominal one."""
 
     formula = "Var W = gain^2 scale / fan"
@@ -195,7 +198,10 @@ class LSUV(Initializer):
 @BIASES.register("normal")
 @INITIALIZERS.register("normal")
 class Normal(Initializer):
-    """A normal of a given standard deviation, whatever the width."""
+    """A normal of a given standard deviation, whatever the width.
+
+    jax.nn.initializers.normal; Krizhevsky, Sutskever and Hinton 2012, NIPS, with std 0.01.
+    """
 
     std: float = Field(default=0.01, ge=0)
     """The standard deviation."""
@@ -211,7 +217,10 @@ class Normal(Initializer):
 
 @INITIALIZERS.register("truncated_normal")
 class TruncatedNormal(Initializer):
-    """A normal cut off at two deviations; its own deviation is 0.88 std, as in jax."""
+    """A normal cut off at two deviations; its own deviation is 0.88 std.
+
+    jax.nn.initializers.truncated_normal.
+    """
 
     std: float = Field(default=0.01, ge=0)
     """The standard deviation before the tails are cut off."""
@@ -227,7 +236,10 @@ class TruncatedNormal(Initializer):
 
 @INITIALIZERS.register("uniform")
 class Uniform(Initializer):
-    """Uniform between minus and plus a bound (jax's `uniform` is one-sided; this one has mean 0)."""
+    """Uniform between minus and plus a bound (jax's `uniform` is one-sided; this one has mean 0).
+
+    torch.nn.init.uniform_ from -bound to bound.
+    """
 
     bound: float = Field(default=0.01, ge=0)
     """The largest weight."""
@@ -244,7 +256,10 @@ class Uniform(Initializer):
 @BIASES.register("constant")
 @INITIALIZERS.register("constant")
 class Constant(Initializer):
-    """The same number everywhere."""
+    """The same number everywhere.
+
+    jax.nn.initializers.constant.
+    """
 
     value: float
     """The number."""
@@ -261,7 +276,10 @@ class Constant(Initializer):
 @BIASES.register("zeros")
 @INITIALIZERS.register("zeros")
 class Zeros(Initializer):
-    """Zero everywhere."""
+    """Zero everywhere.
+
+    jax.nn.initializers.zeros.
+    """
 
     formula = "0"
 

@@ -120,6 +120,7 @@ class BatchNorm(Placed):
         return self._normalize(x, affine, running)
 
     def _normalize(self, x: Array, affine: Affine, moments: Moments) -> Array:
+        assert affine.offset is not None
         slope = affine.scale / jnp.sqrt(moments.variance + self.epsilon)
         return (slope * (_at_least_float32(x) - moments.mean) + affine.offset).astype(x.dtype)
 
@@ -153,6 +154,7 @@ class LayerNorm(Placed):
 
     def train(self, x: Array, affine: Affine | None) -> tuple[Array, Moments | None]:
         assert affine is not None
+        assert affine.offset is not None
         wide = _at_least_float32(x)
         centred = wide - jnp.mean(wide, -1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), -1, keepdims=True)

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 from pydantic import Field
 
 from vgx.registry import Part, Registry
 
 
 def _kernels(parameters: optax.Params) -> optax.Params:
-    """A tree of booleans: which leaves decay. Weights do; biases, normalization's scale and offset, PReLU's slopes do not."""
+    """A tree of booleans: which leaves decay. Weights do; biases, normalization's parameters, PReLU's slopes do not."""
 
     def is_kernel(path, _) -> bool:
         return any(getattr(entry, "name", getattr(entry, "key", None)) == "kernel" for entry in path)
@@ -31,14 +32,14 @@ class Schedule(Part):
     warmup: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises from near 0."""
 
-    def after_warmup(self, step: Array, steps: int) -> Array | float:
+    def after_warmup(self, step: Array, steps: int) -> ArrayLike:
         """Returns the factor at `step`, counted from the end of the warm-up, of a run with `steps` more."""
         raise NotImplementedError
 
     def __call__(self, step: Array, steps: int) -> Array:
         """Returns the factor on the learning rate at `step` (from 0) of a run of `steps`."""
-        rise = jnp.minimum(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        return rise * self.after_warmup(jnp.maximum(step - self.warmup, 0), max(steps - self.warmup, 1))
+        rise = jnp.minimum(1.0, (step + 1.0) / self.warmup) if self.warmup else 1.0
+        return jnp.asarray(rise * self.after_warmup(jnp.maximum(step - self.warmup, 0), max(steps - self.warmup, 1)))
 
 
 SCHEDULES: Registry[Schedule] = Registry("schedule")
@@ -53,13 +54,13 @@ class ConstantSchedule(Schedule):
 
     formula = "1"
 
-    def after_warmup(self, step: Array, steps: int) -> Array | float:
+    def after_warmup(self, step: Array, steps: int) -> ArrayLike:
         return jnp.ones_like(step, dtype=float)
 
 
 @SCHEDULES.register("cosine")
 class CosineSchedule(Schedule):
-    """Half a cosine down to a final fraction at the last step.
+    """Half a cosine down to a final fraction at the end of the run.
 
     Loshchilov and Hutter 2017, arXiv:1608.03983.
     """
@@ -69,7 +70,7 @@ class CosineSchedule(Schedule):
 
     formula = "final + (1 - final) (1 + cos(pi t / T)) / 2"
 
-    def after_warmup(self, step: Array, steps: int) -> Array | float:
+    def after_warmup(self, step: Array, steps: int) -> ArrayLike:
         return optax.cosine_decay_schedule(1.0, steps, self.final)(step)
 
 
@@ -87,8 +88,8 @@ class StepSchedule(Schedule):
 
     formula = "factor^floor(t / every)"
 
-    def after_warmup(self, step: Array, steps: int) -> Array | float:
-        return optax.exponential_decay(1.0, self.every, self.factor, staircase=True)(step)
+    def after_warmup(self, step: Array, steps: int) -> ArrayLike:
+        return self.factor ** (step // self.every)
 
 
 class Clip(Part):
@@ -147,9 +148,9 @@ class ClipByNorm(Clip):
         largest = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]).max()
         unit = jnp.where(largest > 0, largest, 1.0)
         relative = jnp.sqrt(sum(jnp.sum(jnp.square(leaf / unit)) for leaf in leaves))
-        # (limit / unit) / relative, and not limit / (unit * relative): the product can overflow where the norm does
-        shrink = jnp.minimum(1.0, self.limit / unit / jnp.maximum(relative, 1.0))
-        return jax.tree.map(lambda g: g * shrink, gradient)
+        too_long = relative > self.limit / unit
+        # (g / unit) (limit / relative), and not g (limit / norm): the norm can overflow, and that fraction underflow
+        return jax.tree.map(lambda g: jnp.where(too_long, g / unit * (self.limit / relative), g), gradient)
 
 
 class Optimizer(Part):

@@ -15,8 +15,9 @@ LEAST_RANGE = 1.0
 def gradient_picture(delta_log10: np.ndarray, width: int = 80, height: int = 7, label: str = "|dloss/dh|") -> Text:
     """Returns bars of log10 gradient over the layers, input at the left; the range stands at the axis.
 
-    A bar is green within a decade of the largest, yellow within two and red beyond; a gradient that is 0, NaN or infinite is
-    marked where its bar would stand. More layers than columns share columns, each showing the lowest of its layers.
+    A bar is green within a decade of the largest, yellow within two and red beyond; a gradient that is 0, NaN or
+    infinite is marked where its bar would stand. More layers than columns share columns, each showing the lowest of its
+    layers.
 
     Args:
         delta_log10: [L].

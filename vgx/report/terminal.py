@@ -62,7 +62,9 @@ def show(run: Run, step: int | None = None, lane: int = 0, width: int = 80) -> R
     config, meta = run.config, run.meta
     header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
     speed = f", {meta['steps_per_second']:,.0f} steps/s" if meta["steps_per_second"] else ""
-    header.append(f"{meta['status']} at step {meta['step']:,} after {meta['seconds']:.1f} s{speed} on {meta['devices'][0]}", "dim")
+    header.append(
+        f"{meta['status']} at step {meta['step']:,} after {meta['seconds']:.1f} s{speed} on {meta['devices'][0]}", "dim"
+    )
     parts: list[RenderableType] = [header, _course(run, lane, width)]
     steps = np.unique(run.layers(["step"], where=(pc.field("layer") == 1))["step"].to_numpy())
     if len(steps):
@@ -71,7 +73,11 @@ def show(run: Run, step: int | None = None, lane: int = 0, width: int = 80) -> R
         if not len(rows):
             near = steps[np.argmin(np.abs(steps - step))]
             lanes = len(np.unique(run.layers(["lane"], where=pc.field("step") == int(steps[0]))["lane"].to_numpy()))
-            what = f"has no lane {lane}: it has {lanes}, from 0" if lane >= lanes else f"has no layers at step {step}; the nearest is {near}"
+            what = (
+                f"has no lane {lane}: it has {lanes}, from 0"
+                if lane >= lanes
+                else f"has no layers at step {step}; the nearest is {near}"
+            )
             raise RunError(f"{run.path}: {what}")
         picture = gradient_picture(rows["delta_log10"].to_numpy()[:-1], width, label=f"|dloss/dh| at step {step:,}")
         parts += [Text(), picture, Text(), layer_table(rows)]
@@ -87,7 +93,9 @@ def _course(run: Run, lane: int, width: int) -> Text:
         return Text("nothing is written yet", "dim")
     loss = metrics["train_loss"].to_numpy()
     accuracy = metrics["test_accuracy"].drop_null()
-    text = Text.assemble(("loss ", "dim"), f"{loss[0]:.3g} ", (sparkline(loss, max(10, width - 45)), "cyan"), f" {loss[-1]:.3g}")
+    text = Text.assemble(
+        ("loss ", "dim"), f"{loss[0]:.3g} ", (sparkline(loss, max(10, width - 45)), "cyan"), f" {loss[-1]:.3g}"
+    )
     if len(accuracy):
         text.append("  test accuracy ", "dim").append(f"{accuracy[-1].as_py():.4f}")
     return text
@@ -121,18 +129,38 @@ def verdicts(run: Run) -> Text:
     for lane in lanes[:20]:
         seed = f"seed {lane['seed']}: " if len(lanes) > 1 else ""
         word = lane["verdict"] or lane["status"]
-        accuracy = f"test accuracy {lane['test_accuracy']:.4f}, " if lane["test_accuracy"] is not None and len(lanes) > 1 else ""
-        text.append(seed, "dim").append(word, f"bold {COLOURS.get(word, '')}").append(f": {accuracy}{lane['evidence']}\n")
+        accuracy = (
+            f"test accuracy {lane['test_accuracy']:.4f}, "
+            if lane["test_accuracy"] is not None and len(lanes) > 1
+            else ""
+        )
+        text.append(seed, "dim").append(word, f"bold {COLOURS.get(word, '')}").append(
+            f": {accuracy}{lane['evidence']}\n"
+        )
     if len(lanes) > 20:
         text.append(f"... and {len(lanes) - 20} more lanes in {run.path / 'lanes.parquet'}\n", "dim")
-    words = sorted({lane["verdict"] or lane["status"] for lane in lanes}) or [run.status]
-    return text.append(", ".join(words), "bold").append(f"  {run.path}")
+    return text.append_text(last_line(run))
+
+
+def last_line(run: Run) -> Text:
+    """Returns the verdict, or several, and where the run is."""
+    words = sorted({lane["verdict"] or lane["status"] for lane in run.lanes().to_pylist()}) or [run.status]
+    return Text.assemble(
+        (", ".join(words), f"bold {COLOURS.get(words[0], '') if len(words) == 1 else ''}"), f"  {run.path}"
+    )
 
 
 def runs_table(runs: Sequence[Run]) -> Table:
     """Returns the runs as a table: name, net, status, verdict and test accuracy (the mean over lanes)."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    for name, justify in (("run", "left"), ("status", "left"), ("step", "right"), ("verdict", "left"), ("slope", "right"), ("test", "right")):
+    for name, justify in (
+        ("run", "left"),
+        ("status", "left"),
+        ("step", "right"),
+        ("verdict", "left"),
+        ("slope", "right"),
+        ("test", "right"),
+    ):
         table.add_column(name, justify=justify, no_wrap=name == "run")  # type: ignore[arg-type]
     for run in runs:
         lanes = run.lanes().to_pylist()

@@ -1,0 +1,50 @@
+# `make` alone lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo install test test-slow check format bench pictures clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(BIN)/vgx ## train a deep net on handwritten digits, and show where its gradient goes
+	$(BIN)/vgx train configs/quickstart.yaml --overwrite
+
+install: .venv/dev ## .venv with vgx (as it stands here) and the tools to develop it
+
+test: .venv/dev ## the tests
+	$(BIN)/python -m pytest
+
+test-slow: .venv/dev ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/dev ## format, lint and types
+	$(BIN)/ruff format --check vgx tests benchmarks
+	$(BIN)/ruff check vgx tests benchmarks
+	$(BIN)/pyright
+
+format: .venv/dev ## put the code in shape
+	$(BIN)/ruff format vgx tests benchmarks
+	$(BIN)/ruff check --fix vgx tests benchmarks
+
+bench: .venv/dev ## measure, and write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks.run
+
+pictures: .venv/dev ## draw the README's pictures anew
+	$(BIN)/python -m benchmarks.pictures
+
+clean: ## remove .venv and what tools leave behind (runs stay)
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist
+	find vgx tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vgx needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+$(BIN)/vgx: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(BIN)/vgx $@

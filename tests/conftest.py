@@ -1,0 +1,15 @@
+"""What several test files need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """jax computes in float64 for the length of a test."""
+    with jax.enable_x64(True):
+        yield

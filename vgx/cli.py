@@ -1,0 +1,225 @@
+"""The command line: parse, delegate, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vgx.run_directory import Run
+
+app = typer.Typer(
+    name="vgx",
+    help="Where does my gradient go? Trains deep MLPs and logs the gradient at every layer at every step.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Data sets: what there is, download, checksums.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+
+Platform = Literal["cpu", "gpu", "tpu"]
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file; - reads standard input.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override, as model.depth=64.")
+]
+RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder of the runs.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the beginning of its name in --runs.")]
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    runs: RunsFolder = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that exists.")] = False,
+    device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice unless told.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last line only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Train a config and log the gradient at every layer at every step."""
+    import vgx
+    from vgx.report.live import watching
+
+    tree = vgx.load_config(config, overrides or [])
+    with watching(_console(), tree, silent=quiet or as_json) as watch:
+        run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
+    if as_json:
+        print(json.dumps(_summary(run)))
+        return
+    from vgx.report.terminal import last_line, show
+
+    console = _console()
+    console.print(last_line(run) if quiet else show(run, width=console.width), soft_wrap=quiet)
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    figures = ("lane", "seed", "status", "verdict", "slope", "train_loss", "test_loss", "test_accuracy")
+    lanes = [{name: _json_number(lane[name]) for name in figures} for lane in run.lanes().to_pylist()]
+    return {"run": str(run.path), "status": run.status, "lanes": lanes}
+
+
+def _json_number(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value
+
+
+@app.command()
+def show(
+    run: RunName,
+    step: Annotated[int | None, typer.Option(help="The step to show; the last recorded one unless told.")] = None,
+    lane: Annotated[int, typer.Option(help="The lane to show.")] = 0,
+    runs: RunsFolder = Path("runs"),
+) -> None:
+    """Show a run: its gradient at every layer, at any step, and its verdict."""
+    from vgx.report.terminal import show
+    from vgx.run_directory import find_run
+
+    console = _console()
+    console.print(show(find_run(run, runs), step, lane, console.width))
+
+
+@app.command(name="runs")
+def list_runs(runs: RunsFolder = Path("runs")) -> None:
+    """List the runs, the newest first."""
+    from vgx.report.terminal import runs_table
+    from vgx.run_directory import find_runs
+
+    found = find_runs(runs)
+    _console().print(runs_table(found) if found else f"{runs}: no runs yet; `vgx train CONFIG` makes one")
+
+
+@app.command()
+def check(
+    configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="YAML files.")], overrides: Overrides = None
+) -> None:
+    """Check configs and say all that is wrong with them, without running anything."""
+    import vgx
+
+    faults = []
+    for config in configs:
+        try:
+            tree = vgx.load_config(config, overrides or [])
+            print(f"{config}: ok, {tree.name}-{tree.digest}")
+        except vgx.VgxError as error:
+            faults.append(str(error))
+    if faults:
+        _fail("\n".join(faults), 2)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a config, for editors."""
+    from vgx.config import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def new(name: Annotated[str, typer.Argument(help="The config's name; NAME.yaml is written.")]) -> None:
+    """Write a commented config to start from."""
+    from vgx.config import starter
+    from vgx.errors import RunError
+    from vgx.run_directory import explained
+
+    path = Path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+    with explained(path):
+        try:
+            with path.open("x") as file:
+                file.write(starter(path.stem))
+        except FileExistsError:
+            raise RunError(f"{path}: exists already; choose another name") from None
+    print(f"{path}: written; `vgx train {path}` runs it")
+
+
+@app.command()
+def parts(
+    kind: Annotated[str | None, typer.Argument(help="activations, initializers, ...: one kind alone.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Print every named part: options with defaults, formula and paper."""
+    from vgx.report.catalogue import catalogue, catalogue_json, kinds_called
+
+    registries = kinds_called(kind)
+    if as_json:
+        print(json.dumps(catalogue_json(registries), indent=2))
+    else:
+        _console().print(catalogue(registries))
+
+
+@data.command(name="list")
+def list_data() -> None:
+    """List the data sets, and whether their files are there."""
+    from vgx.report.catalogue import data_table
+
+    _console().print(data_table())
+
+
+@data.command()
+def get(
+    name: Annotated[str, typer.Argument(help="mnist, fashion_mnist or kmnist.")],
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Where to put it; $VGX_DATA_DIR/NAME or the user cache unless told.")
+    ] = None,
+    mirror: Annotated[str | None, typer.Option(help="An address to fetch the files from first.")] = None,
+) -> None:
+    """Download a data set, and check it."""
+    from vgx.data.download import get
+    from vgx.report.live import downloading
+
+    with downloading(_console()) as progress:
+        files = get(name, directory=directory, mirror=mirror, progress=progress)
+    print("\n".join(map(str, files)))
+
+
+@data.command()
+def verify(
+    name: Annotated[str, typer.Argument(help="mnist, fashion_mnist or kmnist.")],
+    directory: Annotated[Path | None, typer.Option("--dir", help="Where to look first.")] = None,
+) -> None:
+    """Check a data set's files against their published checksums."""
+    from vgx.data.download import verify
+
+    checks = verify(name, directory)
+    for check in checks:
+        print(f"{check.path or check.file}: {check.state}" + (f" ({check.detail})" if check.detail else ""))
+    if any(check.state not in ("ok", "unchecked") for check in checks):
+        raise typer.Exit(2)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _fail(message: str, code: int) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(message, style="red")
+    sys.exit(code)
+
+
+def main() -> None:
+    """Runs the command; a fault the user can mend is printed as its message, and the exit code says what kind it is."""
+    from vgx.errors import VgxError
+
+    try:
+        app()
+    except VgxError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has left (`vgx parts | head`); Python would complain again while it flushes at exit.
+        sys.stderr.close()
+        sys.exit(0)
