@@ -1,0 +1,1 @@
+"""What vgx costs, measured: `make bench`."""

@@ -27,6 +27,7 @@ FLOORS = {
     "places": 2,
     "theory": 2,
     "verdict": 2,
+    "batches": 2,
     "model": 3,
     "config": 3,
     "grid": 3,
@@ -34,6 +35,7 @@ FLOORS = {
     "lanes": 4,
     "run_directory": 4,
     "checkpoint": 4,
+    "outcome": 4,
     "machine": 4,
     "experiment": 5,
     "loop": 5,
@@ -42,10 +44,16 @@ FLOORS = {
 }
 OUTSIDE = {"vgx", "vgx.__main__"}
 """The doors: they open on every floor."""
-NEIGHBOURS = {("model", "config"), ("grid", "config"), ("checkpoint", "run_directory"), ("experiment", "loop")}
+NEIGHBOURS = {
+    ("model", "config"),
+    ("grid", "config"),
+    ("checkpoint", "run_directory"),
+    ("outcome", "run_directory"),
+    ("experiment", "loop"),
+}
 """Who may see whom on the same floor."""
 
-PAPER = ("errors", "registry", "places", "data", "grid", "verdict", "run_directory", "report")
+PAPER = ("errors", "registry", "places", "data", "grid", "verdict", "batches", "run_directory", "outcome", "report")
 """What knows files and no jax."""
 BRIDGES = {"vgx.report.catalogue"}
 """What lists the parts, and so meets jax, though it stands on paper."""

@@ -46,7 +46,7 @@ def matmul_precision(precision: str) -> str:
 
 
 def keep_compiled_programs() -> None:
-    """Makes jax keep compiled programs in the user's cache, for a fast second start, unless the user chose a place."""
+    """Makes jax keep compiled programs in the user's cache, for a fast second start. The user's own choice stands."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(Path(pooch.os_cache("vgx")) / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

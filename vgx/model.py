@@ -133,7 +133,7 @@ class Layer(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """Stacks of layers from the input up; the last is the readout, linear and alone. Leaves have the layer axis first."""
+    """Stacks of layers from the input up; the last is the readout, linear and alone. Leaves have a layer axis first."""
 
     def __init__(self, model: Model, features: int, classes: int, key: Array):
         hidden = Design(model.activation, model.normalization, model.initializer, model.bias, model.dropout)

@@ -68,14 +68,31 @@ def _last(column: pa.ChunkedArray) -> float | None:
 
 
 def _verdict(run: Run, lane: int, hidden: int, diverged: tuple[int, int | None] | None) -> Verdict | None:
-    """The verdict on a lane, from each layer's median over the last of its recorded steps."""
+    """The verdict on a lane: on how it ended if that is not healthy, else on how it began.
+
+    A net that began ill and recovered is still called by how it began: an initializer is chosen by that, and theory
+    predicts it.
+    """
     of_lane = pc.field("lane") == lane
     steps = np.unique(run.layers(["step"], where=of_lane & (pc.field("layer") == 1))["step"].to_numpy())
     if len(steps) == 0:
         return judge(Curves(np.full(hidden, np.nan)), diverged) if diverged else None
-    begin = int(steps[-math.ceil(WINDOW * len(steps))])
-    where = of_lane & (pc.field("step") >= begin) & (pc.field("layer") <= hidden)
-    window = run.layers(list(Curves._fields), where=where)
+
+    def between(first: int, last: int) -> Verdict:
+        return judge(_curves(run, lane, hidden, int(first), int(last)), diverged)
+
+    end = between(steps[-math.ceil(WINDOW * len(steps))], steps[-1])
+    if end.word != "healthy" or len(steps) == 1:
+        return end
+    start = between(steps[0], steps[0])
+    recovered = f"at step {steps[0]}, {start.evidence}; by step {steps[-1]} {end.slope:+.3f} decades per layer"
+    return start if start.word == "healthy" else start._replace(evidence=recovered)
+
+
+def _curves(run: Run, lane: int, hidden: int, first: int, last: int) -> Curves:
+    """Each layer's median over the recorded steps from `first` to `last`."""
+    of_lane = (pc.field("lane") == lane) & (pc.field("layer") <= hidden)
+    window = run.layers(list(Curves._fields), where=of_lane & (pc.field("step") >= first) & (pc.field("step") <= last))
 
     def curve(name: str) -> np.ndarray | None:
         if window[name].null_count == len(window):
@@ -85,4 +102,4 @@ def _verdict(run: Run, lane: int, hidden: int, diverged: tuple[int, int | None] 
 
     delta = curve("delta_log10")
     assert delta is not None
-    return judge(Curves(delta, curve("weight_grad_zero"), curve("dead"), curve("saturated")), diverged)
+    return Curves(delta, curve("weight_grad_zero"), curve("dead"), curve("saturated"))
