@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-
 from vgx import checkpoint
 from vgx.config import Config
 from vgx.data import Dataset
