@@ -41,7 +41,7 @@ def numerics(precision: str, device: Device) -> Iterator[None]:
 
 
 def matmul_precision(precision: str) -> str:
-    """Returns how to compute matrix products: in full for float32 and float64, which recent GPUs would not do unasked."""
+    """Returns how to compute matrix products: in full for float32 and float64, which new GPUs would not do unasked."""
     return "default" if precision == "bfloat16" else "highest"
 
 
