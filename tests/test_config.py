@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vgx.config import Config, load_config, starter
+from vgx.config import Config
 from vgx.data import DATASETS
 from vgx.errors import ConfigError, VgxError
+from vgx.loading import load_config, starter
 from vgx.parts import (
     ACTIVATIONS,
     BIASES,

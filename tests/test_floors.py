@@ -30,6 +30,7 @@ FLOORS = {
     "batches": 2,
     "model": 3,
     "config": 3,
+    "loading": 3,
     "grid": 3,
     "training": 4,
     "lanes": 4,
@@ -46,6 +47,7 @@ OUTSIDE = {"vgx", "vgx.__main__"}
 """The doors: they open on every floor."""
 NEIGHBOURS = {
     ("model", "config"),
+    ("loading", "config"),
     ("grid", "config"),
     ("checkpoint", "run_directory"),
     ("outcome", "run_directory"),

@@ -10,9 +10,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from vgx import places
-from vgx.config import Config, json_schema, load_config, starter
+from vgx.config import Config, json_schema
 from vgx.data import DATASETS
 from vgx.errors import ConfigError
+from vgx.loading import load_config, starter
 from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES
 from vgx.parts.activations import Activation
 

@@ -18,9 +18,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vgx.config import Config, load_config
+    from vgx.config import Config
     from vgx.errors import VgxError
     from vgx.experiment import train
+    from vgx.loading import load_config
     from vgx.run_directory import Run
     from vgx.run_directory import Run as open_run
 
@@ -28,7 +29,7 @@ __all__ = ["Config", "Run", "VgxError", "load_config", "open_run", "train"]
 
 _HOMES = {
     "Config": "vgx.config",
-    "load_config": "vgx.config",
+    "load_config": "vgx.loading",
     "VgxError": "vgx.errors",
     "train": "vgx.experiment",
     "Run": "vgx.run_directory",

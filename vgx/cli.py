@@ -127,8 +127,8 @@ def schema() -> None:
 @app.command()
 def new(name: Annotated[str, typer.Argument(help="The config's name; NAME.yaml is written.")]) -> None:
     """Write a commented config to start from."""
-    from vgx.config import starter
     from vgx.errors import RunError
+    from vgx.loading import starter
     from vgx.run_directory import explained
 
     path = Path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")

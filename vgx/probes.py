@@ -78,13 +78,15 @@ class Forward(NamedTuple):
     """Power of two by which the layer's input was divided before `Probe.noise` was taken."""
 
 
-def exponent_of(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Returns the integer k with 2^k <= sum |x| < 2^(k+1) over `axis`; 0 where that is 0 or not finite.
+def exponent_of(x: Array) -> Array:
+    """Returns an integer k such that 2^k is near the size of `x`; 0 where all is 0 or something is not finite.
 
-    The sum and not the maximum, since it vectorizes, and any power of two near the size of `x` will do. Read from the
-    bits, and kept off the ends of the range, so that 2^k and 2^-k are both normal numbers.
+    Near enough that squares of x 2^-k keep to the range of float32; never above the sum of |x|. The size is that of the
+    plain sum, which rarely cancels by more than the digits of a float, and of the first entry, lest it cancel
+    altogether: the sum of |x| would cost two passes, the maximum three. Read from the bits, and kept off the ends of
+    the range, so that 2^k and 2^-k are both normal numbers.
     """
-    size = jnp.sum(jnp.abs(x), axis)
+    size = jnp.maximum(jnp.abs(jnp.sum(x)), jnp.abs(x[(0,) * x.ndim]))
     info = jnp.finfo(x.dtype)
     bits = jax.lax.bitcast_convert_type(size, jnp.dtype(f"int{info.bits}"))
     k = (bits >> info.nmant).astype(jnp.int32) - (info.maxexp - 1)
@@ -109,11 +111,10 @@ def scale_by_power(x: Array, k: Array) -> Array:
     return x * power_of_two(half, x.dtype) * power_of_two(k - half, x.dtype)
 
 
-def log2_norm(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Returns log2 of the 2-norm of `x` over `axis`; -inf for zeros. Never squares what may be tiny or huge."""
-    k = exponent_of(x, axis)
-    unit = x * power_of_two(-k, x.dtype).reshape(k.shape + (1,) * (x.ndim - k.ndim))
-    return k + 0.5 * jnp.log2(jnp.sum(jnp.square(unit), axis))
+def log2_norm(x: Array) -> Array:
+    """Returns log2 of the 2-norm of `x`; -inf for zeros. Never squares what may be tiny or huge."""
+    k = exponent_of(x)
+    return k + 0.5 * jnp.log2(jnp.sum(jnp.square(x * power_of_two(-k, x.dtype))))
 
 
 def _wide(x: Array) -> Array:
@@ -240,14 +241,13 @@ def measure_forward(tier: Tier, steepest: float, kernel: Array, x: Array, z: Arr
     if tier in ("none", "lite"):
         return Forward()
     x, z, slope, y = _wide(x), _wide(z), jnp.abs(_wide(slope)), _wide(y)
-    z_mean, z_size = _mean_and_size(z)
-    y_mean, y_size = _mean_and_size(y)
+    mean = jnp.mean(z)
     standard = Forward(
-        weight_norm=_rms(_wide(kernel), exponent_of(_wide(kernel[0]))) * math.sqrt(kernel.size),
-        preact_mean=z_mean,
-        preact_std=_rms(z - z_mean, z_size),
-        act_mean=y_mean,
-        act_rms=_rms(y, y_size),
+        weight_norm=_rms(_wide(kernel), exponent_of(_wide(kernel[:1, :1]))) * math.sqrt(kernel.size),
+        preact_mean=mean,
+        preact_std=_rms(z - mean, exponent_of(z)),
+        act_mean=jnp.mean(y),
+        act_rms=_rms(y, exponent_of(y)),
         dead=_share(~jnp.any(slope > 0, 0), z.dtype),
         saturated=_share(slope < SATURATED * steepest, z.dtype),
     )
@@ -256,16 +256,6 @@ def measure_forward(tier: Tier, steepest: float, kernel: Array, x: Array, z: Arr
     return standard._replace(
         cosine=_mean_cosine(y), participation=_participation(y), input_exponent=exponent_of(x).astype(z.dtype)
     )
-
-
-def _mean_and_size(x: Array) -> tuple[Array, Array]:
-    """The mean, and an exponent near enough to the size of `x` [B, N] to take squares by.
-
-    From the sum, which rarely cancels by more than the digits of a float, and the first example, lest it cancel
-    altogether: a pass over |x| would cost as much as all the rest.
-    """
-    total = jnp.sum(x)
-    return total / x.size, exponent_of(jnp.append(x[0], total))
 
 
 def _share(which: Array, dtype: jnp.dtype) -> Array:
