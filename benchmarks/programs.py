@@ -13,7 +13,7 @@ import numpy as np
 from vgx.config import Config
 from vgx.training import Images, Lane, Program, make_chunk, make_initial_states, numbers_of
 
-EXAMPLES, FEATURES, CLASSES = 5000, 784, 10
+EXAMPLES, CLASSES = 5000, 10
 
 
 class Timed(NamedTuple):
@@ -26,7 +26,14 @@ class Timed(NamedTuple):
 
 
 def build(
-    *, depth: int = 20, width: int = 128, batch: int = 128, statistics: str = "none", every: int = 1, steps: int = 40
+    *,
+    depth: int = 20,
+    width: int = 128,
+    batch: int = 128,
+    features: int = 784,
+    statistics: str = "none",
+    every: int = 1,
+    steps: int = 40,
 ) -> Timed:
     """Returns a plain ReLU net's training, `steps` steps at a time, on MNIST's sizes."""
     settings = {
@@ -37,13 +44,13 @@ def build(
     config = Config.model_validate(settings)
     random = np.random.default_rng(0)
     data = Images(
-        jnp.asarray(random.integers(0, 256, (EXAMPLES, FEATURES), np.uint8)),
+        jnp.asarray(random.integers(0, 256, (EXAMPLES, features), np.uint8)),
         jnp.asarray(random.integers(0, CLASSES, EXAMPLES, np.int32)),
         jnp.float32(255),
-        jnp.zeros(FEATURES),
-        jnp.ones(FEATURES),
+        jnp.zeros(features),
+        jnp.ones(features),
     )
-    program = Program(config, FEATURES, CLASSES, steps)
+    program = Program(config, features, CLASSES, steps)
     lane = Lane(
         jax.vmap(jax.random.key)(jnp.zeros(1, jnp.uint32)), jax.tree.map(lambda x: jnp.full(1, x), numbers_of(config))
     )

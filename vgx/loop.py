@@ -23,13 +23,12 @@ from vgx.config import Config
 from vgx.data import Dataset
 from vgx.errors import VgxError
 from vgx.outcome import first_bad_steps, judge_run
-from vgx.run_directory import LAYERS, Run, RunWriter, layer_rows, metrics_rows
+from vgx.rows import Rows, rows_of, tables
+from vgx.run_directory import LAYERS, Run, RunWriter
 from vgx.training import (
-    Chunk,
     Images,
     Lane,
     Program,
-    Scalars,
     State,
     make_chunk,
     make_evaluate,
@@ -81,34 +80,6 @@ class Interrupted(VgxError):
     exit_code = 130
 
 
-class _Rows(NamedTuple):
-    """What one piece reported, on the host."""
-
-    steps: np.ndarray
-    """[T], from 1."""
-    scalars: dict[str, np.ndarray]
-    """[T, R] each."""
-    recorded: np.ndarray
-    """[T] of booleans."""
-    gradient_log10: np.ndarray | None
-    """[T', R] at the recorded steps."""
-    layers: dict[str, np.ndarray]
-    """[T', R, L + 1] at the recorded steps."""
-    evaluated: dict[str, np.ndarray]
-    """[R] at the last step, or nothing."""
-
-    def until(self, step: int) -> _Rows:
-        """The same without what came after `step`."""
-        keep, kept = self.steps <= step, self.steps[self.recorded] <= step
-        return self._replace(
-            steps=self.steps[keep],
-            scalars={name: values[keep] for name, values in self.scalars.items()},
-            recorded=self.recorded[keep],
-            gradient_log10=None if self.gradient_log10 is None else self.gradient_log10[kept],
-            layers={name: values[kept] for name, values in self.layers.items()},
-        )
-
-
 class Loop:
     """The host's side of a run: dispatch a piece, keep what the one before reported, look up at the right moments."""
 
@@ -129,13 +100,13 @@ class Loop:
         self.measures = config.log.statistics != "none"
         self.every = config.log.every if self.measures else 1
         self.batches = Batches(config.seed_list, len(dataset.train.labels), config.train.batch_size)
-        self.rows: list[_Rows] = []
+        self.rows: list[Rows] = []
         self.bad_since = np.full(self.lanes, NEVER)
         self.speeds: list[float] = []
         self.progress = Progress(
             "compiling", meta["step"], self.steps, 0.0, self.lanes, math.nan, math.nan, math.nan, 0, None
         )
-        self.started = self.flushed = time.monotonic()
+        self.started = self.flushed = self.dispatched = self.kept = time.monotonic()
         self.flush_seconds = FLUSH_SECONDS
         self._prepare(dataset)
 
@@ -244,11 +215,12 @@ class Loop:
         """Waits for a piece's report, keeps its rows, and returns how many periods the next piece should have."""
         log = jax.tree.map(np.asarray, jax.block_until_ready(log))
         now = time.monotonic()
-        seconds = now - max(self.dispatched, getattr(self, "kept", 0.0))
+        seconds = now - max(self.dispatched, self.kept)
         self.kept = now
-        rows = self._rows(piece, done, log)
+        rows = rows_of(piece, done, log)
         self.rows.append(rows)
-        self._note_divergence(rows)
+        for lane, step in rows.first_bad().items():
+            self.bad_since[lane] = min(self.bad_since[lane], step)
         speed = piece.steps / max(seconds, 1e-9)
         self.speeds.append(speed)
         last = (
@@ -267,28 +239,6 @@ class Loop:
         self.watch(self.progress)
         wanted = speed * CHUNK_SECONDS / self.every
         return int(min(max(1, wanted), 2 * budget, self.room[0]))
-
-    def _rows(self, piece: Piece, done: int, log: Chunk | Scalars) -> _Rows:
-        steps = np.arange(done + 1, done + piece.steps + 1)
-        recorded = np.zeros(piece.steps, bool)
-        if isinstance(log, Scalars):
-            return _Rows(steps, {name: x[: piece.steps] for name, x in log._asdict().items()}, recorded, None, {}, {})
-        periods = len(piece.lengths)
-        ran = np.arange(self.room[1]) < np.asarray(piece.lengths)[:, None]
-        scalars = {name: x[:periods][ran] for name, x in log.scalars._asdict().items()}
-        if log.records is None:
-            return _Rows(steps, scalars, recorded, None, {}, {})
-        recorded[np.cumsum((0, *piece.lengths[:-1]))] = True
-        layers = {name: x[:periods] for name, x in log.records.layers._asdict().items() if x is not None}
-        return _Rows(steps, scalars, recorded, np.asarray(log.records.gradient_log10)[:periods], layers, {})
-
-    def _note_divergence(self, rows: _Rows) -> None:
-        """Notes the first step at which each lane's loss or gradient was NaN or infinite."""
-        bad = ~np.isfinite(rows.scalars["train_loss"])
-        if rows.gradient_log10 is not None:
-            bad[rows.recorded] |= ~(rows.gradient_log10 < np.inf)
-        for lane in np.flatnonzero(bad.any(0)):
-            self.bad_since[lane] = min(self.bad_since[lane], rows.steps[bad[:, lane]][0])
 
     def _all_diverged(self) -> bool:
         return self.config.train.stop_when_diverged and bool((self.bad_since < NEVER).all())
@@ -316,40 +266,12 @@ class Loop:
         """Writes the rows so far and a checkpoint: from here a killed run goes on."""
         began = time.monotonic()
         if self.rows:
-            self.writer.append(*self._tables())
+            self.writer.append(*tables(self.rows, self.config.train.precision, self.layers, self.steps_per_epoch))
             self.rows = []
             checkpoint.save(self.writer.path / "checkpoint", step, self.state)
         self._write_meta(step, status)
         self.flushed = time.monotonic()
         self.flush_seconds = max(FLUSH_SECONDS, 20 * (self.flushed - began))
-
-    def _tables(self) -> tuple[Any, Any]:
-        precision, rows = self.config.train.precision, self.rows
-        steps = np.concatenate([piece.steps for piece in rows])
-        columns = {name: np.concatenate([piece.scalars[name] for piece in rows]) for name in Scalars._fields}
-        columns["epoch"] = np.repeat(steps[:, None] / self.steps_per_epoch, self.lanes, 1)
-        at_record = np.concatenate([piece.recorded for piece in rows])
-        if self.measures:
-            measured = np.ma.array(np.zeros((len(steps), self.lanes)), mask=True)
-            recorded = [piece.gradient_log10 for piece in rows if piece.gradient_log10 is not None]
-            if recorded:
-                measured[at_record] = np.concatenate(recorded)
-            columns["gradient_log10"] = measured
-        for name in {name for piece in rows for name in piece.evaluated}:
-            figures = np.ma.array(np.zeros((len(steps), self.lanes)), mask=True)
-            for piece in rows:
-                if name in piece.evaluated:
-                    figures[steps == piece.steps[-1]] = piece.evaluated[name]
-            columns[name] = figures
-        with_layers = [piece for piece in rows if piece.layers]
-        layers = {
-            name: np.concatenate([piece.layers[name] for piece in with_layers])
-            for name in (with_layers or rows)[0].layers
-        }
-        return (
-            metrics_rows(precision, self.lanes, steps, columns),
-            layer_rows(precision, self.lanes, self.layers, steps[at_record], layers),
-        )
 
     def _write_meta(self, step: int, status: str) -> None:
         now = time.monotonic()

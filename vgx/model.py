@@ -28,6 +28,7 @@ from vgx.probes import (
     empty_probe,
     input_square,
     measure_forward,
+    restore,
     tap,
     tap_rest,
     tap_weights,
@@ -89,6 +90,7 @@ class Layer(nnx.Module):
         noise, drop = (None, None) if key is None else jax.random.split(key)
         kernel, bias, rest = self.kernel[...], self.bias[...], (self._affine, self._slope)
         if probe is None:
+            kernel, bias, rest = restore((kernel, bias, rest), exponent)
             h = linear(x, kernel, bias)
         else:
             square = jax.lax.stop_gradient(input_square(x)) if tier == "full" else None
@@ -119,6 +121,11 @@ class Layer(nnx.Module):
         z = self.normalization.evaluate(h, self._affine, running) if self.normalization.before else h
         y = self.activation.evaluate(z, self._slope)
         return self.normalization.evaluate(y, self._affine, running) if self.normalization.after else y
+
+    @property
+    def learns_after_tap(self) -> bool:
+        """Whether there is a normalization's scale or an activation's slope to learn."""
+        return self.affine is not None or self.slope is not None
 
     @property
     def _affine(self) -> Affine | None:
@@ -159,10 +166,13 @@ class MLP(nnx.Module):
         return tuple(stack.kernel.shape[0] for stack in self.stacks)
 
     def __call__(
-        self, x: Array, probes: tuple[Probe, ...] | None, key: Array | None, tier: Tier
+        self, x: Array, zero: Array, probes: tuple[Probe, ...] | None, key: Array | None, tier: Tier
     ) -> tuple[Array, tuple[Moments | None, ...], Forward]:
-        """Returns the logits [B, C], each stack's batch moments [L_s, N], and the forward statistics [L + 1]."""
-        exponent = jnp.zeros((), jnp.promote_types(x.dtype, jnp.float32))
+        """Returns the logits [B, C], each stack's batch moments [L_s, N], and the forward statistics [L + 1].
+
+        `zero` is the exponent that the taps start from: a 0 that the compiler must not know.
+        """
+        exponent = zero
         moments, forwards, start = [], [], 0
         for i, (stack, count) in enumerate(zip(self.stacks, self.counts, strict=True)):
             keys = (

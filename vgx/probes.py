@@ -79,19 +79,16 @@ class Forward(NamedTuple):
 
 
 def exponent_of(x: Array) -> Array:
-    """Returns an integer k such that 2^k is near the size of `x`; 0 where all is 0 or something is not finite.
+    """Returns the integer k with 2^k <= sum |x| < 2^(k+1), by which squares of x 2^-k are safe; 0 for zeros and NaN.
 
-    Near enough that squares of x 2^-k keep to the range of float32; never above the sum of |x|. The size is that of the
-    plain sum, which rarely cancels by more than the digits of a float, and of the first entry, lest it cancel
-    altogether: the sum of |x| would cost two passes, the maximum three. Read from the bits, and kept off the ends of
-    the range, so that 2^k and 2^-k are both normal numbers.
+    Of absolute values, since gradients cancel: softmax's add up to 0 for every example. Read from the bits, and kept
+    off the ends of the range, so that 2^k and 2^-k are both normal numbers.
     """
-    size = jnp.maximum(jnp.abs(jnp.sum(x)), jnp.abs(x[(0,) * x.ndim]))
+    size = jnp.sum(jnp.abs(x))
     info = jnp.finfo(x.dtype)
     bits = jax.lax.bitcast_convert_type(size, jnp.dtype(f"int{info.bits}"))
     k = (bits >> info.nmant).astype(jnp.int32) - (info.maxexp - 1)
-    usable = (size > 0) & jnp.isfinite(size)
-    return jnp.where(usable, jnp.clip(k, info.minexp, -info.minexp), 0)
+    return jnp.where(size > 0, jnp.clip(k, info.minexp, -info.minexp), 0)
 
 
 def power_of_two(k: Array, dtype: jnp.dtype) -> Array:
@@ -214,6 +211,23 @@ def _tap_rest_backward(_: None, cotangents: tuple[Any, Array]):
 tap_rest.defvjp(lambda parameters, exponent, probe: ((parameters, exponent), None), _tap_rest_backward)
 
 
+@jax.custom_vjp
+def restore(parameters: Any, exponent: Array) -> Any:
+    """Returns `parameters`, any tree; backward, multiplies their gradients by 2^exponent, for a step without taps.
+
+    The exponent is 0, but the compiler does not know. So it sees the products that a measured step has, contracts the
+    same ones with the optimizer's sums into fused multiply-adds, and the two steps round alike.
+    """
+    return parameters
+
+
+def _restore_backward(exponent: Array, cotangents: Any):
+    return jax.tree.map(lambda leaf: scale_by_power(leaf, exponent), cotangents), jnp.zeros_like(exponent)
+
+
+restore.defvjp(lambda parameters, exponent: (parameters, exponent), _restore_backward)
+
+
 def log2_root_sum_square(log2: Array) -> Array:
     """Returns log2 of the norm whose parts, along the first axis, have the norms 2^log2."""
     largest = jnp.max(log2, 0)
@@ -243,7 +257,7 @@ def measure_forward(tier: Tier, steepest: float, kernel: Array, x: Array, z: Arr
     x, z, slope, y = _wide(x), _wide(z), jnp.abs(_wide(slope)), _wide(y)
     mean = jnp.mean(z)
     standard = Forward(
-        weight_norm=_rms(_wide(kernel), exponent_of(_wide(kernel[:1, :1]))) * math.sqrt(kernel.size),
+        weight_norm=_rms(_wide(kernel), exponent_of(_wide(kernel[0]))) * math.sqrt(kernel.size),
         preact_mean=mean,
         preact_std=_rms(z - mean, exponent_of(z)),
         act_mean=jnp.mean(y),

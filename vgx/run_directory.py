@@ -168,7 +168,7 @@ class Run:
 
 def find_runs(root: str | Path) -> list[Run]:
     """Returns the runs right below `root`, the newest first."""
-    folders = [path.parent for path in Path(root).glob("*/meta.json")]
+    folders = [path.parent for path in Path(root).glob("[!.]*/meta.json")]
     return [Run(path) for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 

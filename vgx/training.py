@@ -200,8 +200,8 @@ def make_step(
     dtype = compute_dtype(config)
     needs_key = config.model.activation.random or config.model.dropout > 0
 
-    def loss_of(mlp: MLP, probes: tuple[Probe, ...] | None, x: Array, labels: Array, key: Array | None):
-        logits, moments, forward = mlp(x, probes, key, tier)
+    def loss_of(mlp: MLP, probes: tuple[Probe, ...] | None, zero: Array, x: Array, labels: Array, key: Array | None):
+        logits, moments, forward = mlp(x, zero, probes, key, tier)
         logits = logits.astype(master_dtype(config))
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         accuracy = jnp.mean(jnp.argmax(logits, -1) == labels, dtype=loss.dtype)
@@ -215,9 +215,10 @@ def make_step(
         learning_rate = optimizer.learning_rate * optimizer.schedule(state.step, program.steps)
 
         probes = state.model.empty_probes() if measures else None
+        zero = (state.step < 0).astype(master_dtype(config))  # not a constant to the compiler: see `restore`
         grad = jax.value_and_grad(loss_of, argnums=(0, 1) if measures else 0, has_aux=True)
         mlp: Any = state.model
-        (loss, (accuracy, moments, forward)), gradient = grad(mlp, probes, x, labels, key)
+        (loss, (accuracy, moments, forward)), gradient = grad(mlp, probes, zero, x, labels, key)
         gradient, probe = gradient if measures else (gradient, None)
 
         transform = optimizer.transform(learning_rate)
@@ -258,7 +259,9 @@ def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, confi
         assert forward.input_exponent is not None
         one_example = math.log2(batch) + probe.noise_log2 + 2 * forward.input_exponent
         layers = layers._replace(noise_scale=noise_scale(one_example - 2 * probe.kernel_log2, batch))
-    norms = jnp.concatenate([probe.kernel_log2, probe.bias_log2, probe.rest_log2])
+    # A stack with nothing after its taps reports nothing there.
+    rests = [probe.rest_log2 for probe, stack in zip(probes, updates.stacks, strict=True) if stack.learns_after_tap]
+    norms = jnp.concatenate([probe.kernel_log2, probe.bias_log2, *rests])
     return Record(LOG10_2 * log2_root_sum_square(norms), layers)
 
 
@@ -349,7 +352,10 @@ def make_evaluate(program: Program) -> Callable[[State, Images], Evaluation]:
             labels = data.labels[index]
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             right = jnp.argmax(logits, -1) == labels
-            return (sums[0] + jnp.sum(jnp.where(inside, losses, 0)), sums[1] + jnp.sum(right & inside)), None
+            return (
+                sums[0] + jnp.sum(jnp.where(inside, losses, 0)),
+                sums[1] + jnp.sum(right & inside, dtype=jnp.int32),
+            ), None
 
         zero = (jnp.zeros((), wide), jnp.zeros((), jnp.int32))
         (loss, right), _ = jax.lax.scan(batch, zero, jnp.arange(0, total, size))

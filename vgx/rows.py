@@ -1,0 +1,93 @@
+"""What the device reported, on the host: from a piece's arrays to rows of the run's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from vgx.batches import Piece
+from vgx.run_directory import layer_rows, metrics_rows
+from vgx.training import Chunk, Scalars
+
+
+class Rows(NamedTuple):
+    """What one piece reported: T steps, T' of them recorded."""
+
+    steps: np.ndarray
+    """[T], from 1."""
+    scalars: dict[str, np.ndarray]
+    """[T, R] each."""
+    recorded: np.ndarray
+    """[T] of booleans."""
+    gradient_log10: np.ndarray | None
+    """[T', R]; None where no layer was measured."""
+    layers: dict[str, np.ndarray]
+    """[T', R, L + 1] each."""
+    evaluated: dict[str, np.ndarray]
+    """[R] each, at the last step; empty where that was not evaluated."""
+
+    def until(self, step: int) -> Rows:
+        """Returns the same without what came after `step`."""
+        keep, kept = self.steps <= step, self.steps[self.recorded] <= step
+        return self._replace(
+            steps=self.steps[keep],
+            scalars={name: values[keep] for name, values in self.scalars.items()},
+            recorded=self.recorded[keep],
+            gradient_log10=None if self.gradient_log10 is None else self.gradient_log10[kept],
+            layers={name: values[kept] for name, values in self.layers.items()},
+        )
+
+    def first_bad(self) -> dict[int, int]:
+        """Returns, for each lane whose loss or gradient was NaN or infinite, the first step at which it was."""
+        bad = ~np.isfinite(self.scalars["train_loss"])
+        if self.gradient_log10 is not None:
+            bad[self.recorded] |= ~(self.gradient_log10 < np.inf)
+        return {int(lane): int(self.steps[bad[:, lane]][0]) for lane in np.flatnonzero(bad.any(0))}
+
+
+def rows_of(piece: Piece, done: int, report: Chunk | Scalars) -> Rows:
+    """Returns the rows of a piece that began after step `done`, from what the device reported, as NumPy arrays."""
+    steps = np.arange(done + 1, done + piece.steps + 1)
+    recorded = np.zeros(piece.steps, bool)
+    if isinstance(report, Scalars):
+        return Rows(steps, {name: x[: piece.steps] for name, x in report._asdict().items()}, recorded, None, {}, {})
+    periods = len(piece.lengths)
+    ran = np.arange(report.scalars.train_loss.shape[1]) < np.asarray(piece.lengths)[:, None]
+    scalars = {name: x[:periods][ran] for name, x in report.scalars._asdict().items()}
+    if report.records is None:
+        return Rows(steps, scalars, recorded, None, {}, {})
+    recorded[np.cumsum((0, *piece.lengths[:-1]))] = True
+    layers = {name: x[:periods] for name, x in report.records.layers._asdict().items() if x is not None}
+    return Rows(steps, scalars, recorded, np.asarray(report.records.gradient_log10)[:periods], layers, {})
+
+
+def tables(rows: Sequence[Rows], precision: str, layers: int, steps_per_epoch: int) -> tuple[pa.Table, pa.Table]:
+    """Returns the next part of the metrics table and of the layer table; `layers` is L + 1."""
+    steps = np.concatenate([piece.steps for piece in rows])
+    recorded = np.concatenate([piece.recorded for piece in rows])
+    columns = {name: np.concatenate([piece.scalars[name] for piece in rows]) for name in Scalars._fields}
+    lanes = columns["train_loss"].shape[1]
+    columns["epoch"] = np.repeat(steps[:, None] / steps_per_epoch, lanes, 1)
+
+    def column(where: np.ndarray, values: Sequence[np.ndarray]) -> np.ma.MaskedArray:
+        """[T, R], null but at the steps `where`."""
+        figures = np.ma.array(np.zeros((len(steps), lanes)), mask=True)
+        figures[where] = np.concatenate(values)
+        return figures
+
+    measured = [piece for piece in rows if piece.gradient_log10 is not None]
+    if measured:
+        columns["gradient_log10"] = column(recorded, [piece.gradient_log10 for piece in measured])  # type: ignore[misc]
+    evaluated = [piece for piece in rows if piece.evaluated]
+    at_evaluation = np.isin(steps, [piece.steps[-1] for piece in evaluated])
+    for name in evaluated[0].evaluated if evaluated else ():
+        columns[name] = column(at_evaluation, [piece.evaluated[name][None] for piece in evaluated])
+    names = measured[0].layers if measured else ()
+    of_layers = {name: np.concatenate([piece.layers[name] for piece in measured]) for name in names}
+    return (
+        metrics_rows(precision, lanes, steps, columns),
+        layer_rows(precision, lanes, layers, steps[recorded], of_layers),
+    )
