@@ -40,6 +40,7 @@ FLOORS = {
     "machine": 4,
     "experiment": 5,
     "loop": 5,
+    "rows": 5,
     "report": 5,
     "cli": 6,
 }
@@ -52,6 +53,7 @@ NEIGHBOURS = {
     ("checkpoint", "run_directory"),
     ("outcome", "run_directory"),
     ("experiment", "loop"),
+    ("loop", "rows"),
 }
 """Who may see whom on the same floor."""
 
