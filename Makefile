@@ -13,7 +13,7 @@ demo: $(BIN)/vgx ## train a deep net on handwritten digits, and show where its g
 install: .venv/dev ## .venv with vgx (as it stands here) and the tools to develop it
 
 test: .venv/dev ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-slow: .venv/dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

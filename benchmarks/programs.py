@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vgx.config import Config
-from vgx.training import Images, Lane, Program, make_chunk, make_initial_states, numbers_of
+from vgx.lanes import make_chunk, make_initial_states, make_lanes, put, spread_over
+from vgx.training import Images, Program, shared_config
 
 EXAMPLES, CLASSES = 5000, 10
 
@@ -34,8 +36,10 @@ def build(
     statistics: str = "none",
     every: int = 1,
     steps: int = 40,
+    lanes: int = 1,
+    devices: int = 1,
 ) -> Timed:
-    """Returns a plain ReLU net's training, `steps` steps at a time, on MNIST's sizes."""
+    """Returns a plain ReLU net's training in some lanes, `steps` steps at a time, on MNIST's sizes."""
     settings = {
         "model": {"depth": depth, "width": width},
         "train": {"batch_size": batch, "optimizer": {"name": "sgd", "learning_rate": 0.01}},
@@ -50,16 +54,18 @@ def build(
         jnp.zeros(features),
         jnp.ones(features),
     )
-    program = Program(config, features, CLASSES, steps)
-    lane = Lane(
-        jax.vmap(jax.random.key)(jnp.zeros(1, jnp.uint32)), jax.tree.map(lambda x: jnp.full(1, x), numbers_of(config))
-    )
-    state = jax.block_until_ready(make_initial_states(program)(lane, data, jnp.arange(batch)))
+    program = Program(shared_config(config), features, CLASSES, steps)
+    mesh = spread_over(jax.devices()[:devices], lanes)
+    configs = [config] * lanes
+    lane = make_lanes(configs, list(range(lanes)))
+    state = jax.block_until_ready(make_initial_states(program, configs, mesh)(lane, data, jnp.arange(batch)))
     periods = max(1, steps // every)
-    indices = jnp.asarray(random.integers(0, EXAMPLES, (periods, every, 1, batch), np.int32))
-    lengths = jnp.full(periods, every, jnp.int32)
+    indices = random.integers(0, EXAMPLES, (periods, every, lanes, batch), np.int32)
+    lengths = np.full(periods, every, np.int32)
+    data, indices, lengths = put((data, indices, lengths), mesh)
+    lane = put(lane, mesh, jax.tree.map(lambda leaf: 0, lane))
     began = time.perf_counter()
-    chunk = make_chunk(program, periods).lower(state, lane, data, indices, lengths).compile()
+    chunk = make_chunk(program, periods, mesh).lower(state, lane, data, indices, lengths).compile()
     compiled = time.perf_counter() - began
     held = [jax.block_until_ready(chunk(state, lane, data, indices, lengths))[0]]
 
@@ -69,3 +75,30 @@ def build(
         return (time.perf_counter() - began) / (periods * every)
 
     return Timed(compiled, seconds_per_step)
+
+
+def bare_products(depth: int, width: int, batch: int, features: int = 784) -> Callable[[], float]:
+    """Returns a function that does the matrix products of 40 steps, and nothing else, and returns seconds per step."""
+    sizes = [features, *[width] * depth, CLASSES]
+    random = np.random.default_rng(0)
+    shapes = list(pairwise(sizes))
+    kernels = [jnp.asarray(random.normal(size=shape, scale=shape[0] ** -0.5), jnp.float32) for shape in shapes]
+    first, inner, last = kernels[0], jnp.stack(kernels[1:-1]), kernels[-1]
+
+    def step(_: int, x: jax.Array) -> jax.Array:
+        y, inputs = jax.lax.scan(lambda y, w: (y @ w, y), x @ first, inner)
+        g = (y @ last) @ last.T
+        g, of_weights = jax.lax.scan(lambda g, wx: (g @ wx[0].T, wx[1].T @ g), g, (inner, inputs), reverse=True)
+        # everything is used, and x depends on it, so that nothing is left out or moved out of the loop
+        return x + 1e-30 * (jnp.sum(of_weights[:, 0, 0]) + jnp.max(x.T @ g) + jnp.max(y.T @ (y @ last)))
+
+    steps = jax.jit(lambda x: jax.lax.fori_loop(0, 40, step, x))
+    x = jnp.ones((batch, features))
+    steps(x).block_until_ready()
+
+    def seconds_per_step() -> float:
+        began = time.perf_counter()
+        steps(x).block_until_ready()
+        return (time.perf_counter() - began) / 40
+
+    return seconds_per_step

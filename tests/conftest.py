@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import jax
 import pytest
 
+jax.config.update("jax_num_cpu_devices", 2)  # so that lanes are spread, whatever the machine
+
 
 @pytest.fixture
 def float64() -> Iterator[None]:

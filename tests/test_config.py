@@ -42,7 +42,7 @@ BAD = {
     "log:\n  xyz: 1": "2:3: log: unknown key 'xyz'; known: every, statistics",
     "'a\\nb': 1": "1:1: unknown key 'a\\\\nb'; known: name, seeds, data, model, train, log",
     '"a\\nb": 1': "1:1: unknown key 'a\\nb'; known: name, seeds, data, model, train, log",
-    "sweep: {axes: {}}": "1:1: sweep: sweeps are not supported by this version of vgx",
+    "sweep: {axes: {}}": "1:1: sweep: this is a sweep, of many configs; `vgx sweep` runs it",
     "expect: {}": "1:1: expect: expectations are not supported by this version of vgx",
     "model: {sweep: 1}": "1:9: model: unknown key 'sweep'; known: depth, width, activation, initializer, bias, "
     "normalization, dropout",
@@ -315,7 +315,7 @@ def test_an_override_says_what_the_config_could_have_said(tree, overrides, same_
         ),
         (["modle.depth=3"], ["--set modle.depth=3: unknown key 'modle'; did you mean 'model'?"]),
         (["model.detph=3"], ["--set model.detph=3: model: unknown key 'detph'; did you mean 'depth'?"]),
-        (["sweep.axes={}"], ["--set sweep.axes={}: sweep: sweeps are not supported by this version of vgx"]),
+        (["sweep.axes={}"], ["--set sweep.axes={}: sweep: this is a sweep, of many configs; `vgx sweep` runs it"]),
         (["seeds.first=3"], ["--set seeds.first=3: seeds is 1, which has no keys; set it as a whole"]),
         (["model.width.0=3"], ["--set model.width.0=3: model.width is a list, which has no keys; set it as a whole"]),
         (["name.first=3"], ["--set name.first=3: name: expected text, found a mapping"]),

@@ -106,8 +106,10 @@ def test_divergence_is_a_result_and_names_the_step(tmp_path):
 
 def test_a_full_disk_says_so_and_loses_nothing(tmp_path, monkeypatch):
     writer = RunWriter.create(tmp_path / "run", "train: {precision: float32}\n", {"status": "running"})
-    part = run_directory.metrics_rows("float32", 1, np.arange(1, 3), {"train_loss": np.ones((2, 1))})
-    layers = run_directory.layer_rows("float32", 1, 2, np.arange(0), {})
+    part = run_directory.metrics_rows(
+        "float32", np.arange(1), np.arange(1, 3), {"train_loss": np.ones((2, 1))}, np.ones((2, 1), bool)
+    )
+    layers = run_directory.layer_rows("float32", np.arange(1), 2, np.arange(0), {}, np.ones((0, 1), bool))
     writer.append(part, layers)
 
     def full(*_: object, **__: object) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 
@@ -109,7 +111,7 @@ def test_every_initializer_is_compared_with_jax_or_is_our_own():
     assert not set(JAX) & OWN
 
 
-@pytest.mark.parametrize("name", JAX)
+@pytest.mark.parametrize("name", sorted(set(JAX) - {"orthogonal"}))
 def test_a_name_that_jax_also_has_draws_the_same_bits(name):
     options = {
         "variance_scaling": {"scale": 1.5, "mode": "fan_avg", "distribution": "normal"},
@@ -119,6 +121,28 @@ def test_a_name_that_jax_also_has_draws_the_same_bits(name):
     }.get(name, {})
     theirs = JAX[name](*options.values())(jax.random.key(7), (30, 20))
     np.testing.assert_array_equal(INITIALIZERS.parse({"name": name, **options})(jax.random.key(7), (30, 20)), theirs)
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (20, 30), (128, 128), (784, 100), (100, 1), (61, 61)])
+def test_orthogonal_draws_the_matrix_that_jax_draws(shape, float64):
+    # Another factorization, so only to rounding; a random square matrix of 128 has a condition of some hundreds.
+    ours, theirs = (draw(jax.random.key(7), shape) for draw in (INITIALIZERS.parse("orthogonal"), JAX["orthogonal"]()))
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+LANES = """
+import jax, numpy as np
+from vgx.model import draw_weights, stacks_of
+from vgx.parts.initializers import Orthogonal, Zeros
+draw = lambda key: draw_weights(Orthogonal(), Zeros(), stacks_of((128,) * 20, 784, 10), key)
+keys = jax.vmap(jax.random.key)(np.arange(6, dtype=np.uint32))
+jax.block_until_ready(jax.jit(jax.vmap(draw))(keys))
+"""
+
+
+def test_orthogonal_weights_of_many_lanes_are_drawn_to_the_end():
+    # jax's own, through LAPACK, never ends here; ours takes a second and its compilation a few.
+    subprocess.run([sys.executable, "-c", LANES], check=True, timeout=180)
 
 
 @every_initializer
@@ -225,7 +249,7 @@ def net(activation: str, std: float) -> MLP:
     """Ten layers of 48 units, orthogonal, with normal biases, before LSUV looks at any input."""
     bias = {"name": "normal", "std": std}
     model = {"depth": 10, "width": 48, "activation": activation, "initializer": "lsuv", "bias": bias}
-    return MLP(Model.model_validate(model), 64, 10, jax.random.key(0))
+    return MLP.draw(Model.model_validate(model), 64, 10, jax.random.key(0))
 
 
 def fitted(mlp: MLP, x: np.ndarray, **options: object) -> MLP:

@@ -135,7 +135,7 @@ def test_a_kernel_moves_by_the_closed_form_of_the_rule(part, float64):
 def mlp() -> MLP:
     """A net with everything that can be learned."""
     learned = {"normalization": "batch", "activation": "prelu", "bias": {"name": "constant", "value": 0.5}}
-    return MLP(Model.model_validate({"depth": 3, "width": 4} | learned), 4, 2, jax.random.key(0))
+    return MLP.draw(Model.model_validate({"depth": 3, "width": 4} | learned), 4, 2, jax.random.key(0))
 
 
 @pytest.mark.parametrize("part", list(OPTIMIZERS), ids=lambda part: part.name)

@@ -167,7 +167,7 @@ def config_of(**sections: Any) -> Config:
 
 
 def net(config: Config, key: int = 0, features: int = FEATURES) -> MLP:
-    return jax.jit(partial(MLP, config.model, features, CLASSES))(jax.random.key(key))
+    return jax.jit(partial(MLP.draw, config.model, features, CLASSES))(jax.random.key(key))
 
 
 def unrolled(mlp: MLP, x: jax.Array, offsets: list[jax.Array]) -> jax.Array:

@@ -11,19 +11,10 @@ import vgx
 from vgx.batches import Batches, next_piece
 from vgx.config import Config
 from vgx.data import Dataset, Split
+from vgx.lanes import lane_axes, make_chunk, make_evaluate, make_initial_states, make_lanes, spread_over
 from vgx.model import MLP
 from vgx.probes import log2_norm
-from vgx.training import (
-    Lane,
-    Program,
-    encode,
-    lane_axes,
-    make_chunk,
-    make_evaluate,
-    make_initial_states,
-    numbers_of,
-    to_device,
-)
+from vgx.training import Program, encode, fill, shared_config, to_device
 
 torch.set_num_threads(1)
 STEPS = 6
@@ -49,22 +40,20 @@ def train(settings: dict, seeds: tuple[int, ...] = (0, 1), every: int = 1, stati
     log = {"statistics": statistics, "every": every}
     config = Config.model_validate({"seeds": list(seeds), "model": model, "train": train, "log": log})
     data = dataset()
-    program = Program(config, 12, 10, STEPS)
-    keys = jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
+    program = Program(shared_config(config), 12, 10, STEPS)
     rates = settings.get("rates", [config.train.optimizer.learning_rate] * len(seeds))
-    numbers = jax.tree.map(lambda value: np.full(len(seeds), value, keys_dtype(config)), numbers_of(config))
-    numbers["optimizer"]["learning_rate"] = np.asarray(rates, keys_dtype(config))
-    lane, images = Lane(keys, numbers), to_device(data.train, data)
-    state = make_initial_states(program)(lane, images, np.arange(8))
-    batches = Batches((5,) * len(seeds), 64, 8)
-    indices = np.stack([batches.at(step) for step in range(STEPS)]).reshape(STEPS // every, every, len(seeds), 8)
+    optimizer = config.train.optimizer
+    trains = [config.train.model_copy(update={"optimizer": fill(optimizer, {"learning_rate": r})}) for r in rates]
+    configs = [config.model_copy(update={"train": train}) for train in trains]
+    mesh = spread_over(jax.devices()[: settings.get("devices", 1)], len(seeds))
+    lane, images = make_lanes(configs, seeds), to_device(data.train, data)
+    lane = lane._replace(order=np.zeros(len(seeds), np.int32))
+    state = make_initial_states(program, configs, mesh)(lane, images, np.arange(8))
+    batches = Batches((5,), 64, 8)
+    indices = np.stack([batches.at(step) for step in range(STEPS)]).reshape(STEPS // every, every, 1, 8)
     lengths = np.full(STEPS // every, every, np.int32)
-    state, log = make_chunk(program, STEPS // every)(state, lane, images, indices, lengths)
+    state, log = make_chunk(program, STEPS // every, mesh)(state, lane, images, indices, lengths)
     return program, jax.tree.map(np.asarray, state), jax.tree.map(np.asarray, log)
-
-
-def keys_dtype(config: Config) -> type:
-    return np.float64 if config.train.precision == "float64" else np.float32
 
 
 def same(a, b) -> bool:
@@ -125,7 +114,7 @@ def test_a_mixed_net_has_the_loss_and_the_gradient_that_torch_gives_it():
                 }
             }
         ).model
-        mlp = MLP(model, 12, 10, jax.random.key(0))
+        mlp = MLP.draw(model, 12, 10, jax.random.key(0))
         random = np.random.default_rng(1)
         x, labels = random.normal(size=(9, 12)), random.integers(0, 10, 9)
 
@@ -151,7 +140,7 @@ def test_a_mixed_net_has_the_loss_and_the_gradient_that_torch_gives_it():
 
 def test_a_scan_over_a_stack_is_a_loop_over_its_layers():
     with jax.enable_x64(True):
-        mlp = MLP(
+        mlp = MLP.draw(
             Config.model_validate({"model": {"depth": 6, "width": 12, "activation": "tanh"}}).model,
             12,
             10,
@@ -196,7 +185,7 @@ def test_an_evaluation_is_the_mean_over_every_example(monkeypatch):
     monkeypatch.setattr("vgx.training.EVALUATION_BATCH", 10)  # 23 examples: three batches, the last one cut short
     program, state, _ = train({}, seeds=(0,))
     data = dataset()
-    loss, accuracy = make_evaluate(program)(state, to_device(data.test, data))
+    loss, accuracy = make_evaluate(program, spread_over(jax.devices(), 1))(state, to_device(data.test, data))
     x = data.test.images.astype(np.float64) / 255
     for i, stack in enumerate(state.model.stacks):
         for j in range(stack.kernel.shape[0]):

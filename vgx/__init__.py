@@ -18,20 +18,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vgx.cells import check, load_sweep
     from vgx.config import Config
     from vgx.errors import VgxError
     from vgx.experiment import train
     from vgx.loading import load_config
     from vgx.run_directory import Run
     from vgx.run_directory import Run as open_run
+    from vgx.sweeping import plan, sweep
 
-__all__ = ["Config", "Run", "VgxError", "load_config", "open_run", "train"]
+__all__ = ["Config", "Run", "VgxError", "check", "load_config", "load_sweep", "open_run", "plan", "sweep", "train"]
 
 _HOMES = {
     "Config": "vgx.config",
+    "check": "vgx.cells",
     "load_config": "vgx.loading",
+    "load_sweep": "vgx.cells",
     "VgxError": "vgx.errors",
     "train": "vgx.experiment",
+    "plan": "vgx.sweeping",
+    "sweep": "vgx.sweeping",
     "Run": "vgx.run_directory",
 }
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vgx.run_directory import Run
 
 app = typer.Typer(
     name="vgx",
@@ -32,6 +31,12 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override, as model.depth=64.")
 ]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder of the runs.")]
+GridRows = Annotated[str | None, typer.Option("--rows", help="The swept option of the rows.")]
+GridColumns = Annotated[str | None, typer.Option("--columns", help="The swept option of the columns.")]
+GridValue = Annotated[str | None, typer.Option("--value", help="What the cells show: slope, verdict, test_loss, ...")]
+BestOver = Annotated[
+    str | None, typer.Option("--best-over", help="A swept option to choose by validation accuracy, not to show.")
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the beginning of its name in --runs.")]
 
 
@@ -49,12 +54,13 @@ def train(
     """Train a config and log the gradient at every layer at every step."""
     import vgx
     from vgx.report.live import watching
+    from vgx.report.terminal import summary
 
     tree = vgx.load_config(config, overrides or [])
     with watching(_console(), tree, silent=quiet or as_json) as watch:
         run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
     if as_json:
-        print(json.dumps(_summary(run)))
+        print(json.dumps(summary(run)))
         return
     from vgx.report.terminal import last_line, show
 
@@ -62,30 +68,77 @@ def train(
     console.print(last_line(run) if quiet else show(run, width=console.width), soft_wrap=quiet)
 
 
-def _summary(run: Run) -> dict[str, Any]:
-    figures = ("lane", "seed", "status", "verdict", "slope", "train_loss", "test_loss", "test_accuracy")
-    lanes = [{name: _json_number(lane[name]) for name in figures} for lane in run.lanes().to_pylist()]
-    return {"run": str(run.path), "status": run.status, "lanes": lanes}
+@app.command()
+def sweep(
+    config: ConfigFile,
+    axes: Annotated[
+        list[str] | None, typer.Option("--axis", metavar="PATH=A,B", help="An axis, as model.activation=relu,elu.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds, instead of the file's.")] = None,
+    overrides: Overrides = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be run, and run nothing.")] = False,
+    runs: RunsFolder = Path("runs"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again from nothing.")] = False,
+    retry: Annotated[Literal["failed"] | None, typer.Option(help="Try the lanes again that failed.")] = None,
+    memory: Annotated[str | None, typer.Option(help="What a round may take, as 4GB; half of what is free.")] = None,
+    device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice unless told.")] = None,
+    rows: GridRows = None,
+    columns: GridColumns = None,
+    value: GridValue = None,
+    best_over: BestOver = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last line only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Train a grid of configs side by side; the same command goes on with a sweep that was cut off or has grown."""
+    import vgx
+    from vgx.planning import parse_memory
+    from vgx.report import sweeps
+    from vgx.report.terminal import summary
 
-
-def _json_number(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value
+    grid = vgx.load_sweep(config, overrides or [], axes or [], seeds)
+    limit = parse_memory(memory) if memory else None
+    console = _console()
+    if plan:
+        planned = vgx.plan(grid, runs=runs, device=device, memory=limit)
+        if as_json:
+            print(json.dumps(planned._asdict() | {"path": str(planned.path)}))
+        else:
+            console.print(sweeps.show_plan(planned))
+        return
+    with sweeps.watching_sweep(console, silent=quiet or as_json) as watch:
+        again = retry == "failed"
+        run = vgx.sweep(
+            grid, runs=runs, overwrite=overwrite, retry_failed=again, device=device, memory=limit, watch=watch
+        )
+    if as_json:
+        print(json.dumps(summary(run)))
+    elif quiet:
+        console.print(sweeps.last_line(run), soft_wrap=True)
+    else:
+        console.print(sweeps.show_sweep(run, rows, columns, value, best_over, console.width))
 
 
 @app.command()
 def show(
     run: RunName,
     step: Annotated[int | None, typer.Option(help="The step to show; the last recorded one unless told.")] = None,
-    lane: Annotated[int, typer.Option(help="The lane to show.")] = 0,
+    lane: Annotated[int | None, typer.Option(help="The lane to show; of a single run the first unless told.")] = None,
+    rows: GridRows = None,
+    columns: GridColumns = None,
+    value: GridValue = None,
+    best_over: BestOver = None,
     runs: RunsFolder = Path("runs"),
 ) -> None:
-    """Show a run: its gradient at every layer, at any step, and its verdict."""
+    """Show a run: its gradient at every layer, at any step, and its verdict. Show a sweep: a grid for two axes."""
+    from vgx.report.sweeps import show_sweep
     from vgx.report.terminal import show
     from vgx.run_directory import find_run
 
-    console = _console()
-    console.print(show(find_run(run, runs), step, lane, console.width))
+    console, found = _console(), find_run(run, runs)
+    if found.is_sweep and lane is None and step is None:
+        console.print(show_sweep(found, rows, columns, value, best_over, console.width))
+    else:
+        console.print(show(found, step, lane or 0, console.width))
 
 
 @app.command(name="runs")
@@ -108,8 +161,7 @@ def check(
     faults = []
     for config in configs:
         try:
-            tree = vgx.load_config(config, overrides or [])
-            print(f"{config}: ok, {tree.name}-{tree.digest}")
+            print(f"{config}: ok, {vgx.check(config, overrides or [])}")
         except vgx.VgxError as error:
             faults.append(str(error))
     if faults:

@@ -209,6 +209,26 @@ class Config(Section):
 
 
 def json_schema() -> dict[str, Any]:
-    """Returns the JSON Schema (draft 2020-12) of a config file, with the parts registered by now."""
+    """Returns the JSON Schema (draft 2020-12) of a config file or a sweep file, with the parts registered by now."""
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return dialect | Config.model_json_schema() | {"title": "vgx config"}
+    schema = Config.model_json_schema()
+    axes = {
+        "type": "object",
+        "description": "The values of each option, by its path such as model.activation; the axes are crossed.",
+        "minProperties": 1,
+        "additionalProperties": {"type": "array", "minItems": 1},
+    }
+    cells = {
+        "type": "array",
+        "description": "Further cells, each a mapping of paths to values.",
+        "minItems": 1,
+        "items": {"type": "object", "minProperties": 1},
+    }
+    schema["properties"]["sweep"] = {
+        "type": "object",
+        "description": "Makes a sweep of the config: `vgx sweep` runs every cell once per seed.",
+        "properties": {"axes": axes, "cells": cells},
+        "minProperties": 1,
+        "additionalProperties": False,
+    }
+    return dialect | schema | {"title": "vgx config"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from vgx import checkpoint
 from vgx.config import Config
 from vgx.data import Dataset
 from vgx.errors import DataError, RunError
-from vgx.loop import Interrupted, Loop, Progress, Watch
-from vgx.machine import Device, Platform, describe, find_device, keep_compiled_programs, matmul_precision, numerics
-from vgx.run_directory import Run, RunWriter
+from vgx.loop import Account, Interrupted, Loop, Progress, Seat, Watch
+from vgx.machine import Device, Platform, describe, find_devices, keep_compiled_programs, matmul_precision, numerics
+from vgx.outcome import judge_lanes
+from vgx.run_directory import Run, RunWriter, lane_rows
 
 __all__ = ["Interrupted", "Progress", "Watch", "run_path", "train"]
 
@@ -57,16 +59,42 @@ def train(
         if existing.status == "done":
             return existing
     keep_compiled_programs()
-    chosen = find_device(device)
-    dataset = config.data.load()
-    steps_per_epoch = _steps_per_epoch(config, dataset)
-    with numerics(config.train.precision, chosen):
-        writer, meta = _open(path, config, dataset, chosen, overwrite)
+    devices = find_devices(device, len(config.seed_list))
+    dataset = load_data(config)
+    with numerics(config.train.precision, devices[0]):
+        writer, meta = _open(path, config, dataset, devices, overwrite)
         try:
-            Loop(config, dataset, steps_per_epoch, writer, meta, watch or (lambda progress: None)).run()
+            seats = [Seat(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
+            account = Account("meta.json", "checkpoint")
+            loop = Loop(seats, 0, dataset, devices, writer, account, meta, watch or (lambda progress: None))
+            try:
+                step = loop.run()
+            except Interrupted as interrupted:
+                raise Interrupted(f"{interrupted}; --resume goes on") from None
+            results = judge_lanes(Run(path), range(len(seats)), config.seed_list, len(config.model.widths))
+            writer.write_lanes(lane_rows(results))
+            meta["ended"] = now()
+            loop.note(step, "done")
+            loop.watch(loop.progress._replace(phase="done", step=step))
         finally:
             writer.close()
     return Run(path)
+
+
+def now() -> str:
+    """Returns the time as a run notes it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def load_data(config: Config) -> Dataset:
+    """Returns the config's data set. Raises DataError when it is missing, broken or smaller than a batch."""
+    dataset = config.data.load()
+    examples, batch = len(dataset.train.labels), config.train.batch_size
+    if batch > examples:
+        raise DataError(
+            f"train.batch_size: {batch} is more than the {examples} training examples of '{dataset.name}'; lower it"
+        )
+    return dataset
 
 
 def _in_the_way(run: Run) -> str:
@@ -76,24 +104,15 @@ def _in_the_way(run: Run) -> str:
     return f"{run.path}: this run was cut off at step {step}; --resume goes on, --overwrite starts again"
 
 
-def _steps_per_epoch(config: Config, dataset: Dataset) -> int:
-    examples, batch = len(dataset.train.labels), config.train.batch_size
-    if batch > examples:
-        raise DataError(
-            f"train.batch_size: {batch} is more than the {examples} training examples of '{dataset.name}'; lower it"
-        )
-    return examples // batch
-
-
 def _open(
-    path: Path, config: Config, dataset: Dataset, device: Device, overwrite: bool
+    path: Path, config: Config, dataset: Dataset, devices: Sequence[Device], overwrite: bool
 ) -> tuple[RunWriter, dict[str, Any]]:
     """Makes the run directory, or opens the one that is there, at its last checkpoint."""
     meta: dict[str, Any] = {
         "status": "running",
         "step": 0,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        **describe(device),
+        "started": now(),
+        **describe(devices[: len(config.seed_list)]),
         "precision": config.train.precision,
         "matmul_precision": matmul_precision(config.train.precision),
         "data_digest": dataset.digest,
@@ -114,5 +133,6 @@ def _open(
             f"{path}: the data set '{dataset.name}' is no longer what this run began with; --overwrite starts again"
         )
     step = checkpoint.newest(path / "checkpoint") or 0
+    writer.drop_lanes()
     writer.drop_after(step)
     return writer, meta | {key: kept[key] for key in ("started", "seconds", "compile_seconds")} | {"step": step}

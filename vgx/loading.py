@@ -30,6 +30,18 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     `train.steps`, `model.depth`). Raises ConfigError with a line for each thing that is wrong, in the order of their
     places.
     """
+    tree = open_tree(source, overrides)
+    config, faults = validated(tree)
+    if config is None or faults:
+        raise refused(faults)
+    return config
+
+
+def open_tree(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Tree:
+    """Returns the tree of values in a config file or a mapping, with overrides and a name.
+
+    Raises ConfigError when it is no mapping.
+    """
     tree = places.take(source) if isinstance(source, Mapping) else places.read_file(source)
     if not isinstance(tree.value, dict):
         raise ConfigError(str(tree.faults[0] if tree.faults else Fault(tree.place(()), (), _no_mapping(tree.value))))
@@ -37,16 +49,22 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         _override(tree, text, turn)
     if not isinstance(source, Mapping) and str(source) != "-":
         tree.value.setdefault("name", legal_name(Path(source).stem))
-    faults, config = tree.faults, None
+    return tree
+
+
+def validated(tree: Tree) -> tuple[Config | None, list[Fault]]:
+    """Returns the config in a tree, or None, and all that is wrong with it."""
     try:
-        config = Config.model_validate(tree.value)
+        return Config.model_validate(tree.value), tree.faults
     except ValidationError as error:
-        refused = {(fault.place, fault.keys) for fault in faults}
+        refused = {(fault.place, fault.keys) for fault in tree.faults}
         found = [_fault(details, tree) for details in error.errors(include_url=False) if not _is_echo(details)]
-        faults = faults + [fault for fault in found if (fault.place, fault.keys) not in refused]
-    if config is None or faults:
-        raise ConfigError("\n".join(map(str, sorted(faults, key=lambda fault: fault.place))))
-    return config
+        return None, tree.faults + [fault for fault in found if (fault.place, fault.keys) not in refused]
+
+
+def refused(faults: Sequence[Fault]) -> ConfigError:
+    """Returns the error that says a line for each fault, in the order of their places."""
+    return ConfigError("\n".join(map(str, sorted(faults, key=lambda fault: fault.place))))
 
 
 def _is_echo(error: ErrorDetails) -> bool:
@@ -77,6 +95,13 @@ def _override(tree: Tree, text: str, turn: int) -> None:
         tree.faults.append(Fault(Place(turn, source=f"--set {text!r}"), (), "give it as path=value"))
         return
     place = Place(turn, source=f"--set {text if text.isprintable() else repr(text)}")
+    read = places.read(value_text, "")
+    tree.faults += [Fault(place, keys + fault.keys, fault.reason) for fault in read.faults]
+    assign(tree, keys, read.value, place)
+
+
+def assign(tree: Tree, keys: Keys, value: Any, place: Place) -> None:
+    """Puts a value into the tree, as an override does, or a fault among the tree's when there is no room for it."""
     model, section = Config, tree.value
     for depth, key in enumerate(keys[:-1], start=1):
         inner = _opened(section.get(key), _field(model, key))
@@ -88,13 +113,11 @@ def _override(tree: Tree, text: str, turn: int) -> None:
         tree.keys.setdefault(keys[:depth], place)
         section[key] = inner
         section, model = inner, _inside(model, key, inner)
-    read = places.read(value_text, "")
-    tree.faults += [Fault(place, keys + fault.keys, fault.reason) for fault in read.faults]
-    section[keys[-1]] = read.value
+    section[keys[-1]] = value
     tree.forget(keys)
     tree.values[keys] = tree.keys[keys] = place
     contrary = _GIVES_WAY.get(keys)
-    if contrary and (isinstance(read.value, list) if keys[-1] == "width" else read.value is not None):
+    if contrary and (isinstance(value, list) if keys[-1] == "width" else value is not None):
         section.pop(contrary[-1], None)
         tree.forget(contrary)
 
@@ -102,8 +125,8 @@ def _override(tree: Tree, text: str, turn: int) -> None:
 def _opened(value: Any, field: FieldInfo | None) -> Any:
     """Returns the mapping that stands for a part's bare name, or for what is left out; another value as it is."""
     if field is not None and registry_of(field) is not None:
-        default = field.get_default(call_default_factory=True)
-        if value is None and isinstance(default, Part):
+        default = field.get_default(call_default_factory=True) if value is None else None
+        if isinstance(default, Part):
             value = default.name
         if isinstance(value, str):
             return {"name": value}
@@ -149,8 +172,8 @@ def _fault(error: ErrorDetails, tree: Tree) -> Fault:
     keys, owner, field = _follow(error["loc"], tree.value)
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden" and owner is not None:
-        if keys[0] in _LATER:
-            return Fault(tree.key_place(keys), keys, f"{_LATER[keys[0]]} are not supported by this version of vgx")
+        if keys[0] in _ELSEWHERE:
+            return Fault(tree.key_place(keys), keys, _ELSEWHERE[keys[0]])
         return Fault(tree.key_place(keys), keys[:-1], _unknown(owner, str(keys[-1])))
     if kind == "missing":
         subject = owner.name if owner is not None and issubclass(owner, Part) else "this"
@@ -177,7 +200,10 @@ def _fault(error: ErrorDetails, tree: Tree) -> Fault:
     return Fault(tree.place(keys), keys, reason)
 
 
-_LATER: dict[Any, str] = {"sweep": "sweeps", "expect": "expectations"}
+_ELSEWHERE: dict[Any, str] = {
+    "sweep": "this is a sweep, of many configs; `vgx sweep` runs it",
+    "expect": "expectations are not supported by this version of vgx",
+}
 
 _BOOLEANS = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
 

@@ -1,4 +1,4 @@
-"""The host's side of a run: feed the device, keep what it reports, look up at the right moments."""
+"""The host's side of a round of lanes: feed the devices, keep what they report, look up at the right moments."""
 
 from __future__ import annotations
 
@@ -7,44 +7,43 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from statistics import median
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import pyarrow.compute as pc
 
 from vgx import checkpoint
 from vgx.batches import Batches, Piece, next_piece
 from vgx.config import Config
 from vgx.data import Dataset
 from vgx.errors import VgxError
-from vgx.outcome import first_bad_steps, judge_run
-from vgx.rows import Rows, rows_of, tables
-from vgx.run_directory import LAYERS, Run, RunWriter
-from vgx.training import (
-    Images,
-    Lane,
-    Program,
-    State,
+from vgx.lanes import (
+    lane_axes,
     make_chunk,
     make_evaluate,
     make_initial_states,
+    make_lanes,
     make_plain_steps,
-    master_dtype,
-    numbers_of,
-    to_device,
+    put,
+    seats_on,
+    spread_over,
 )
+from vgx.machine import Device
+from vgx.outcome import first_bad_steps
+from vgx.rows import Rows, rows_of, tables
+from vgx.run_directory import LAYERS, Run, RunWriter
+from vgx.training import Images, Lane, Program, State, master_dtype, shared_config, to_device
 
 FLUSH_SECONDS = 5.0
 """How often what was measured goes to disk, with a checkpoint."""
 CHUNK_SECONDS = 0.25
 """How long the device works before the host looks: how often a live view moves, how soon Ctrl-C is obeyed."""
 CHUNK_BYTES = 2**24
-"""What the records of one chunk may take on the device."""
+"""What the batches and the records of one chunk may take on the device."""
 LSUV_EXAMPLES = 1024
 """How many training examples LSUV looks at."""
 NEVER = np.iinfo(np.int64).max
@@ -80,90 +79,162 @@ class Interrupted(VgxError):
     exit_code = 130
 
 
+class Seat(NamedTuple):
+    """One lane of a round."""
+
+    lane: int
+    """Its number in the run's tables."""
+    cell: int
+    """Lanes of one cell differ in the seed alone, and stop together."""
+    config: Config
+    seed: int
+
+
+class Account(NamedTuple):
+    """Where a round writes how far it is."""
+
+    file: str
+    """In the run directory: `meta.json` of a single run, `rounds/0000.json` in a sweep."""
+    checkpoint: str
+    """The folder of its checkpoint."""
+
+
+class Compiled(NamedTuple):
+    """A program, compiled for R lanes: every round of that many can use it."""
+
+    chunk: Any
+    plain: Any
+    evaluate: Any
+
+
+class Shelf:
+    """What the rounds of a sweep have in common: data on the devices, compiled programs."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, tuple[Images, dict[str, Images]]] = {}
+        self.programs: dict[tuple[str, int], Compiled] = {}
+
+
 class Loop:
-    """The host's side of a run: dispatch a piece, keep what the one before reported, look up at the right moments."""
+    """The host's side of a round: dispatch a piece, keep what the one before reported, look up at the right moments."""
 
     def __init__(
         self,
-        config: Config,
+        seats: Sequence[Seat],
+        room: int,
         dataset: Dataset,
-        steps_per_epoch: int,
+        devices: Sequence[Device],
         writer: RunWriter,
+        account: Account,
         meta: dict[str, Any],
         watch: Watch,
+        shelf: Shelf | None = None,
     ):
-        self.config, self.writer, self.meta, self.watch = config, writer, meta, watch
-        self.steps_per_epoch = steps_per_epoch
-        self.steps = config.train.steps or (config.train.epochs or 0) * steps_per_epoch
-        self.lanes = len(config.seed_list)
-        self.layers = len(config.model.widths) + 1
-        self.measures = config.log.statistics != "none"
-        self.every = config.log.every if self.measures else 1
-        self.batches = Batches(config.seed_list, len(dataset.train.labels), config.train.batch_size)
+        self.seats, self.config = seats, seats[0].config
+        self.writer, self.account, self.meta, self.watch = writer, account, meta, watch
+        self.shelf = shelf or Shelf()
+        self.steps_per_epoch = len(dataset.train.labels) // self.config.train.batch_size
+        self.steps = steps_of(self.config, dataset)
+        self.mesh = spread_over(devices, len(seats))
+        self.room_for_lanes = max(room, seats_on(self.mesh, len(seats)))
+        self.lanes = np.array([seat.lane for seat in seats])
+        self.cells = np.unique([seat.cell for seat in seats], return_inverse=True)[1]
+        self.layers = len(self.config.model.widths) + 1
+        self.measures = self.config.log.statistics != "none"
+        self.every = self.config.log.every if self.measures else 1
         self.rows: list[Rows] = []
-        self.bad_since = np.full(self.lanes, NEVER)
+        self.bad_since = np.full(len(seats), NEVER)
         self.speeds: list[float] = []
         self.progress = Progress(
-            "compiling", meta["step"], self.steps, 0.0, self.lanes, math.nan, math.nan, math.nan, 0, None
+            "compiling", meta["step"], self.steps, 0.0, len(seats), math.nan, math.nan, math.nan, 0, None
         )
         self.started = self.flushed = self.dispatched = self.kept = time.monotonic()
         self.flush_seconds = FLUSH_SECONDS
         self._prepare(dataset)
 
     def _prepare(self, dataset: Dataset) -> None:
-        """Puts data and lanes on the device, compiles, and makes or restores the state."""
+        """Puts data and lanes on the devices, compiles, and makes or restores the state."""
         self.watch(self.progress)
         began = time.monotonic()
-        config = self.config
-        width = dataset.train.images.shape[1]
-        self.program = Program(config, width, dataset.classes, self.steps)
-        splits = {"test": dataset.test} | ({"validation": dataset.validation} if dataset.validation else {})
-        self.data = to_device(dataset.train, dataset)
-        self.held_out = {name: to_device(split, dataset) for name, split in splits.items()}
-
-        dtype = master_dtype(config)
-        numbers = jax.tree.map(lambda value: jnp.full(self.lanes, value, dtype), numbers_of(config))
-        self.lane = Lane(jax.vmap(jax.random.key)(jnp.asarray(config.seed_list, jnp.uint32)), numbers)
-        first = jnp.arange(min(LSUV_EXAMPLES, len(dataset.train.labels)))
-        begin = make_initial_states(self.program)
+        config, padding = self.config, self.room_for_lanes - len(self.seats)
+        self.program = Program(shared_config(config), dataset.train.images.shape[1], dataset.classes, self.steps)
+        self.data, self.held_out = self._on_devices(dataset)
+        seats = [*self.seats, *[self.seats[0]] * padding]
+        configs, seeds = [seat.config for seat in seats], [seat.seed for seat in seats]
+        self.batches = Batches(tuple(dict.fromkeys(seeds)), len(dataset.train.labels), config.train.batch_size)
+        lane = make_lanes(configs, seeds)
+        begin = make_initial_states(self.program, configs, self.mesh)
+        few = dataset.train._replace(
+            images=dataset.train.images[:LSUV_EXAMPLES], labels=dataset.train.labels[:LSUV_EXAMPLES]
+        )
+        first = np.arange(len(few.labels)), to_device(few, dataset)
         if self.meta["step"]:
-            shapes = jax.eval_shape(begin, self.lane, self.data, first)
-            self.state = checkpoint.load(self.writer.path / "checkpoint", self.meta["step"], shapes)
-            for lane, step in first_bad_steps(Run(self.writer.path).metrics()).items():
-                self.bad_since[lane] = step
+            shapes = jax.eval_shape(begin, lane, first[1], first[0])
+            self.state = checkpoint.load(self.writer.path / self.account.checkpoint, self.meta["step"], shapes)
+            self.state = put(self.state, self.mesh, lane_axes(self.program))
+            of_mine = pc.field("lane").isin(self.lanes.tolist())
+            places = {int(lane): i for i, lane in enumerate(self.lanes)}
+            for number, step in first_bad_steps(Run(self.writer.path).metrics(where=of_mine)).items():
+                self.bad_since[places[number]] = step
         else:
-            self.state = begin(self.lane, self.data, first)
+            self.state = begin(lane, first[1], first[0])
+        self.lane: Lane = put(lane, self.mesh, jax.tree.map(lambda leaf: 0, lane))
 
         columns = len(LAYERS) if self.measures else 0
-        bytes_per_period = dtype.itemsize * self.lanes * self.layers * columns + 1
         longest = min(self.every, 256)
+        bytes_per_period = master_dtype(config).itemsize * self.room_for_lanes * self.layers * columns
+        bytes_per_period += 4 * longest * len(self.batches.seeds) * config.train.batch_size
         most = max(1, min(256, CHUNK_BYTES // bytes_per_period, math.ceil(self.steps / self.every)))
         self.room = (most, longest)
-        self.chunk = make_chunk(self.program, most).lower(*self._arguments(Piece(True, ()), 0)).compile()
-        self.plain = None
-        self.evaluate = make_evaluate(self.program)
+        self.compiled = self._compiled()
         jax.block_until_ready(self.state)
         self.meta["compile_seconds"] += time.monotonic() - began
+
+    @property
+    def bytes(self) -> int:
+        """What the compiled chunk takes on all devices together, in bytes; 0 where jax cannot tell."""
+        memory = self.compiled.chunk.memory_analysis()
+        if memory is None:
+            return 0
+        return self.mesh.size * (memory.temp_size_in_bytes + memory.argument_size_in_bytes)
+
+    def _on_devices(self, dataset: Dataset) -> tuple[Images, dict[str, Images]]:
+        """The training split and the held-out ones, a copy on each device."""
+        key = f"{dataset.digest} {self.mesh.devices.tolist()} {master_dtype(self.config)}"
+        if key not in self.shelf.data:
+            splits = {"test": dataset.test} | ({"validation": dataset.validation} if dataset.validation else {})
+            train = put(to_device(dataset.train, dataset), self.mesh)
+            held_out = {name: put(to_device(split, dataset), self.mesh) for name, split in splits.items()}
+            self.shelf.data[key] = train, held_out
+        return self.shelf.data[key]
+
+    def _compiled(self) -> Compiled:
+        key = f"{self.program.config.model_dump_json()} {self.mesh.devices.tolist()}", self.room_for_lanes
+        if key not in self.shelf.programs:
+            chunk = make_chunk(self.program, self.room[0], self.mesh).lower(*self._arguments(Piece(True, ()), 0))
+            plain = make_plain_steps(self.program, self.room[1], self.mesh)
+            self.shelf.programs[key] = Compiled(chunk.compile(), plain, make_evaluate(self.program, self.mesh))
+        return self.shelf.programs[key]
 
     def _arguments(self, piece: Piece, done: int) -> tuple[State, Lane, Images, jax.Array, jax.Array]:
         """What the chunk takes: every step's examples, in places for the most periods and the longest."""
         most, longest = self.room
-        indices = np.zeros((most, longest, self.lanes, self.config.train.batch_size), np.int32)
+        batches = np.zeros((most, longest, len(self.batches.seeds), self.config.train.batch_size), np.int32)
         lengths = np.zeros(most, np.int32)
         lengths[: len(piece.lengths)] = piece.lengths
         for i, length in enumerate(piece.lengths):
             for j in range(length):
-                indices[i, j] = self.batches.at(done + j)
+                batches[i, j] = self.batches.at(done + j)
             done += length
-        return self.state, self.lane, self.data, jnp.asarray(indices), jnp.asarray(lengths)
+        return self.state, self.lane, self.data, *put((batches, lengths), self.mesh)
 
-    def run(self) -> None:
-        """Goes on to the last step, or to where every lane has diverged."""
+    def run(self) -> int:
+        """Goes on to the last step, or to where every lane has diverged; returns that step, all written by then."""
         step, budget = self.meta["step"], 1
         pending: tuple[Piece, int, Any] | None = None
         with _stop_signals() as stop, self._failure_noted():
             while True:
-                more = step < self.steps and not stop.is_set() and not self._all_diverged()
+                more = step < self.steps and not stop.is_set() and not self._all_ended()
                 dispatched = None
                 if more:
                     piece = next_piece(step, self._next_stop(step), self.every, self.room, budget)
@@ -183,15 +254,14 @@ class Loop:
                     self._evaluate(step)
                 if pending is None and due:
                     self._flush(step, "running")
-            if self._all_diverged():
-                step = self._drop_past_divergence()
-            if stop.is_set() and step < self.steps and not self._all_diverged():
+            ended = self._all_ended()
+            if ended:
+                step = int(self._last().max())
+            if stop.is_set() and step < self.steps and not ended:
                 self._flush(step, "interrupted")
-                raise Interrupted(
-                    f"{self.writer.path}: stopped at step {step} of {self.steps}, and saved; --resume goes on"
-                )
+                raise Interrupted(f"{self.writer.path}: stopped at step {step} of {self.steps}, and saved")
             self._flush(step, "running")
-            self._finish(step)
+            return step
 
     def _next_stop(self, step: int) -> int:
         every = self.config.train.evaluate_every
@@ -200,15 +270,13 @@ class Loop:
     def _dispatch(self, piece: Piece, done: int) -> Any:
         self.dispatched = time.monotonic()
         if piece.recorded:
-            self.state, log = self.chunk(*self._arguments(piece, done))
+            self.state, log = self.compiled.chunk(*self._arguments(piece, done))
             return log
-        longest = self.room[1]
-        if self.plain is None:
-            self.plain = make_plain_steps(self.program, longest)
-        indices = np.zeros((longest, self.lanes, self.config.train.batch_size), np.int32)
+        batches = np.zeros((self.room[1], len(self.batches.seeds), self.config.train.batch_size), np.int32)
         for j in range(piece.steps):
-            indices[j] = self.batches.at(done + j)
-        self.state, scalars = self.plain(self.state, self.lane, self.data, jnp.asarray(indices), jnp.int32(piece.steps))
+            batches[j] = self.batches.at(done + j)
+        placed = put((batches, np.int32(piece.steps)), self.mesh)
+        self.state, scalars = self.compiled.plain(self.state, self.lane, self.data, *placed)
         return scalars
 
     def _keep(self, piece: Piece, done: int, log: Any, budget: int) -> int:
@@ -220,7 +288,8 @@ class Loop:
         rows = rows_of(piece, done, log)
         self.rows.append(rows)
         for lane, step in rows.first_bad().items():
-            self.bad_since[lane] = min(self.bad_since[lane], step)
+            if lane < len(self.seats):
+                self.bad_since[lane] = min(self.bad_since[lane], step)
         speed = piece.steps / max(seconds, 1e-9)
         self.speeds.append(speed)
         last = (
@@ -232,22 +301,25 @@ class Loop:
             phase="training",
             step=done + piece.steps,
             steps_per_second=speed,
-            train_loss=float(rows.scalars["train_loss"][-1].mean()),
-            train_accuracy=float(rows.scalars["train_accuracy"][-1].mean()),
+            train_loss=float(rows.scalars["train_loss"][-1, : len(self.seats)].mean()),
+            train_accuracy=float(rows.scalars["train_accuracy"][-1, : len(self.seats)].mean()),
             delta_log10=last,
         )
         self.watch(self.progress)
         wanted = speed * CHUNK_SECONDS / self.every
         return int(min(max(1, wanted), 2 * budget, self.room[0]))
 
-    def _all_diverged(self) -> bool:
-        return self.config.train.stop_when_diverged and bool((self.bad_since < NEVER).all())
+    def _last(self) -> np.ndarray:
+        """The last step of each lane that is wanted, [R]: where the last lane of its cell diverged, if all of them
+        did."""
+        if not self.config.train.stop_when_diverged:
+            return np.full(len(self.seats), NEVER)
+        last = np.zeros(self.cells.max() + 1, np.int64)
+        np.maximum.at(last, self.cells, self.bad_since)
+        return last[self.cells]
 
-    def _drop_past_divergence(self) -> int:
-        """Forgets what the device did after the last lane diverged, and returns that step."""
-        step = int(self.bad_since.max())
-        self.rows = [kept for rows in self.rows if len((kept := rows.until(step)).steps)]
-        return step
+    def _all_ended(self) -> bool:
+        return bool((self._last() < NEVER).all())
 
     def _evaluate(self, step: int) -> None:
         """Evaluates every lane on the held-out splits, and writes the figures to the row of the last step."""
@@ -255,10 +327,12 @@ class Loop:
             return
         figures: dict[str, np.ndarray] = {}
         for name, images in self.held_out.items():
-            loss, accuracy = self.evaluate(self.state, images)
+            loss, accuracy = self.compiled.evaluate(self.state, images)
             figures |= {f"{name}_loss": np.asarray(loss), f"{name}_accuracy": np.asarray(accuracy)}
         self.rows[-1] = self.rows[-1]._replace(evaluated=figures)
-        self.progress = self.progress._replace(test_accuracy=float(figures["test_accuracy"].mean()), evaluated=step)
+        self.progress = self.progress._replace(
+            test_accuracy=float(figures["test_accuracy"][: len(self.seats)].mean()), evaluated=step
+        )
         self.kept = time.monotonic()
         self.watch(self.progress)
 
@@ -266,20 +340,22 @@ class Loop:
         """Writes the rows so far and a checkpoint: from here a killed run goes on."""
         began = time.monotonic()
         if self.rows:
-            self.writer.append(*tables(self.rows, self.config.train.precision, self.layers, self.steps_per_epoch))
+            precision, per_epoch = self.config.train.precision, self.steps_per_epoch
+            self.writer.append(*tables(self.rows, precision, self.lanes, self._last(), self.layers, per_epoch))
             self.rows = []
-            checkpoint.save(self.writer.path / "checkpoint", step, self.state)
-        self._write_meta(step, status)
+            checkpoint.save(self.writer.path / self.account.checkpoint, step, self.state)
+        self.note(step, status)
         self.flushed = time.monotonic()
         self.flush_seconds = max(FLUSH_SECONDS, 20 * (self.flushed - began))
 
-    def _write_meta(self, step: int, status: str) -> None:
+    def note(self, step: int, status: str) -> None:
+        """Writes how far the round is."""
         now = time.monotonic()
         speeds = self.speeds[1:] or self.speeds
         self.meta |= {"status": status, "step": step, "seconds": self.meta["seconds"] + now - self.started}
         self.meta["steps_per_second"] = median(speeds) if speeds else self.meta["steps_per_second"]
         self.started = now
-        self.writer.write_meta(self.meta)
+        self.writer.write_json(self.account.file, self.meta)
 
     @contextmanager
     def _failure_noted(self) -> Iterator[None]:
@@ -290,18 +366,14 @@ class Loop:
             raise
         except BaseException as error:
             with contextlib.suppress(VgxError):
-                self.writer.write_meta(self.meta | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+                failure = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+                self.writer.write_json(self.account.file, self.meta | failure)
             raise
 
-    def _finish(self, step: int) -> None:
-        """Judges every lane, and marks the run as done."""
-        run = Run(self.writer.path)
-        lanes = judge_run(run, self.config.seed_list, len(self.config.model.widths))
-        self.writer.write_lanes(lanes)
-        self.meta["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
-        self._write_meta(step, "done")
-        self.progress = self.progress._replace(phase="done", step=step)
-        self.watch(self.progress)
+
+def steps_of(config: Config, dataset: Dataset) -> int:
+    """Returns how many steps a run has."""
+    return config.train.steps or (config.train.epochs or 0) * (len(dataset.train.labels) // config.train.batch_size)
 
 
 @contextmanager

@@ -36,13 +36,41 @@ from vgx.probes import (
 
 
 class Design(NamedTuple):
-    """What all hidden layers have in common."""
+    """What all layers of a stack have in common."""
 
     activation: Activation
     normalization: Normalization
-    initializer: Initializer
-    bias: Initializer
     dropout: float
+
+
+class Drawn(NamedTuple):
+    """One stack's initial weights: [L_s, N_in, N] and [L_s, N]."""
+
+    kernel: Array
+    bias: Array
+
+
+def stacks_of(widths: tuple[int, ...], features: int, classes: int) -> list[tuple[tuple[int, int], int]]:
+    """Returns each stack's kernel shape and how many layers it has, from the input up; the last is the readout."""
+    shapes = list(pairwise([features, *widths, classes]))
+    return [(shape, len(list(group))) for shape, group in groupby(shapes[:-1])] + [(shapes[-1], 1)]
+
+
+def draw_weights(
+    initializer: Initializer, bias: Initializer, stacks: list[tuple[tuple[int, int], int]], key: Array
+) -> tuple[Drawn, ...]:
+    """Returns the initial weights of a net whose stacks are `stacks_of(...)`: what no activation has a say in."""
+
+    def draw(shape: tuple[int, int], key: Array) -> Drawn:
+        of_kernel, of_bias = jax.random.split(key)
+        return Drawn(initializer(of_kernel, shape), bias(of_bias, shape[1:]))
+
+    keys = jax.random.split(key, sum(count for _, count in stacks))
+    drawn, start = [], 0
+    for shape, count in stacks:
+        drawn.append(jax.vmap(partial(draw, shape))(keys[start : start + count]))
+        start += count
+    return tuple(drawn)
 
 
 @jax.custom_vjp
@@ -67,12 +95,12 @@ linear.defvjp(_linear_forward, _linear_backward)
 class Layer(nnx.Module):
     """One layer: x -> dropout(f(norm(W x + b))), or norm after f; [B, N_in] to [B, N]."""
 
-    def __init__(self, design: Design, n_in: int, n: int, key: Array):
-        kernel, bias = jax.random.split(key)
+    def __init__(self, design: Design, kernel: Array, bias: Array):
+        n = kernel.shape[-1]
         affine = design.normalization.parameters(n)
         slope = design.activation.parameters(n)
-        self.kernel = nnx.Param(design.initializer(kernel, (n_in, n)))
-        self.bias = nnx.Param(design.bias(bias, (n,)))
+        self.kernel = nnx.Param(kernel)
+        self.bias = nnx.Param(bias)
         self.affine = nnx.data(None if affine is None else jax.tree.map(nnx.Param, affine))
         self.slope = nnx.data(None if slope is None else nnx.Param(slope))
         self.activation = design.activation
@@ -142,23 +170,23 @@ class Layer(nnx.Module):
 class MLP(nnx.Module):
     """Stacks of layers from the input up; the last is the readout, linear and alone. Leaves have a layer axis first."""
 
-    def __init__(self, model: Model, features: int, classes: int, key: Array):
-        hidden = Design(model.activation, model.normalization, model.initializer, model.bias, model.dropout)
+    def __init__(self, model: Model, weights: tuple[Drawn, ...]):
+        hidden = Design(model.activation, model.normalization, model.dropout)
         normalizes_logits = isinstance(model.normalization, BatchNorm) and model.normalization.logits
         logits = (
             model.normalization.model_copy(update={"placement": "before"}) if normalizes_logits else NoNormalization()
         )
-        readout = hidden._replace(activation=Identity(), normalization=logits, dropout=0.0)
+        readout = Design(Identity(), logits, 0.0)
+        designs = [hidden] * (len(weights) - 1) + [readout]
+        self.stacks = nnx.data(
+            tuple(jax.vmap(partial(Layer, design))(*drawn) for design, drawn in zip(designs, weights, strict=True))
+        )
 
-        sizes = [features, *model.widths, classes]
-        shapes = list(pairwise(sizes))
-        plan = [(hidden, shape, len(list(group))) for shape, group in groupby(shapes[:-1])] + [(readout, shapes[-1], 1)]
-        keys = jax.random.split(key, len(shapes))
-        stacks, start = [], 0
-        for design, shape, count in plan:
-            stacks.append(jax.vmap(partial(Layer, design, *shape))(keys[start : start + count]))
-            start += count
-        self.stacks = nnx.data(tuple(stacks))
+    @classmethod
+    def draw(cls, model: Model, features: int, classes: int, key: Array) -> MLP:
+        """Returns the net with its initial weights, before LSUV has seen any data."""
+        stacks = stacks_of(model.widths, features, classes)
+        return cls(model, draw_weights(model.initializer, model.bias, stacks, key))
 
     @property
     def counts(self) -> tuple[int, ...]:

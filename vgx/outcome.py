@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,17 +15,20 @@ from vgx.verdict import Curves, Verdict, judge
 
 WINDOW = 0.25
 """The last share of the recorded steps, on which a verdict rests."""
+MOST_ROWS = 4_000_000
+"""Rows of the layer table that are looked at in one go."""
 
 
-def judge_run(run: Run, seeds: tuple[int, ...], hidden: int) -> list[LaneResult]:
-    """Returns how each lane of a run with `hidden` layers ended."""
-    metrics = run.metrics()
+def judge_lanes(run: Run, lanes: Sequence[int], seeds: Sequence[int], hidden: int) -> list[LaneResult]:
+    """Returns how these lanes of a run with `hidden` layers ended, and notes the seed of each."""
+    metrics = run.metrics(where=pc.field("lane").isin(list(lanes)))
     bad = first_bad_steps(metrics)
+    rows_of = _rows_by_lane(metrics)
     results = []
-    for lane, seed in enumerate(seeds):
-        rows = metrics.filter(pc.field("lane") == lane)
-        diverged = (bad[lane], _first_bad_layer(run, lane, bad[lane])) if lane in bad else None
-        verdict = _verdict(run, lane, hidden, diverged)
+    for lane, seed, layers in zip(lanes, seeds, _layers_of(run, lanes, hidden), strict=True):
+        diverged = (bad[lane], _first_bad_layer(layers, bad[lane])) if lane in bad else None
+        verdict = _verdict(layers, hidden, diverged)
+        rows = metrics.take(rows_of[lane]) if lane in rows_of else metrics.slice(0, 0)
         results.append(
             LaneResult(
                 lane=lane,
@@ -47,9 +52,30 @@ def first_bad_steps(metrics: pa.Table) -> dict[int, int]:
     return {int(number): int(step[lane == number].min()) for number in np.unique(lane)}
 
 
-def _first_bad_layer(run: Run, lane: int, step: int) -> int | None:
+def _rows_by_lane(table: pa.Table) -> dict[int, np.ndarray]:
+    """The rows of each lane, in order."""
+    lane = table["lane"].to_numpy()
+    order = np.argsort(lane, kind="stable")
+    numbers, starts = np.unique(lane[order], return_index=True)
+    return dict(zip(map(int, numbers), np.split(order, starts)[1:], strict=True))
+
+
+def _layers_of(run: Run, lanes: Sequence[int], hidden: int) -> Iterator[pa.Table]:
+    """Yields the rows of all layers of each lane, read for many lanes at a time."""
+    columns = ["lane", "step", "layer", "act_rms", *Curves._fields]
+    of_first = run.layers(["step"], where=(pc.field("lane") == lanes[0]) & (pc.field("layer") == 1))
+    together = max(1, MOST_ROWS // max(1, len(of_first) * (hidden + 1)))
+    for start in range(0, len(lanes), together):
+        some = list(lanes[start : start + together])
+        table = run.layers(columns, where=pc.field("lane").isin(some))
+        rows = _rows_by_lane(table)
+        for lane in some:
+            yield table.take(rows[lane]) if lane in rows else table.slice(0, 0)
+
+
+def _first_bad_layer(layers: pa.Table, step: int) -> int | None:
     """The layer where it began, if that step was recorded: forward it meets the lowest first, backward the highest."""
-    layers = run.layers(where=(pc.field("lane") == lane) & (pc.field("step") == step))
+    layers = layers.filter(pc.field("step") == step)
     for column, pick in (("act_rms", 0), ("delta_log10", -1)):
         broken = _broken(layers[column])
         if broken.any():
@@ -67,39 +93,35 @@ def _last(column: pa.ChunkedArray) -> float | None:
     return known[-1].as_py() if len(known) else None
 
 
-def _verdict(run: Run, lane: int, hidden: int, diverged: tuple[int, int | None] | None) -> Verdict | None:
+def _verdict(layers: pa.Table, hidden: int, diverged: tuple[int, int | None] | None) -> Verdict | None:
     """The verdict on a lane: on how it ended if that is not healthy, else on how it began.
 
     A net that began ill and recovered is still called by how it began: an initializer is chosen by that, and theory
     predicts it.
     """
-    of_lane = pc.field("lane") == lane
-    steps = np.unique(run.layers(["step"], where=of_lane & (pc.field("layer") == 1))["step"].to_numpy())
+    steps = layers["step"].to_numpy()[:: hidden + 1]
     if len(steps) == 0:
         return judge(Curves(np.full(hidden, np.nan)), diverged) if diverged else None
+    curves = {name: _by_step(layers[name], hidden) for name in Curves._fields}
 
-    def between(first: int, last: int) -> Verdict:
-        return judge(_curves(run, lane, hidden, int(first), int(last)), diverged)
+    def over(window: slice) -> Verdict:
+        """On each layer's median over these recorded steps."""
+        medians: Any = {name: None if x is None else _median(x[window]) for name, x in curves.items()}
+        return judge(Curves(**medians), diverged)
 
-    end = between(steps[-math.ceil(WINDOW * len(steps))], steps[-1])
+    end = over(slice(len(steps) - math.ceil(WINDOW * len(steps)), None))
     if end.word != "healthy" or len(steps) == 1:
         return end
-    start = between(steps[0], steps[0])
+    start = over(slice(0, 1))
     recovered = f"at step {steps[0]}, {start.evidence}; by step {steps[-1]} {end.slope:+.3f} decades per layer"
     return start if start.word == "healthy" else start._replace(evidence=recovered)
 
 
-def _curves(run: Run, lane: int, hidden: int, first: int, last: int) -> Curves:
-    """Each layer's median over the recorded steps from `first` to `last`."""
-    of_lane = (pc.field("lane") == lane) & (pc.field("layer") <= hidden)
-    window = run.layers(list(Curves._fields), where=of_lane & (pc.field("step") >= first) & (pc.field("step") <= last))
+def _by_step(column: pa.ChunkedArray, hidden: int) -> np.ndarray | None:
+    """[T, L], without the readout; None for what was not measured."""
+    return None if column.null_count == len(column) else column.to_numpy().reshape(-1, hidden + 1)[:, :hidden]
 
-    def curve(name: str) -> np.ndarray | None:
-        if window[name].null_count == len(window):
-            return None
-        values = np.sort(window[name].to_numpy().reshape(-1, hidden), axis=0)
-        return values[len(values) // 2]
 
-    delta = curve("delta_log10")
-    assert delta is not None
-    return Curves(delta, curve("weight_grad_zero"), curve("dead"), curve("saturated"))
+def _median(curves: np.ndarray) -> np.ndarray:
+    """The middle one over steps of [T, L]; the upper of two."""
+    return np.sort(curves, axis=0)[len(curves) // 2]

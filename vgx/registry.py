@@ -75,6 +75,9 @@ class Registry(Generic[P]):
         self._parts: dict[str, type[P]] = {}
         self._aliases: dict[str, str] = {}
 
+    def __repr__(self) -> str:
+        return f"Registry({self.kind!r})"
+
     def register(self, name: str, *aliases: str) -> Callable[[C], C]:
         """Returns a class decorator that files the part under `name` and each alias. A name is taken only once."""
 

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from vgx.batches import Piece
+from vgx.lanes import Chunk
 from vgx.run_directory import layer_rows, metrics_rows
-from vgx.training import Chunk, Scalars
+from vgx.training import Scalars
 
 
 class Rows(NamedTuple):
@@ -28,17 +29,6 @@ class Rows(NamedTuple):
     """[T', R, L + 1] each."""
     evaluated: dict[str, np.ndarray]
     """[R] each, at the last step; empty where that was not evaluated."""
-
-    def until(self, step: int) -> Rows:
-        """Returns the same without what came after `step`."""
-        keep, kept = self.steps <= step, self.steps[self.recorded] <= step
-        return self._replace(
-            steps=self.steps[keep],
-            scalars={name: values[keep] for name, values in self.scalars.items()},
-            recorded=self.recorded[keep],
-            gradient_log10=None if self.gradient_log10 is None else self.gradient_log10[kept],
-            layers={name: values[kept] for name, values in self.layers.items()},
-        )
 
     def first_bad(self) -> dict[int, int]:
         """Returns, for each lane whose loss or gradient was NaN or infinite, the first step at which it was."""
@@ -64,18 +54,29 @@ def rows_of(piece: Piece, done: int, report: Chunk | Scalars) -> Rows:
     return Rows(steps, scalars, recorded, np.asarray(report.records.gradient_log10)[:periods], layers, {})
 
 
-def tables(rows: Sequence[Rows], precision: str, layers: int, steps_per_epoch: int) -> tuple[pa.Table, pa.Table]:
-    """Returns the next part of the metrics table and of the layer table; `layers` is L + 1."""
+def tables(
+    rows: Sequence[Rows], precision: str, lanes: np.ndarray, last: np.ndarray, layers: int, steps_per_epoch: int
+) -> tuple[pa.Table, pa.Table]:
+    """Returns the next part of the metrics table and of the layer table.
+
+    Args:
+        rows: pieces in order.
+        precision: of the run.
+        lanes: [R], the number of each lane; a piece's further lanes are padding.
+        last: [R], the last step of each lane that is wanted.
+        layers: L + 1.
+        steps_per_epoch: of the run.
+    """
+    count = len(lanes)
     steps = np.concatenate([piece.steps for piece in rows])
     recorded = np.concatenate([piece.recorded for piece in rows])
-    columns = {name: np.concatenate([piece.scalars[name] for piece in rows]) for name in Scalars._fields}
-    lanes = columns["train_loss"].shape[1]
-    columns["epoch"] = np.repeat(steps[:, None] / steps_per_epoch, lanes, 1)
+    columns = {name: np.concatenate([piece.scalars[name][:, :count] for piece in rows]) for name in Scalars._fields}
+    columns["epoch"] = np.repeat(steps[:, None] / steps_per_epoch, count, 1)
 
     def column(where: np.ndarray, values: Sequence[np.ndarray]) -> np.ma.MaskedArray:
         """[T, R], null but at the steps `where`."""
-        figures = np.ma.array(np.zeros((len(steps), lanes)), mask=True)
-        figures[where] = np.concatenate(values)
+        figures = np.ma.array(np.zeros((len(steps), count)), mask=True)
+        figures[where] = np.concatenate(values)[:, :count]
         return figures
 
     measured = [piece for piece in rows if piece.gradient_log10 is not None]
@@ -86,8 +87,9 @@ def tables(rows: Sequence[Rows], precision: str, layers: int, steps_per_epoch: i
     for name in evaluated[0].evaluated if evaluated else ():
         columns[name] = column(at_evaluation, [piece.evaluated[name][None] for piece in evaluated])
     names = measured[0].layers if measured else ()
-    of_layers = {name: np.concatenate([piece.layers[name] for piece in measured]) for name in names}
+    of_layers = {name: np.concatenate([piece.layers[name][:, :count] for piece in measured]) for name in names}
+    keep = steps[:, None] <= last
     return (
-        metrics_rows(precision, lanes, steps, columns),
-        layer_rows(precision, lanes, layers, steps[recorded], of_layers),
+        metrics_rows(precision, lanes, steps, columns, keep),
+        layer_rows(precision, lanes, layers, steps[recorded], of_layers, keep[recorded]),
     )

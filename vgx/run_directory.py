@@ -140,18 +140,26 @@ class Run:
         """running, done, interrupted or failed."""
         return self.meta["status"]
 
-    def metrics(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Returns a row per lane and step, in order of step; null where a figure was not measured."""
-        return self._read("metrics", metrics_schema(self._precision), columns, None)
+    @property
+    def is_sweep(self) -> bool:
+        """Whether this is a sweep: many cells, rather than one config."""
+        return "sweep" in self.config
+
+    def metrics(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
+        """Returns a row per lane and step, in order of step (a sweep's round by round); null where not measured."""
+        return self._read("metrics", metrics_schema(self._precision), columns, where)
 
     def layers(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
         """Returns a row per recorded step, lane and layer, in that order; `where` filters while reading."""
         return self._read("layers", layers_schema(self._precision), columns, where)
 
     def lanes(self) -> pa.Table:
-        """Returns a row per lane with its seed, status, verdict and final metrics; none while the run is going on."""
+        """Returns a row per lane with its seed, status, verdict and final metrics; none while the run is going on.
+
+        A sweep's table is there from the start, and has a column for each swept option besides.
+        """
         path = self.path / "lanes.parquet"
-        return parquet.read_table(path, schema=_LANES) if path.exists() else _LANES.empty_table()
+        return parquet.read_table(path) if path.exists() else _LANES.empty_table()
 
     @property
     def _precision(self) -> str:
@@ -217,10 +225,10 @@ class RunWriter:
             draft.rename(path)
         return cls(path)
 
-    def write_meta(self, meta: dict[str, Any]) -> None:
-        """Replaces `meta.json`."""
-        with self._in_place("meta.json") as draft:
-            draft.write_text(json.dumps(meta, indent=2) + "\n")
+    def write_json(self, name: str, values: dict[str, Any]) -> None:
+        """Replaces a file such as `meta.json`."""
+        with self._in_place(name) as draft:
+            draft.write_text(json.dumps(values, indent=2) + "\n")
 
     def append(self, metrics: pa.Table, layers: pa.Table) -> None:
         """Writes the next part of both tables."""
@@ -229,21 +237,35 @@ class RunWriter:
             with self._in_place(f"{name}/{max(taken, default=-1) + 1:06d}.parquet") as draft:
                 parquet.write_table(table, draft, compression="zstd", compression_level=1)
 
-    def write_lanes(self, lanes: Sequence[LaneResult]) -> None:
+    def write_lanes(self, lanes: pa.Table) -> None:
         """Writes `lanes.parquet`, a row per lane."""
         with self._in_place("lanes.parquet") as draft:
-            parquet.write_table(pa.Table.from_pylist([lane._asdict() for lane in lanes], schema=_LANES), draft)
+            parquet.write_table(lanes, draft)
 
-    def drop_after(self, step: int) -> None:
-        """Removes every row after `step`: what a killed run wrote since its last checkpoint."""
+    def drop_lanes(self) -> None:
+        """Removes `lanes.parquet`: how a run ended, when it is to go on."""
         with explained(self.path):
             (self.path / "lanes.parquet").unlink(missing_ok=True)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replaces a file of text."""
+        with self._in_place(name) as draft:
+            draft.write_text(text)
+
+    def drop_after(self, step: int, lanes: Sequence[int] | None = None) -> None:
+        """Removes every row after `step` (of some lanes): what a killed run wrote since its last checkpoint."""
+        late = pc.field("step") > step
+        if lanes is not None:
+            late &= pc.field("lane").isin(list(lanes))
+        with explained(self.path):
             for table in ("metrics", "layers"):
                 for stray in (self.path / table).glob(".*"):
                     stray.unlink()
                 for path in sorted((self.path / table).glob("[0-9]*.parquet")):
+                    if not _holds(path, lanes):
+                        continue
                     rows = parquet.read_table(path)
-                    kept = rows.filter(pc.field("step") <= step)
+                    kept = rows.filter(~late)
                     if kept.num_rows == rows.num_rows and (rows.num_rows or step):
                         continue
                     if kept.num_rows == 0:
@@ -267,6 +289,14 @@ class RunWriter:
                 draft.unlink(missing_ok=True)
 
 
+def _holds(path: Path, lanes: Sequence[int] | None) -> bool:
+    """Whether a part has rows of any of these lanes."""
+    if lanes is None:
+        return True
+    present = parquet.read_table(path, columns=["lane"])["lane"].unique()
+    return not set(present.to_pylist()).isdisjoint(lanes)
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turns what the file system refuses into one line: no space, no permission, no such folder."""
@@ -282,31 +312,43 @@ def explained(path: Path) -> Iterator[None]:
         raise EnvironmentFault(f"{path}: cannot write: {error.strerror or error}; {mend}") from error
 
 
-def metrics_rows(precision: str, lanes: int, steps: np.ndarray, columns: dict[str, np.ndarray]) -> pa.Table:
+def lane_rows(results: Sequence[LaneResult]) -> pa.Table:
+    """Returns the rows of `lanes.parquet` for lanes that have ended."""
+    return pa.Table.from_pylist([result._asdict() for result in results], schema=_LANES)
+
+
+def metrics_rows(
+    precision: str, lanes: np.ndarray, steps: np.ndarray, columns: dict[str, np.ndarray], keep: np.ndarray
+) -> pa.Table:
     """Returns rows of the metrics table, ordered by step and lane.
 
     Args:
         precision: of the run.
-        lanes: how many, R.
+        lanes: [R], the lanes' numbers.
         steps: [T], the steps' numbers.
         columns: by name [T, R] arrays; a masked array's masked entries become null, and so does a missing column.
+        keep: [T, R], which rows there are.
     """
-    keys = {"lane": np.tile(np.arange(lanes), len(steps)), "step": np.repeat(steps, lanes)}
-    return _table(metrics_schema(precision), keys, columns)
+    keys = {"lane": np.tile(lanes, len(steps)), "step": np.repeat(steps, len(lanes))}
+    return _table(metrics_schema(precision), keys, columns, keep.reshape(-1))
 
 
-def layer_rows(precision: str, lanes: int, layers: int, steps: np.ndarray, columns: dict[str, np.ndarray]) -> pa.Table:
+def layer_rows(
+    precision: str, lanes: np.ndarray, layers: int, steps: np.ndarray, columns: dict[str, np.ndarray], keep: np.ndarray
+) -> pa.Table:
     """Returns rows of the layer table, ordered by step, lane and layer, from columns [T, R, layers]."""
     keys = {
-        "lane": np.tile(np.repeat(np.arange(lanes), layers), len(steps)),
-        "step": np.repeat(steps, lanes * layers),
-        "layer": np.tile(np.arange(1, layers + 1), len(steps) * lanes),
+        "lane": np.tile(np.repeat(lanes, layers), len(steps)),
+        "step": np.repeat(steps, len(lanes) * layers),
+        "layer": np.tile(np.arange(1, layers + 1), len(steps) * len(lanes)),
     }
-    return _table(layers_schema(precision), keys, columns)
+    return _table(layers_schema(precision), keys, columns, np.repeat(keep.reshape(-1), layers))
 
 
-def _table(schema: pa.Schema, keys: dict[str, np.ndarray], columns: dict[str, np.ndarray]) -> pa.Table:
-    rows = len(next(iter(keys.values())))
+def _table(
+    schema: pa.Schema, keys: dict[str, np.ndarray], columns: dict[str, np.ndarray], keep: np.ndarray
+) -> pa.Table:
+    rows = len(keep)
 
     def column(field: pa.Field) -> pa.Array:
         if field.name in keys:
@@ -317,4 +359,5 @@ def _table(schema: pa.Schema, keys: dict[str, np.ndarray], columns: dict[str, np
         mask = np.ma.getmaskarray(values).reshape(-1) if isinstance(values, np.ma.MaskedArray) else None
         return pa.array(np.asarray(values).reshape(-1).astype(field.type.to_pandas_dtype()), field.type, mask=mask)
 
-    return pa.Table.from_arrays([column(field) for field in schema], schema=schema)
+    table = pa.Table.from_arrays([column(field) for field in schema], schema=schema)
+    return table if keep.all() else table.filter(pa.array(keep))

@@ -1,15 +1,14 @@
-"""The pure training step, and the jitted chunk of steps that the host calls.
+"""The pure training step, written for one lane.
 
 `State` is what a step changes, `Lane` what sets one run apart from its neighbours, `Program` what is compiled.
-Everything is written for one lane; the chunk maps it over R of them.
+`vgx.lanes` maps the step over many lanes and spreads those over devices.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +16,11 @@ import numpy as np
 import optax
 from jax import Array
 
-from vgx.config import Config
+from vgx.config import Config, Model, Train
 from vgx.data import Dataset, Split
-from vgx.model import MLP, fit_to_data
+from vgx.model import MLP, Drawn, fit_to_data
 from vgx.parts import Clip, Optimizer
-from vgx.parts.initializers import LSUV
+from vgx.parts.initializers import LSUV, Zeros
 from vgx.parts.normalizations import Moments
 from vgx.probes import LOG10_2, Forward, LayerRecord, Probe, log2_norm, log2_root_sum_square, noise_scale
 from vgx.registry import Part
@@ -29,8 +28,11 @@ from vgx.registry import Part
 EVALUATION_BATCH = 1000
 
 
+P = TypeVar("P", bound=Part)
+
+
 class Program(NamedTuple):
-    """What is compiled: the config (but for the numbers that lanes carry), the data's sizes, the length of the run."""
+    """What is compiled: the config (as `shared_config` leaves it), the data's sizes, the length of the run."""
 
     config: Config
     features: int
@@ -42,6 +44,8 @@ class Lane(NamedTuple):
     """What sets one run apart: its random key, and the numbers of its optimizer, schedule and clipping."""
 
     key: Array
+    order: Array
+    """Which of the program's orders of examples it sees, []: lanes of one seed see the same batches."""
     numbers: dict[str, dict[str, Array]]
 
 
@@ -100,12 +104,38 @@ def numbers_of(config: Config) -> dict[str, dict[str, float]]:
     A 0 is left out: it may switch a term off, and that is the program's business.
     """
     optimizer, clip = config.train.optimizer, config.train.clip
-    return {"optimizer": _floats(optimizer), "schedule": _floats(optimizer.schedule), "clip": _floats(clip)}
+    return {"optimizer": floats(optimizer), "schedule": floats(optimizer.schedule), "clip": floats(clip)}
 
 
-def _floats(part: Part) -> dict[str, float]:
+def floats(part: Part) -> dict[str, float]:
+    """Returns the numbers of a part that a lane may carry: its float options that are not 0."""
     fields = type(part).model_fields
     return {name: value for name, value in part if fields[name].annotation is float and value != 0}
+
+
+def shared_config(config: Config) -> Config:
+    """Returns the config without what a lane carries: those that agree in it are lanes of one program.
+
+    Left out are the name, the seeds, the initializers of weights and biases, and the `numbers_of` the config.
+    """
+    sections = {"train": shared_train(config.train), "model": shared_model(config.model)}
+    return config.model_copy(update={"name": "program", "seeds": 1} | sections)
+
+
+def shared_train(train: Train) -> Train:
+    """Returns the section without the numbers that a lane carries."""
+    optimizer = blank(train.optimizer.model_copy(update={"schedule": blank(train.optimizer.schedule)}))
+    return train.model_copy(update={"optimizer": optimizer, "clip": blank(train.clip)})
+
+
+def shared_model(model: Model) -> Model:
+    """Returns the section without the initializers, which no step looks at."""
+    return model.model_copy(update={"initializer": Zeros(), "bias": Zeros()})
+
+
+def blank(part: P) -> P:
+    """Returns the part with a 1 for each number that a lane carries."""
+    return part.model_copy(update=dict.fromkeys(floats(part), 1.0))
 
 
 def to_device(split: Split, dataset: Dataset) -> Images:
@@ -147,43 +177,30 @@ def lane_keys(key: Array) -> tuple[Array, Array]:
     return initial, noise
 
 
-def initial_state(program: Program, lane: Lane, data: Images, first: Array) -> State:
-    """Returns one lane's state before the first step; LSUV looks at the examples `first` [n]."""
-    model_config = program.config.model
-    initial, noise = lane_keys(lane.key)
-    mlp = MLP(model_config, program.features, program.classes, initial)
-    if isinstance(model_config.initializer, LSUV):
-        x = encode(data, first, program.config.data.input, master_dtype(program.config))
-        mlp = fit_to_data(mlp, x, noise, model_config.initializer)
-    return _state_of(program, mlp)
+def fill(part: P, numbers: dict[str, Any]) -> P:
+    """Returns the part with a lane's numbers, which may be arrays, in place of its own."""
+    return part.model_copy(update=numbers)
 
 
-def _state_of(program: Program, mlp: Any) -> State:
+def first_state(program: Program, weights: tuple[Drawn, ...]) -> State:
+    """Returns one lane's state before the first step, with its initial weights."""
+    mlp: Any = MLP(program.config.model, weights)
     optimizer = program.config.train.optimizer
     return State(jnp.zeros((), jnp.int32), mlp, mlp.initial_moments(), optimizer.transform(1.0).init(mlp))
 
 
-def lane_axes(program: Program) -> State:
-    """Returns, for each leaf of a state, where the axis of lanes stands: behind the axis of layers where there is one.
-
-    So a scan over layers takes its slices, [R, ...], without transposing the weights of all lanes at every step.
-    """
-    size = program.config.model, program.features, program.classes
-    one = jax.eval_shape(lambda: _state_of(program, MLP(*size, jax.random.key(0))))
-    return jax.tree.map(lambda leaf: int(leaf.ndim > 1), one)
-
-
-def make_initial_states(program: Program) -> Callable[[Lane, Images, Array], State]:
-    """Returns the jitted start of R lanes: `initial_state` of each, stacked along `lane_axes`."""
-    return jax.jit(jax.vmap(partial(initial_state, program), (0, None, None), lane_axes(program)))
+def fit_lane(program: Program, rule: LSUV, state: State, key: Array, data: Images, first: Array) -> State:
+    """Returns one lane's state with its weights fitted to the examples `first` [n], as LSUV does."""
+    x = encode(data, first, program.config.data.input, master_dtype(program.config))
+    return state._replace(model=fit_to_data(state.model, x, lane_keys(key)[1], rule))
 
 
 def _optimizer(program: Program, lane: Lane) -> tuple[Optimizer, Clip]:
     """The config's optimizer and clipping, with the lane's numbers in place of the config's."""
     train = program.config.train
-    schedule = train.optimizer.schedule.model_copy(update=lane.numbers["schedule"])
-    optimizer = train.optimizer.model_copy(update={**lane.numbers["optimizer"], "schedule": schedule})
-    return optimizer, train.clip.model_copy(update=lane.numbers["clip"])
+    schedule = fill(train.optimizer.schedule, lane.numbers["schedule"])
+    optimizer = fill(train.optimizer, {**lane.numbers["optimizer"], "schedule": schedule})
+    return optimizer, fill(train.clip, lane.numbers["clip"])
 
 
 def make_step(
@@ -232,14 +249,6 @@ def make_step(
     return step
 
 
-def _over_lanes(
-    program: Program, *, measured: bool
-) -> Callable[[State, Lane, Images, Array], tuple[State, Scalars, Record | None]]:
-    """The step of R lanes."""
-    axes = lane_axes(program)
-    return jax.vmap(make_step(program, measured=measured), (axes, 0, None, 0), (axes, 0, 0))
-
-
 def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, config: Config) -> Record:
     """Returns a step's record from what the taps and the forward pass report, and from the change of the parameters."""
     batch = config.train.batch_size
@@ -265,100 +274,27 @@ def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, confi
     return Record(LOG10_2 * log2_root_sum_square(norms), layers)
 
 
-class Chunk(NamedTuple):
-    """What a chunk of steps reports. Rows past those that ran are zeros."""
-
-    scalars: Scalars
-    """[P, every, R]: a row per period, a column per step of it."""
-    records: Record | None
-    """[P, R, ...]: of the first step of each period; None with `statistics: none`."""
-
-
-def make_chunk(program: Program, periods: int) -> Any:
-    """Returns the jitted chunk of up to `periods` periods of one measured and (every - 1) plain steps, for R lanes.
-
-    It takes the states (stacked along `lane_axes`) and lanes, the data, indices [P, every, R, B], and how many steps
-    each period really has [P] (0: the period is left out). One compiled program serves every length of chunk; the state
-    is donated.
-    """
-    every = program.config.log.every
-    measured = _over_lanes(program, measured=program.config.log.statistics != "none")
-    plain = _over_lanes(program, measured=False)
-
-    @partial(jax.jit, donate_argnums=0)
-    def chunk(state: State, lane: Lane, data: Images, indices: Array, lengths: Array) -> tuple[State, Chunk]:
-        def period(i: Array, carry: tuple[State, Chunk]) -> tuple[State, Chunk]:
-            state, log = carry
-            state, scalars, record = measured(state, lane, data, indices[i, 0])
-            rows = _write(log.scalars, (i, 0), scalars)
-            if every > 1:
-
-                def rest(j: Array, carry: tuple[State, Scalars]) -> tuple[State, Scalars]:
-                    state, scalars, _ = plain(carry[0], lane, data, indices[i, j])
-                    return state, _write(carry[1], (i, j), scalars)
-
-                state, rows = jax.lax.fori_loop(1, lengths[i], rest, (state, rows))
-            return state, Chunk(rows, None if record is None else _write(log.records, (i,), record))
-
-        _, scalars, record = jax.eval_shape(measured, state, lane, data, indices[0, 0])
-        empty = Chunk(_room(scalars, (periods, every)), None if record is None else _room(record, (periods,)))
-        return jax.lax.fori_loop(0, jnp.sum(lengths > 0), period, (state, empty))
-
-    return chunk
-
-
-def make_plain_steps(program: Program, steps: int) -> Any:
-    """Returns the jitted run of up to `steps` plain steps: what is left of a period that an evaluation cut in two.
-
-    It takes state and lane, the data, indices [steps, R, B] and how many steps to do; returns scalars [steps, R].
-    """
-    plain = _over_lanes(program, measured=False)
-
-    @partial(jax.jit, donate_argnums=0)
-    def rest(state: State, lane: Lane, data: Images, indices: Array, count: Array) -> tuple[State, Scalars]:
-        def one(j: Array, carry: tuple[State, Scalars]) -> tuple[State, Scalars]:
-            state, scalars, _ = plain(carry[0], lane, data, indices[j])
-            return state, _write(carry[1], (j,), scalars)
-
-        _, scalars, _ = jax.eval_shape(plain, state, lane, data, indices[0])
-        return jax.lax.fori_loop(0, count, one, (state, _room(scalars, (steps,))))
-
-    return rest
-
-
-def _room(shapes: Any, leading: tuple[int, ...]) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros((*leading, *leaf.shape), leaf.dtype), shapes)
-
-
-def _write(log: Any, place: tuple[Any, ...], values: Any) -> Any:
-    return jax.tree.map(lambda room, value: room.at[place].set(value), log, values)
-
-
-def make_evaluate(program: Program) -> Callable[[State, Images], Evaluation]:
-    """Returns the jitted evaluation of R lanes on a whole split: mean loss and accuracy, [R] each."""
+def evaluate(program: Program, state: State, data: Images) -> Evaluation:
+    """Returns one lane's mean loss and accuracy on a whole split."""
     config = program.config
     dtype, wide = compute_dtype(config), master_dtype(config)
+    total = data.labels.shape[0]
+    size = min(EVALUATION_BATCH, total)
 
-    def evaluate(state: State, data: Images) -> Evaluation:
-        total = data.labels.shape[0]
-        size = min(EVALUATION_BATCH, total)
+    def batch(sums: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
+        index = start + jnp.arange(size)
+        inside = index < total
+        index = jnp.minimum(index, total - 1)
+        x = encode(data, index, config.data.input, wide).astype(dtype)
+        logits = state.model.evaluate(x, state.running).astype(wide)
+        labels = data.labels[index]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        right = jnp.argmax(logits, -1) == labels
+        return (
+            sums[0] + jnp.sum(jnp.where(inside, losses, 0)),
+            sums[1] + jnp.sum(right & inside, dtype=jnp.int32),
+        ), None
 
-        def batch(sums: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
-            index = start + jnp.arange(size)
-            inside = index < total
-            index = jnp.minimum(index, total - 1)
-            x = encode(data, index, config.data.input, wide).astype(dtype)
-            logits = state.model.evaluate(x, state.running).astype(wide)
-            labels = data.labels[index]
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            right = jnp.argmax(logits, -1) == labels
-            return (
-                sums[0] + jnp.sum(jnp.where(inside, losses, 0)),
-                sums[1] + jnp.sum(right & inside, dtype=jnp.int32),
-            ), None
-
-        zero = (jnp.zeros((), wide), jnp.zeros((), jnp.int32))
-        (loss, right), _ = jax.lax.scan(batch, zero, jnp.arange(0, total, size))
-        return Evaluation(loss / total, right.astype(wide) / total)
-
-    return jax.jit(jax.vmap(evaluate, (lane_axes(program), None)))
+    zero = (jnp.zeros((), wide), jnp.zeros((), jnp.int32))
+    (loss, right), _ = jax.lax.scan(batch, zero, jnp.arange(0, total, size))
+    return Evaluation(loss / total, right.astype(wide) / total)

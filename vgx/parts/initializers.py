@@ -154,6 +154,44 @@ class VarianceScaling(VarianceScaled):
         return self.scale, self.mode, self.distribution
 
 
+def _rotation(key: Array, shape: tuple[int, ...]) -> Array:
+    """What `jax.nn.initializers.orthogonal` draws, by our own factorization.
+
+    jax hands the factorization to LAPACK on a CPU, where several at a time, as many lanes need, wait for each other
+    forever (jaxlib 0.10, OpenBLAS). Q is unique once the diagonal of R is positive, so only rounding differs.
+    """
+    n_in, n_out = shape
+    tall = jax.random.normal(key, (max(shape), min(shape)))
+    return orthonormal(tall) if n_in >= n_out else orthonormal(tall).T
+
+
+def orthonormal(a: Array) -> Array:
+    """Returns the Q of a = Q R [m, n], m >= n, with a positive diagonal of R, by block Gram-Schmidt, done twice.
+
+    Giraud, Langou and Rozloznik 2005, The loss of orthogonality in the Gram-Schmidt orthogonalization process: twice is
+    enough for columns as independent as random ones.
+    """
+    m, n = a.shape
+    block = max(size for size in range(1, 65) if n % size == 0)
+
+    def columns(panel: Array) -> Array:
+        def column(j: Array, q: Array) -> Array:
+            v = panel[:, j]
+            v = v - q @ (q.T @ v)
+            v = v - q @ (q.T @ v)
+            return q.at[:, j].set(v / jnp.linalg.norm(v))
+
+        return jax.lax.fori_loop(0, block, column, jnp.zeros_like(panel))
+
+    def turn(i: Array, q: Array) -> Array:
+        panel = jax.lax.dynamic_slice(a, (0, i * block), (m, block))
+        for _ in range(2):
+            panel = columns(panel - q @ (q.T @ panel))
+        return jax.lax.dynamic_update_slice(q, panel, (0, i * block))
+
+    return jax.lax.fori_loop(0, n // block, turn, jnp.zeros_like(a))
+
+
 @INITIALIZERS.register("orthogonal")
 class Orthogonal(Initializer):
     """A random rotation: every singular value is `gain`.
@@ -167,7 +205,7 @@ class Orthogonal(Initializer):
     formula = "W^T W = gain^2 I, Var W = gain^2 / max(n_in, n_out)"
 
     def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
-        return self.gain * jax.nn.initializers.orthogonal()(key, shape)
+        return self.gain * _rotation(key, shape)
 
     def variance(self, n_in: int, n_out: int) -> float:
         return self.gain**2 / max(n_in, n_out)
@@ -189,7 +227,7 @@ class LSUV(Initializer):
     fits_to_data = True
 
     def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
-        return jax.nn.initializers.orthogonal()(key, shape)
+        return _rotation(key, shape)
 
     def variance(self, n_in: int, n_out: int) -> float:
         return 1 / max(n_in, n_out)

@@ -62,9 +62,12 @@ def show(run: Run, step: int | None = None, lane: int = 0, width: int = 80) -> R
     config, meta = run.config, run.meta
     header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
     speed = f", {meta['steps_per_second']:,.0f} steps/s" if meta["steps_per_second"] else ""
-    header.append(
-        f"{meta['status']} at step {meta['step']:,} after {meta['seconds']:.1f} s{speed} on {meta['devices'][0]}", "dim"
-    )
+    if run.is_sweep:
+        header.append(f"lane {lane} of {meta['lanes']:,}: {_swept(run, lane)}", "dim")
+    else:
+        where = f"{len(meta['devices'])} x " * (len(meta["devices"]) > 1) + meta["devices"][0]
+        took = f"after {meta['seconds']:.1f} s{speed} on {where}"
+        header.append(f"{meta['status']} at step {meta['step']:,} {took}", "dim")
     parts: list[RenderableType] = [header, _course(run, lane, width)]
     steps = np.unique(run.layers(["step"], where=(pc.field("layer") == 1))["step"].to_numpy())
     if len(steps):
@@ -83,7 +86,15 @@ def show(run: Run, step: int | None = None, lane: int = 0, width: int = 80) -> R
         parts += [Text(), picture, Text(), layer_table(rows)]
     elif step is not None:
         raise RunError(f"{run.path}: no layers are recorded (log.statistics: {config['log']['statistics']})")
-    return Group(*parts, Text(), verdicts(run))
+    return Group(*parts, Text(), verdicts(run, lane if run.is_sweep else None))
+
+
+def _swept(run: Run, lane: int) -> str:
+    """What sets a lane of a sweep apart."""
+    table = run.lanes()
+    names = table.column_names[table.column_names.index("seed") : table.column_names.index("status")]
+    rows = table.filter(pc.field("lane") == lane).to_pylist()
+    return ", ".join(f"{name} {value}" for name in names for row in rows if (value := row[name]) is not None)
 
 
 def _course(run: Run, lane: int, width: int) -> Text:
@@ -122,24 +133,25 @@ def _figure(value: float | None, form: str) -> str:
     return form.format(value) if math.isfinite(value) else {math.inf: "∞", -math.inf: "-∞"}.get(value, "NaN")
 
 
-def verdicts(run: Run) -> Text:
-    """Returns each lane's verdict and its evidence, a line each; the last line ends with where the run is."""
+def verdicts(run: Run, lane: int | None = None) -> Text:
+    """Returns each lane's verdict (or one's) and its evidence, a line each; the last line tells where the run is."""
     text = Text()
     lanes = run.lanes().to_pylist()
-    for lane in lanes[:20]:
-        seed = f"seed {lane['seed']}: " if len(lanes) > 1 else ""
-        word = lane["verdict"] or lane["status"]
-        accuracy = (
-            f"test accuracy {lane['test_accuracy']:.4f}, "
-            if lane["test_accuracy"] is not None and len(lanes) > 1
-            else ""
-        )
-        text.append(seed, "dim").append(word, f"bold {COLOURS.get(word, '')}").append(
-            f": {accuracy}{lane['evidence']}\n"
-        )
+    if lane is not None:
+        return Text.assemble(*(_verdict(row) for row in lanes if row["lane"] == lane), str(run.path))
+    for row in lanes[:20]:
+        seed = f"seed {row['seed']}: " if len(lanes) > 1 else ""
+        text.append(seed, "dim").append_text(_verdict(row, with_accuracy=len(lanes) > 1))
     if len(lanes) > 20:
         text.append(f"... and {len(lanes) - 20} more lanes in {run.path / 'lanes.parquet'}\n", "dim")
     return text.append_text(last_line(run))
+
+
+def _verdict(row: dict[str, Any], with_accuracy: bool = False) -> Text:
+    word = row["verdict"] or row["status"]
+    known = with_accuracy and row["test_accuracy"] is not None
+    accuracy = f"test accuracy {row['test_accuracy']:.4f}, " if known else ""
+    return Text.assemble((word, f"bold {COLOURS.get(word, '')}"), f": {accuracy}{row['evidence']}\n")
 
 
 def last_line(run: Run) -> Text:
@@ -148,6 +160,20 @@ def last_line(run: Run) -> Text:
     return Text.assemble(
         (", ".join(words), f"bold {COLOURS.get(words[0], '') if len(words) == 1 else ''}"), f"  {run.path}"
     )
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Returns what `vgx train --json` and `vgx sweep --json` print."""
+    table = run.lanes()
+    left_out = ("cell", "evidence", "diverged_step", "diverged_layer", "train_accuracy", "error")
+    names = [name for name in table.column_names if name not in left_out and not name.startswith("validation_")]
+    lanes = [{name: _plain(lane[name]) for name in names} for lane in table.to_pylist()]
+    return {"run": str(run.path), "status": run.status, "lanes": lanes}
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def runs_table(runs: Sequence[Run]) -> Table:
@@ -169,7 +195,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
         table.add_row(
             run.path.name,
             run.status,
-            f"{run.meta['step']:,}",
+            f"{run.meta['lanes_done']:,}/{run.meta['lanes']:,} lanes" if run.is_sweep else f"{run.meta['step']:,}",
             Text(words, COLOURS.get(words, "")),
             _figure(mean["slope"], "{:+.3f}"),
             _figure(mean["test_accuracy"], "{:.4f}"),
