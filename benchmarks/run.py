@@ -23,6 +23,8 @@ from vgx.machine import cores
 from vgx.run_directory import Run
 
 REPEATS = 30
+EVERY = 6
+"""Every which cell of the grid is run on its own, too."""
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -164,7 +166,7 @@ def _sweep_speed(size: Mapping[str, int], steps: int, devices: int | None = None
 
 
 def start_to_finish() -> str:
-    """Whole commands: a sweep of 30 cells x 2 seeds, and `vgx train` once per cell, the program cache filled."""
+    """Whole commands: a sweep of 30 cells x 2 seeds, and `vgx train` once per cell."""
     vgx = str(Path(sys.executable).with_name("vgx"))
     data = ["--set", "data={name: synthetic, features: 784, examples: 5000}"]
     file = "configs/sweeps/activation-initializer.yaml"
@@ -178,13 +180,16 @@ def start_to_finish() -> str:
     with tempfile.TemporaryDirectory() as folder:
         whole = timed([vgx, "sweep", file, *data, "--seeds", "2", "--runs", folder])
         singles = []
-        for i, cell in enumerate(sweep.cells):
+        for i, cell in enumerate(sweep.cells[::EVERY]):
             path = Path(folder) / f"{i}.yaml"
             path.write_text(cell.config.to_yaml())
             singles.append(timed([vgx, "train", str(path), "--quiet", "--runs", f"{folder}/{i}"]))
     rows = ["| | s |", "|---|---|", f"| `vgx sweep`, 60 lanes, 200 steps | {whole:.0f} |"]
-    rows.append(f"| `vgx train` for each of the 30 cells, 2 seeds side by side | {sum(singles):.0f} |")
-    rows.append(f"| ratio | {sum(singles) / whole:.2f} |")
+    all_singles = sum(singles) * len(sweep.cells) / len(singles)
+    rows.append(
+        f"| `vgx train` once per cell, 2 seeds side by side (from {len(singles)} of the 30) | {all_singles:.0f} |"
+    )
+    rows.append(f"| ratio | {all_singles / whole:.2f} |")
     return "## A grid from start to finish (20 x 128, batch 128)\n\n" + "\n".join(rows)
 
 
