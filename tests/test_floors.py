@@ -21,10 +21,12 @@ ROOT = Path(vgx.__file__).parent
 FLOORS = {
     "errors": 0,
     "registry": 1,
+    "quadrature": 1,
     "parts": 2,
     "data": 2,
     "probes": 2,
     "places": 2,
+    "moments": 2,
     "theory": 2,
     "verdict": 2,
     "batches": 2,
@@ -40,6 +42,8 @@ FLOORS = {
     "machine": 4,
     "experiment": 5,
     "loop": 5,
+    "prediction": 5,
+    "measurement": 5,
     "rows": 5,
     "report": 5,
     "cli": 6,
@@ -47,6 +51,9 @@ FLOORS = {
 OUTSIDE = {"vgx", "vgx.__main__"}
 """The doors: they open on every floor."""
 NEIGHBOURS = {
+    ("moments", "parts"),
+    ("theory", "parts"),
+    ("theory", "moments"),
     ("model", "config"),
     ("loading", "config"),
     ("grid", "config"),
@@ -63,7 +70,7 @@ BRIDGES = {"vgx.report.catalogue"}
 """What lists the parts, and so meets jax, though it stands on paper."""
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 
-NUMERICS = ("parts", "probes", "theory", "model", "training", "lanes")
+NUMERICS = ("quadrature", "parts", "probes", "moments", "theory", "model", "training", "lanes")
 """What knows jax and no files."""
 FILES = {"pathlib", "os", "io", "shutil", "tempfile", "json", "yaml", "pyarrow", "rich", "orbax", "pooch"}
 PAPER_ONLY = {"places", "grid", "verdict", "run_directory", "report", "checkpoint", "machine", "experiment", "cli"}

@@ -22,16 +22,18 @@ if TYPE_CHECKING:
     from vgx.errors import VgxError
     from vgx.experiment import train
     from vgx.loading import load_config
+    from vgx.prediction import predict
     from vgx.run_directory import Run
     from vgx.run_directory import Run as open_run
 
-__all__ = ["Config", "Run", "VgxError", "load_config", "open_run", "train"]
+__all__ = ["Config", "Run", "VgxError", "load_config", "open_run", "predict", "train"]
 
 _HOMES = {
     "Config": "vgx.config",
     "load_config": "vgx.loading",
     "VgxError": "vgx.errors",
     "train": "vgx.experiment",
+    "predict": "vgx.prediction",
     "Run": "vgx.run_directory",
 }
 

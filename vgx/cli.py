@@ -74,6 +74,25 @@ def _json_number(value: Any) -> Any:
 
 
 @app.command()
+def predict(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Predict the gradient at every layer before anything is trained, by mean-field theory."""
+    import vgx
+    from vgx.report.forecast import forecast
+
+    tree = vgx.load_config(config, overrides or [])
+    prediction = vgx.predict(tree)
+    if as_json:
+        print(json.dumps(prediction.to_json(), allow_nan=False))
+        return
+    console = _console()
+    console.print(forecast(prediction, tree.model_dump(mode="json"), console.width))
+
+
+@app.command()
 def show(
     run: RunName,
     step: Annotated[int | None, typer.Option(help="The step to show; the last recorded one unless told.")] = None,

@@ -1,0 +1,119 @@
+"""The bridge from a config and its data to theory: what the gradient will be at every layer, before training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vgx import theory
+from vgx.config import Config
+from vgx.data import Dataset
+from vgx.theory import Limit, Net, Signal
+from vgx.training import encode, to_device
+from vgx.verdict import SPAN, Curves, Verdict, judge
+
+TRAINABLE = 6.0
+"""Correlation depth scales that a net may be deep: Schoenholz et al. 2017, arXiv:1611.01232, figure 5."""
+SHOWN = ("delta_log10", "act_rms", "preact_std", "cosine", "factor")
+
+
+class Source(NamedTuple):
+    """What theory needs to know of a data set."""
+
+    features: int
+    classes: int
+    signal: Signal
+    """The moments of its encoded inputs."""
+
+
+class Prediction(NamedTuple):
+    """What mean-field theory expects of a config's net at initialization."""
+
+    curves: theory.Curves
+    """Each layer's statistics, from the first to the readout: [L + 1] each."""
+    limit: Limit
+    """Where more such layers would lead."""
+    verdict: Verdict
+    """On the predicted gradient."""
+
+    @property
+    def slope(self) -> float:
+        """Decades of gradient norm per hidden layer from the top down; NaN for fewer than two layers."""
+        return self.verdict.slope
+
+    @property
+    def trainable_depth(self) -> float:
+        """Hidden layers up to which such nets are expected to train.
+
+        That is until inputs have become alike, or the gradient is off by `verdict.SPAN` decades; infinite if never.
+        """
+        per_layer = abs(math.log10(factor)) / 2 if (factor := self.limit.fixed_point.factor) > 0 else math.inf
+        by_gradient = 1 + SPAN / per_layer if math.isfinite(self.limit.depth_scale) else math.inf
+        return min(by_gradient, TRAINABLE * self.limit.correlation_depth_scale)  # a NaN never is the less
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `vgx predict --json` prints: null where a number is infinite or there is none."""
+        columns = [getattr(self.curves, name).tolist() for name in SHOWN]
+        return {
+            "layers": [
+                {"layer": layer} | {name: _finite(value) for name, value in zip(SHOWN, row, strict=True)}
+                for layer, row in enumerate(zip(*columns, strict=True), start=1)
+            ],
+            "slope": _finite(self.slope),
+            "decibels_per_layer": _finite(20 * self.slope),
+            "verdict": self.verdict.word,
+            "phase": self.limit.phase,
+            "depth_scale": _finite(self.limit.depth_scale),
+            "correlation_depth_scale": _finite(self.limit.correlation_depth_scale),
+            "fixed_point": {name: _finite(value) for name, value in self.limit.fixed_point._asdict().items()},
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value + 0.0 if math.isfinite(value) else None  # no -0.0
+
+
+def predict(config: Config, source: Source | None = None) -> Prediction:
+    """Returns what the gradient will be at every layer of a config's net when its training begins.
+
+    Args:
+        config: the net, and the data and batch size that it would be trained on.
+        source: moments of the inputs, in place of those of the config's training set.
+
+    Raises:
+        DataError: the data set is missing or broken.
+        ConfigError: there is no theory for a normalization that was registered besides vgx's own.
+    """
+    features, classes, signal = source or source_of(config.data.load(), config.data.input)
+    model = config.model
+    net = Net(
+        (features, *model.widths, classes),
+        model.activation,
+        model.initializer,
+        model.bias,
+        model.normalization,
+        model.dropout,
+        config.train.batch_size,
+    )
+    curves = theory.propagate(net, signal)
+    return Prediction(curves, theory.limit(net, signal), judge(Curves(curves.delta_log10[:-1])))
+
+
+def source_of(dataset: Dataset, kind: str) -> Source:
+    """Returns the moments of a training set, encoded as `data.input` says."""
+    images = to_device(dataset.train, dataset)
+    n, features = images.images.shape
+    encoded = jax.jit(encode, static_argnums=(2, 3))
+    total, square = np.zeros(features), 0.0
+    for start in range(0, n, 4096):
+        index = jnp.arange(start, min(start + 4096, n))
+        x = np.asarray(encoded(images, index, kind, jnp.dtype("float32")), np.float64)
+        total, square = total + x.sum(0), square + float(np.sum(x * x))
+    alone = square / n
+    cross = float(total @ total - square) / (n * (n - 1)) if n > 1 else alone
+    moments = Signal(alone / features, cross / features, float(total.sum()) / n / features)
+    return Source(features, dataset.classes, moments)
