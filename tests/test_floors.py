@@ -29,6 +29,7 @@ FLOORS = {
     "moments": 2,
     "theory": 2,
     "verdict": 2,
+    "attribution": 3,
     "batches": 2,
     "model": 3,
     "config": 3,
@@ -64,7 +65,19 @@ NEIGHBOURS = {
 }
 """Who may see whom on the same floor."""
 
-PAPER = ("errors", "registry", "places", "data", "grid", "verdict", "batches", "run_directory", "outcome", "report")
+PAPER = (
+    "errors",
+    "registry",
+    "places",
+    "data",
+    "grid",
+    "verdict",
+    "attribution",
+    "batches",
+    "run_directory",
+    "outcome",
+    "report",
+)
 """What knows files and no jax."""
 BRIDGES = {"vgx.report.catalogue"}
 """What lists the parts, and so meets jax, though it stands on paper."""

@@ -206,6 +206,32 @@ def test_the_last_line_is_the_verdict(file):
     assert "slope       -0.6270 decades per layer (-12.54 dB)" in text
 
 
+def test_measure_draws_the_first_step_over_the_prediction_and_says_why(file):
+    path = file(depth=12, width=64, activation="logistic", initializer="lecun_normal")
+    text = run(path, "--measure")
+    assert max(map(len, text.splitlines())) <= 80
+    assert "●" in text
+    assert "theory holds" in text
+    assert "by the activation's derivative" in " ".join(text.split())
+    found = json.loads(run(path, "--measure", "--json"))
+    assert found["measured"]["slope"] == pytest.approx(found["slope"], abs=0.03)
+    assert sum(found["measured"]["causes"].values()) == pytest.approx(found["measured"]["slope"])
+    assert found["layers"][-1]["measured_delta_log10"] == 0
+
+
+def test_the_grid_has_every_activation_and_says_what_a_prediction_of_each_cell_says(file, monkeypatch):
+    monkeypatch.setattr("vgx.prediction.default_activations", lambda: [ACTIVATIONS.parse("relu")])
+    path = file(depth=6, width=64)
+    cells = json.loads(run(path, "--grid", "--json"))["cells"]
+    assert len(cells) == 7 * 5
+    for cell in cells[::4]:
+        parts = {name: cell[name] for name in ("activation", "initializer", "normalization")}
+        assert cell["slope"] == pytest.approx(predict(config(depth=6, width=64, **parts)).slope, abs=1e-9)
+    text = run(path, "--grid")
+    assert max(map(len, text.splitlines())) <= 80
+    assert "batch norm before" in text
+
+
 # What is concluded.
 
 

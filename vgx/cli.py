@@ -77,19 +77,34 @@ def _json_number(value: Any) -> Any:
 def predict(
     config: ConfigFile,
     overrides: Overrides = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure the first step too, and say why.")] = False,
+    grid: Annotated[bool, typer.Option("--grid", help="A table: activation, initializer, normalization.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Predict the gradient at every layer before anything is trained, by mean-field theory."""
     import vgx
-    from vgx.report.forecast import forecast
+    from vgx.report.forecast import forecast, grid_table
 
-    tree = vgx.load_config(config, overrides or [])
-    prediction = vgx.predict(tree)
-    if as_json:
-        print(json.dumps(prediction.to_json(), allow_nan=False))
+    tree, console = vgx.load_config(config, overrides or []), _console()
+    if grid:
+        from vgx.prediction import predict_grid
+
+        cells = list(predict_grid(tree))
+        if as_json:
+            print(json.dumps({"cells": [cell.to_json() for cell in cells]}, allow_nan=False))
+        else:
+            console.print(grid_table(cells))
         return
-    console = _console()
-    console.print(forecast(prediction, tree.model_dump(mode="json"), console.width))
+    prediction = vgx.predict(tree)
+    measured = None
+    if measure:
+        from vgx.measurement import first_delta
+
+        measured = first_delta(tree).mean(0)
+    if as_json:
+        print(json.dumps(prediction.to_json(measured), allow_nan=False))
+    else:
+        console.print(forecast(prediction, tree.model_dump(mode="json"), console.width, measured))
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vgx.batches import Batches
 from vgx.config import Config
@@ -48,4 +49,9 @@ def first_step(config: Config) -> LayerRecord:
             jax.block_until_ready(record(jax.random.key(seed), jnp.asarray(index)))
             for seed, index in zip(config.seed_list, indices, strict=True)
         ]
-        return jax.tree.map(lambda *parts: jnp.stack(parts), *records)
+        return jax.tree.map(lambda *parts: np.stack(parts).astype(np.float64), *records)
+
+
+def first_delta(config: Config) -> np.ndarray:
+    """Returns `delta_log10` at the first step of each seed: [R, L + 1], float64. Raises as `first_step`."""
+    return np.asarray(first_step(config).delta_log10)

@@ -77,6 +77,8 @@ class Passage(NamedTuple):
     """E[h_a h_b] / E[h^2]"""
     preact: tuple[float, float, float]
     """Mean, deviation and correlation of what the activation receives."""
+    slope_square: float
+    """E[f'^2]"""
     kurtosis: float
     """E[f'^4] / E[f'^2]^2"""
 
@@ -97,7 +99,7 @@ def _pass(net: Net, signal: Signal, n_in: int, n_out: int, *, exact: bool = Fals
         through = (_batch_before if norm.before else _batch_after)(net, norm, mean, variance, covariance)
     else:
         through = _by_example(net, norm, mean, variance, covariance, exact)
-    out, gain, top_gain, preact, kurtosis = through
+    out, gain, top_gain, preact, slope_square, kurtosis = through
     q = variance + mean**2
     return Passage(
         Signal(out.square / keep, out.cross, out.mean),
@@ -107,6 +109,7 @@ def _pass(net: Net, signal: Signal, n_in: int, n_out: int, *, exact: bool = Fals
         q,
         (covariance + mean**2) / q if q else 1.0,
         preact,
+        slope_square,
         kurtosis / keep,
     )
 
@@ -115,8 +118,8 @@ def _mean_of(initializer: Initializer) -> float:
     return initializer.value if isinstance(initializer, Constant) else 0.0
 
 
-Through = tuple[Signal, float, float, tuple[float, float, float], float]
-"""Signal, gain, top gain, moments of what the activation receives, kurtosis."""
+Through = tuple[Signal, float, float, tuple[float, float, float], float, float]
+"""Signal, gain, top gain, moments of what the activation receives, E[f'^2], kurtosis."""
 
 
 def _by_example(net: Net, norm: Normalization, mean: float, variance: float, covariance: float, exact: bool) -> Through:
@@ -140,8 +143,9 @@ def _by_example(net: Net, norm: Normalization, mean: float, variance: float, cov
             out = Signal(float(f.variance), shared, 0.0)
         after = over(1.0, out.square + epsilon)
         out = Signal(out.square * after, out.cross * after, out.mean * math.sqrt(after))
-    gain = before * float(f.slope_square) * after
-    return out, gain, gain, (mean, std, c), over(float(f.slope_fourth), float(f.slope_square) ** 2)
+    steep = float(f.slope_square)
+    gain = before * steep * after
+    return out, gain, gain, (mean, std, c), steep, over(float(f.slope_fourth), steep**2)
 
 
 def _example_norm(norm: Normalization) -> tuple[bool, float]:
@@ -173,7 +177,7 @@ def _batch_before(net: Net, norm: BatchNorm, mean: float, variance: float, covar
     # Gradients that come from another batch norm add up to 0 over the batch; the readout's are of random sign.
     gain, top_gain = (inverse * g / batch for g in (f.own + f.others, f.own))
     out = Signal(f.square, f.product, f.mean)
-    return out, gain, top_gain, (0.0, math.sqrt(shrink), -1 / (batch - 1)), f.kurtosis
+    return out, gain, top_gain, (0.0, math.sqrt(shrink), -1 / (batch - 1)), f.slope_square, f.kurtosis
 
 
 def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covariance: float) -> Through:
@@ -209,7 +213,8 @@ def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covari
     std = math.sqrt(variance)
     mixed = [float(np.sum(u_weight * x)) for x in (m.slope_fourth, m.slope_square)]
     c = over(covariance, variance) if variance else 1.0
-    return Signal(square, -square / (batch - 1), 0.0), gain, top_gain, (mean, std, c), over(mixed[0], mixed[1] ** 2)
+    out = Signal(square, -square / (batch - 1), 0.0)
+    return out, gain, top_gain, (mean, std, c), mixed[1], over(mixed[0], mixed[1] ** 2)
 
 
 # Nets.
@@ -222,6 +227,12 @@ class Curves(NamedTuple):
     """log10 of the norm of dloss/dh over the readout's."""
     factor: np.ndarray
     """Growth of its square from the layer above; NaN for the readout."""
+    weight_gain: np.ndarray
+    """What the weights above contribute to the factor, n_l Var(W_{l+1}); NaN for the readout, as in the next two."""
+    slope_square: np.ndarray
+    """What the activation contributes: E[f'^2]."""
+    normalization: np.ndarray
+    """What the normalization contributes. The three, and 1 / (1 - dropout), multiply to the factor."""
     act_rms: np.ndarray
     preact_std: np.ndarray
     cosine: np.ndarray
@@ -243,7 +254,11 @@ def propagate(net: Net, signal: Signal) -> Curves:
     if not _normalizes_logits(norm):
         gain[-1] = passages[-2].top_gain
     kurtosis = np.array([passage.kurtosis for passage in passages[:-1]])
-    factor = widths * weight[1:] * gain
+    weight_gain = widths * weight[1:]
+    factor = weight_gain * gain
+    slope_square = np.array([passage.slope_square for passage in passages[:-1]])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        normalization = gain * (1 - net.dropout) / slope_square
     with np.errstate(divide="ignore"):
         delta = 0.5 * np.log10(factor)
     # Each unit's share f'^2 (W delta)^2 has the second moment 3 kurtosis; ReLU's kurtosis is 2, hence 5 L / n.
@@ -251,6 +266,9 @@ def propagate(net: Net, signal: Signal) -> Curves:
     return Curves(
         delta_log10=np.append(_from_above(delta), 0.0),
         factor=np.append(factor, np.nan),
+        weight_gain=np.append(weight_gain, np.nan),
+        slope_square=np.append(slope_square, np.nan),
+        normalization=np.append(normalization, np.nan),
         act_rms=np.array([_reported(passage.signal.square) for passage in passages]),
         preact_std=np.array([_reported(passage.preact[1] ** 2) for passage in passages]),
         cosine=np.array([over(passage.signal.cross, passage.signal.square) for passage in passages]),

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
-from vgx.report.bars import gradient_picture
+from vgx.attribution import Causes, attribute
+from vgx.report.bars import MARK, gradient_picture
 from vgx.report.terminal import COLOURS, describe_config
+from vgx.verdict import slope_of
 
 if TYPE_CHECKING:
-    from vgx.prediction import Prediction
+    from vgx.prediction import Cell, Prediction
 
 PHASES = {
     "ordered": "the gradient falls, inputs become alike",
@@ -22,16 +28,100 @@ PHASES = {
 }
 
 
-def forecast(prediction: Prediction, config: dict[str, Any], width: int = 80) -> RenderableType:
-    """Returns the predicted gradient over the layers, its slope, where deeper layers lead, and the verdict."""
+def forecast(
+    prediction: Prediction, config: dict[str, Any], width: int = 80, measured: np.ndarray | None = None
+) -> RenderableType:
+    """Returns the predicted gradient over the layers, its slope, where deeper layers lead, and the verdict.
+
+    Args:
+        prediction: what theory says.
+        config: of the same net, as JSON.
+        width: columns.
+        measured: [L + 1], log10 of the gradient at the first step, to be drawn over the prediction.
+    """
     header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
     header.append("predicted by mean-field theory, before any training\n", "dim")
-    delta = prediction.curves.delta_log10[:-1]
-    picture = gradient_picture(delta, width, label="predicted |dloss/dh| over the readout's")
-    return Group(header, picture, Text(), _figures(prediction), Text(), _verdict(prediction))
+    label, marks = "predicted |dloss/dh| over the readout's", None
+    if measured is not None:
+        marks = measured[:-1] - measured[-1]
+        label = f"|dloss/dh| over the readout's, predicted (bars) and measured ({MARK}),"
+    picture = gradient_picture(prediction.curves.delta_log10[:-1], width, label=label, marks=marks)
+    parts: list[RenderableType] = [header, picture, Text(), _figures(prediction)]
+    if measured is not None:
+        parts += [Text(), _against(prediction, measured)]
+    return Group(*parts, Text(), _verdict(prediction))
 
 
-def _figures(prediction: Prediction) -> Text:
+FAR = 3.0
+"""Deviations of the band from which a layer is off the prediction."""
+
+
+def _against(prediction: Prediction, measured: np.ndarray) -> Table:
+    """What was measured, how far that is from the prediction, and the causes of the slope."""
+    delta, curves = measured[:-1], prediction.curves
+    off = delta - measured[-1] - curves.delta_log10[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = off / curves.band[:-1]
+    slope = slope_of(delta)
+    lines = {"measured": f"{_signed(slope, 4)} decades per layer ({_signed(20 * slope, 2)} dB), at the first step"}
+    if np.isfinite(z).all():
+        worst, far = int(np.argmax(np.abs(z))), int(np.sum(np.abs(z) > FAR))
+        held = "theory holds" if not far else f"theory is off in {far} of {len(z)} layers"
+        lines["against it"] = (
+            f"{held}; most at layer {worst + 1}: {off[worst]:+.2f} decades, {abs(z[worst]):.1f} spreads"
+        )
+    causes = attribute(curves, measured)
+    if math.isfinite(causes.slope):
+        lines["causes"] = _shares(causes)
+    lines["in a word"] = causes.sentence
+    return _named(lines)
+
+
+def _shares(causes: Causes) -> str:
+    shown = {name: value for name, value in causes._asdict().items() if name != "dropout" or value}
+    return ", ".join(f"{name} {_signed(value, 3)}" for name, value in shown.items())
+
+
+def _named(lines: dict[str, str]) -> Table:
+    """Lines under their names; a long one goes on under its own beginning."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style="dim", min_width=11)
+    table.add_column()
+    for name, line in lines.items():
+        table.add_row(name, line)
+    return table
+
+
+def grid_table(cells: Iterable[Cell]) -> RenderableType:
+    """Returns a grid of predicted slopes, in decades per layer: a table for each normalization."""
+
+    def title(cell: Cell) -> str:
+        norm = cell.normalization
+        place = " before" if norm.before else " after" if norm.after else ""
+        return f"{norm.name} norm{place}" if norm.name != "none" else "no norm"
+
+    parts: list[RenderableType] = []
+    for normalization, group in groupby(sorted(cells, key=title, reverse=True), key=title):
+        rows = list(group)
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+        table.add_column(normalization, min_width=12)
+        initializers = list(dict.fromkeys(str(cell.initializer) for cell in rows))
+        for initializer in initializers:
+            table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
+        by_activation: dict[str, list[Text]] = {}
+        for cell in rows:
+            figure = Text(_signed(cell.verdict.slope, 3), COLOURS[cell.verdict.word])
+            by_activation.setdefault(str(cell.activation), []).append(figure)
+        for activation, figures in by_activation.items():
+            table.add_row(activation, *figures)
+        parts += [table, Text()]
+    key = Text("decades of gradient norm per layer, from the top down; ")
+    for word in ("healthy", "vanishing", "exploding"):
+        key.append(word, COLOURS[word]).append(" ")
+    return Group(*parts, key)
+
+
+def _figures(prediction: Prediction) -> Table:
     limit, slope = prediction.limit, prediction.slope
     q, c, factor = (_number(value) for value in limit.fixed_point)
     lines = {
@@ -42,11 +132,7 @@ def _figures(prediction: Prediction) -> Text:
         "e-fold in": f"{_layers(limit.depth_scale)} (gradient), {_layers(limit.correlation_depth_scale)} (correlation)",
         "trains to": _layers(prediction.trainable_depth, about="about ", never="any depth, as far as theory knows"),
     }
-    text = Text()
-    for name, line in lines.items():
-        text.append(f"{name:<12}", "dim").append(f"{line}\n")
-    text.rstrip()
-    return text
+    return _named(lines)
 
 
 def _signed(value: float, digits: int) -> str:
