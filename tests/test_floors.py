@@ -45,6 +45,7 @@ FLOORS = {
     "loop": 5,
     "prediction": 5,
     "measurement": 5,
+    "verification": 5,
     "rows": 5,
     "report": 5,
     "cli": 6,

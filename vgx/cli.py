@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -105,6 +107,53 @@ def predict(
         print(json.dumps(prediction.to_json(measured), allow_nan=False))
     else:
         console.print(forecast(prediction, tree.model_dump(mode="json"), console.width, measured))
+
+
+@app.command(name="verify")
+def verify_theory(
+    axes: Annotated[
+        list[str] | None,
+        typer.Option("--axis", metavar="PART=NAME,...", help="Only these, as activation=relu,elu; all unless told."),
+    ] = None,
+    width: Annotated[int, typer.Option(min=2, help="Units per layer.")] = 512,
+    depth: Annotated[int, typer.Option(min=3, help="Hidden layers.")] = 20,
+    nets: Annotated[int, typer.Option(min=1, help="Nets per combination.")] = 4,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--import", metavar="MODULE", help="Python that registers parts."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Hold theory against nets at initialization, for every combination of parts; exit 3 where it does not hold."""
+    from vgx.report.forecast import checks_table
+    from vgx.verification import Bench, axes_of, verify
+
+    _import(modules or [])
+    activations, initializers, normalizations = axes_of(axes or [])
+    total, console, checks = len(activations) * len(initializers) * len(normalizations), _console(), []
+    with console.status(f"0 of {total:,}") if console.is_terminal and not as_json else nullcontext() as status:
+        for check in verify(activations, initializers, normalizations, Bench(width, depth, nets)):
+            checks.append(check)
+            if status is not None:
+                status.update(f"{len(checks):,} of {total:,}: {check.activation}, {check.normalization.title}")
+    if as_json:
+        print(json.dumps({"checks": [check.to_json() for check in checks]}, allow_nan=False))
+    else:
+        console.print(checks_table(checks))
+    if not all(check.holds for check in checks):
+        raise typer.Exit(3)
+
+
+def _import(modules: list[str]) -> None:
+    """Imports a user's modules, which may lie where the command runs."""
+    from vgx.errors import ConfigError
+
+    sys.path.insert(0, "")
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"--import {module}: {error}") from None
 
 
 @app.command()

@@ -233,6 +233,11 @@ def _through(layer: Callable[[Any, Any], tuple[Any, Any]], x: Any, stack: Any, c
     return x, jax.tree.map(lambda leaf: leaf[None], out)
 
 
+def with_kernels(mlp: MLP, kernels: tuple[Array, ...]) -> MLP:
+    """Returns the net with the weights of each stack, [L_s, N_in, N], in place of its own."""
+    return _with_stacks(mlp, tuple(_with_kernel(*pair) for pair in zip(mlp.stacks, kernels, strict=True)))
+
+
 def fit_to_data(mlp: MLP, x: Array, key: Array | None, rule: LSUV) -> MLP:
     """Returns the net with each layer's weights rescaled, from the first up, until the variance of h on `x` [B, D] is
     1.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from vgx.verdict import slope_of
 
 if TYPE_CHECKING:
     from vgx.prediction import Cell, Prediction
+    from vgx.verification import Check
 
 PHASES = {
     "ordered": "the gradient falls, inputs become alike",
@@ -95,24 +96,17 @@ def _named(lines: dict[str, str]) -> Table:
 def grid_table(cells: Iterable[Cell]) -> RenderableType:
     """Returns a grid of predicted slopes, in decades per layer: a table for each normalization."""
 
-    def title(cell: Cell) -> str:
-        norm = cell.normalization
-        place = " before" if norm.before else " after" if norm.after else ""
-        return f"{norm.name} norm{place}" if norm.name != "none" else "no norm"
-
+    by_title: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_title.setdefault(cell.normalization.title, []).append(cell)
     parts: list[RenderableType] = []
-    for normalization, group in groupby(sorted(cells, key=title, reverse=True), key=title):
-        rows = list(group)
+    for title, rows in by_title.items():
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-        table.add_column(normalization, min_width=12)
-        initializers = list(dict.fromkeys(str(cell.initializer) for cell in rows))
-        for initializer in initializers:
+        table.add_column(title, min_width=17)
+        for initializer in dict.fromkeys(str(cell.initializer) for cell in rows):
             table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
-        by_activation: dict[str, list[Text]] = {}
-        for cell in rows:
-            figure = Text(_signed(cell.verdict.slope, 3), COLOURS[cell.verdict.word])
-            by_activation.setdefault(str(cell.activation), []).append(figure)
-        for activation, figures in by_activation.items():
+        for activation, group in groupby(rows, key=lambda cell: str(cell.activation)):
+            figures = [Text(_signed(cell.verdict.slope, 3), COLOURS[cell.verdict.word]) for cell in group]
             table.add_row(activation, *figures)
         parts += [table, Text()]
     key = Text("decades of gradient norm per layer, from the top down; ")
@@ -147,6 +141,35 @@ def _layers(count: float, about: str = "", never: str = "never") -> str:
     if math.isnan(count):
         return "-"
     return f"{about}{count:,.3g} layers" if count < 1e6 else never
+
+
+def checks_table(checks: Sequence[Check]) -> RenderableType:
+    """Returns how far measured factors are from the predicted ones, and which leave their tolerance."""
+    by_title: dict[str, list[Check]] = {}
+    for check in checks:
+        by_title.setdefault(check.normalization.title, []).append(check)
+    parts: list[RenderableType] = []
+    for title, rows in by_title.items():
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+        table.add_column(title, min_width=17)
+        for initializer in dict.fromkeys(str(check.initializer) for check in rows):
+            table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
+        for activation, group in groupby(rows, key=lambda check: str(check.activation)):
+            table.add_row(activation, *map(_deviation, group))
+        parts += [table, Text()]
+    off = [check for check in checks if not check.holds]
+    for check in off:
+        where = f"{check.activation}, {check.initializer}, {check.normalization.title}"
+        figures = f"factor {check.measured:.4g} measured, {check.predicted:.4g} predicted"
+        parts.append(Text(f"off: {where}: {figures}", "red"))
+    tolerance = f"within {checks[0].tolerance:.1%}" if checks else "nothing to check"
+    held = len(checks) - len(off)
+    parts.append(Text(f"measured factor over predicted, less 1; {held:,} of {len(checks):,} are {tolerance}"))
+    return Group(*parts)
+
+
+def _deviation(check: Check) -> Text:
+    return Text("-" if math.isnan(check.off) else f"{check.off:+.1%}", "green" if check.holds else "bold red")
 
 
 def _verdict(prediction: Prediction) -> Text:
