@@ -46,6 +46,8 @@ FLOORS = {
     "prediction": 5,
     "measurement": 5,
     "verification": 5,
+    "cure": 5,
+    "amend": 3,
     "rows": 5,
     "report": 5,
     "cli": 6,
@@ -54,6 +56,9 @@ OUTSIDE = {"vgx", "vgx.__main__"}
 """The doors: they open on every floor."""
 NEIGHBOURS = {
     ("moments", "parts"),
+    ("moments", "probes"),
+    ("cure", "prediction"),
+    ("verification", "prediction"),
     ("theory", "parts"),
     ("theory", "moments"),
     ("model", "config"),

@@ -109,6 +109,44 @@ def predict(
         console.print(forecast(prediction, tree.model_dump(mode="json"), console.width, measured))
 
 
+@app.command()
+def cure(
+    config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run of one.")],
+    overrides: Overrides = None,
+    write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="Write the best cure there.")] = None,
+    prove: Annotated[bool, typer.Option("--prove", help="Train before and after, and show both.")] = False,
+    runs: RunsFolder = Path("runs"),
+) -> None:
+    """Find the smallest change that makes the gradient level, by theory."""
+    import vgx
+    from vgx.cure import diagnose, written
+    from vgx.errors import ConfigError
+    from vgx.report.cures import Proof, diagnosis_text, proof_table
+    from vgx.run_directory import explained, find_run
+
+    is_file = config == "-" or config.endswith((".yaml", ".yml")) or Path(config).is_file()
+    file = config if is_file else str(find_run(config, runs).path / "config.yaml")
+    tree, console = vgx.load_config(file, overrides or []), _console()
+    diagnosis = diagnose(tree)
+    console.print(diagnosis_text(diagnosis, tree.model_dump(mode="json")))
+    best = next(iter(diagnosis.cures), None)
+    if best is None or diagnosis.healthy:
+        if write or prove:
+            raise ConfigError(f"{file}: there is no cure to write or prove")
+        return
+    if write:
+        with explained(write):
+            write.write_text(written(Path(file).read_text(), best, overrides or []))
+        print(f"\n{write}: written, with {best.in_words}")
+    if prove:
+        proofs = []
+        for what, one, effect in (("before", tree, diagnosis.effect), ("after", best.config, best.effect)):
+            run = vgx.train(one, runs=runs, resume=True)
+            proofs.append(Proof.of(what, effect.verdict.slope, run))
+        console.print()
+        console.print(proof_table(proofs))
+
+
 @app.command(name="verify")
 def verify_theory(
     axes: Annotated[

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vgx.parts.activations import Activation, RReLU
+from vgx.probes import SATURATED
 from vgx.quadrature import line, plane
 
 DRAWS = 64
@@ -304,3 +305,10 @@ def sphere(activation: Activation, scale: float, batch: int) -> Sphere:
         slope_square=(square := expect(slope_a**2, slope_b**2)),
         kurtosis=over(expect(slope_a**4, slope_b**4), square**2),
     )
+
+
+def saturation(activation: Activation, mean: float, std: float) -> float:
+    """Returns the share of a normal where the slope is below 5 % of the steepest, to about a hundredth."""
+    z, weight = line(np.zeros(0))
+    slope = np.abs(_sampler(activation).slopes(mean + std * z))
+    return float(np.sum(weight * (slope < SATURATED * activation.steepest).mean(0)))
