@@ -20,6 +20,7 @@ ROOT = Path(vgx.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "bounds": 1,
     "registry": 1,
     "quadrature": 1,
     "parts": 2,
@@ -47,6 +48,7 @@ FLOORS = {
     "measurement": 5,
     "verification": 5,
     "cure": 5,
+    "expectation": 5,
     "amend": 3,
     "rows": 5,
     "report": 5,

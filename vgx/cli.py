@@ -14,6 +14,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vgx.config import Config
+    from vgx.expectation import Held
     from vgx.run_directory import Run
 
 app = typer.Typer(
@@ -55,13 +57,33 @@ def train(
     tree = vgx.load_config(config, overrides or [])
     with watching(_console(), tree, silent=quiet or as_json) as watch:
         run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
+    held = _held(tree, run) if tree.expect.asks else []
     if as_json:
-        print(json.dumps(_summary(run)))
-        return
-    from vgx.report.terminal import last_line, show
+        expected = {"expect": [one._asdict() | {"found": _json_number(one.found)} for one in held]} if held else {}
+        print(json.dumps(_summary(run) | expected))
+    else:
+        from vgx.report.terminal import expectations, last_line, show
 
-    console = _console()
-    console.print(last_line(run) if quiet else show(run, width=console.width), soft_wrap=quiet)
+        console = _console()
+        console.print(last_line(run) if quiet else show(run, width=console.width), soft_wrap=quiet)
+        if held and not (quiet and all(one.holds for one in held)):
+            console.print()
+            console.print(expectations(held))
+    if not all(one.holds for one in held):
+        raise typer.Exit(3)
+
+
+def _held(config: Config, run: Run) -> list[Held]:
+    """What the config expects, and whether it holds."""
+    from vgx.expectation import evaluate, facts_of
+
+    predicted = None
+    if config.expect.slope is not None and "predicted" in config.expect.slope:
+        import vgx
+
+        prediction = vgx.predict(config)
+        predicted = prediction.slope, prediction.slope_tolerance
+    return evaluate(config.expect.model_dump(mode="json"), facts_of(run), predicted)
 
 
 def _summary(run: Run) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def _fault(error: ErrorDetails, tree: Tree) -> Fault:
     return Fault(tree.place(keys), keys, reason)
 
 
-_LATER: dict[Any, str] = {"sweep": "sweeps", "expect": "expectations"}
+_LATER: dict[Any, str] = {"sweep": "sweeps"}
 
 _BOOLEANS = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
 

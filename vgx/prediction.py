@@ -50,6 +50,12 @@ class Prediction(NamedTuple):
         return self.verdict.slope
 
     @property
+    def slope_tolerance(self) -> float:
+        """How far a net's measured slope may be off: three deviations over draws of the weights, and 0.01."""
+        layers = len(self.curves.band) - 1
+        return 3 * float(self.curves.band[0]) / max(layers - 1, 1) + 0.01
+
+    @property
     def trainable_depth(self) -> float:
         """Hidden layers up to which such nets are expected to train.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from rich.text import Text
 from vgx.errors import RunError
 from vgx.report.bars import gradient_picture, sparkline
 from vgx.run_directory import Run
+
+if TYPE_CHECKING:
+    from vgx.expectation import Held
 
 COLOURS = {
     "healthy": "green",
@@ -140,6 +143,19 @@ def verdicts(run: Run) -> Text:
     if len(lanes) > 20:
         text.append(f"... and {len(lanes) - 20} more lanes in {run.path / 'lanes.parquet'}\n", "dim")
     return text.append_text(last_line(run))
+
+
+def expectations(held: Sequence[Held]) -> Table:
+    """Returns what was expected of each lane, what was found, and whether it held."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    many = any(one.lane for one in held)
+    for name in (*(["lane"] if many else []), "expected", "", "found", ""):
+        table.add_column(name, justify="right" if name == "lane" else "left")
+    for one in held:
+        found = one.found if isinstance(one.found, str) else _figure(one.found, "{:.4g}")
+        mark = Text("held", "green") if one.holds else Text("did not hold", "bold red")
+        table.add_row(*([str(one.lane)] if many else []), one.what, one.expected, found, mark)
+    return table
 
 
 def last_line(run: Run) -> Text:
