@@ -280,6 +280,8 @@ def starter(name: str) -> str:
         log:
           every: 1  # steps between records of the layers
           statistics: standard  # none, lite, standard or full
+        # What turns a run into a test: `vgx train` exits 3 when it does not hold.
+        expect: {{}}  # such as {{verdict: healthy, slope: predicted, test_accuracy: '>= 0.95'}}
         """)
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from vgx.cure import Diagnosis
 
 SHOWN = 10
+NEAR = 0.02
+"""Decades per layer within which a first step's slope is as predicted."""
+LOST = "level at the first step, and lost in training: lower the learning rate (a deep net bears less)"
 
 
 class Proof(NamedTuple):
@@ -94,7 +97,11 @@ def proof_table(proofs: Sequence[Proof]) -> RenderableType:
     for proof in proofs:
         verdict = Text(proof.verdict, COLOURS.get(proof.verdict, ""))
         table.add_row(proof.what, _slope(proof.predicted), _slope(proof.measured), verdict, f"{proof.accuracy:.4f}")
-    return Group(table, *(Text(f"{proof.what}: {proof.path}", "dim") for proof in proofs))
+    lines = [Text(f"{proof.what}: {proof.path}", "dim") for proof in proofs]
+    after = proofs[-1]
+    if abs(after.measured) < abs(after.predicted) + NEAR and after.verdict != "healthy":
+        lines.append(Text(LOST, "yellow"))
+    return Group(table, *lines)
 
 
 def _slope(value: float) -> str:
