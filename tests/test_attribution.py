@@ -61,6 +61,8 @@ def test_a_measured_gain_takes_the_place_of_the_predicted_one():
             0.0,
             "the weights' gain (+0.151) and the activation's derivative (-0.151) all but cancel",
         ),
+        (layers(9, 2.0, 0.4), math.log10(2.0 * 0.4) / 2, "by the activation's derivative: -0.199"),
+        (layers(9, 2.0, 0.4), math.log10(2.0 * 0.4) / 2, "against the weights' gain: +0.151"),
         (layers(9, 1.0, 1.0), 0.0, "nothing moves the gradient"),
         (layers(9, 1.0, 1.0), -0.1, "shrinks most of all by what theory leaves out"),
         (layers(9, 0.0, 1.0), -0.1, "nothing can be said"),

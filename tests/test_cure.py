@@ -41,6 +41,14 @@ def test_xavier_relu_is_cured_by_the_square_root_of_two():
     assert best.changes["model.initializer.gain"] == pytest.approx(math.sqrt(2), rel=1e-4)
 
 
+def test_a_gain_that_levels_by_saturating_is_no_cure():
+    diagnosis = diagnose(config(**SICK["logistic + LeCun"]))
+    assert diagnosis.cures[0].changes == {"model.normalization": {"name": "batch", "placement": "before"}}
+    gain = next(cure for cure in diagnosis.vain if cure.kind == "gain")
+    assert abs(gain.effect.verdict.slope) < 1e-3
+    assert "saturated" in (gain.fault or "")
+
+
 def test_a_leak_is_solved_for():
     sick = config(
         depth=60,

@@ -62,8 +62,12 @@ class Causes(NamedTuple):
         if abs(self.slope) < BALANCED * abs(value):
             balance = f"{NAMES[name]} ({value:+.3f}) and {NAMES[other]} ({less:+.3f}) all but cancel"
             return f"{balance}: {self.slope:+.3f} decades per layer are left"
+        along, against = ({n: v for n, v in self._asdict().items() if v * self.slope * s > 0} for s in (1, -1))
+        name, value = max(along.items(), key=lambda item: abs(item[1]))
         verb = "shrinks" if value < 0 else "grows"
-        return f"the gradient {verb} most of all by {NAMES[name]}: {value:+.3f} decades per layer of {self.slope:+.3f}"
+        text = f"the gradient {verb} most of all by {NAMES[name]}: {value:+.3f} decades per layer of {self.slope:+.3f}"
+        other, less = max(against.items(), key=lambda item: abs(item[1]), default=(name, 0.0))
+        return text + (f", against {NAMES[other]}: {less:+.3f}" if abs(less) > BALANCED * abs(value) else "")
 
 
 def attribute(predicted: Factors, delta_log10: np.ndarray, weight_gain: np.ndarray | None = None) -> Causes:

@@ -24,6 +24,8 @@ TENTH = 0.1
 """A cure leaves at most this share of the slope."""
 ALIKE = 1e-4
 """Less than this between the cosine of two inputs at the top and 1, and the net cannot tell its inputs apart."""
+FLATTER = 0.25
+"""A cure that saturates this much more of the entries is none: logistic of gain 10 is level, and hardly learns."""
 BIAS = 0.2
 """Deviation of the biases that go with solved weights."""
 GAINS = (1 / 16, 16.0)
@@ -128,6 +130,8 @@ def _judged(kind: str, changes: dict[str, Any], config: Config, source: Source, 
         left = abs(effect.verdict.slope / before.verdict.slope)
         if left > TENTH:
             fault = f"{left:.0%} of the slope is left"
+    if fault is None and effect.saturated > before.saturated + FLATTER:
+        fault = f"level, but {effect.saturated:.0%} of the entries are saturated, which learn little"
     return Cure(kind, changes, after, effect, fault)
 
 
