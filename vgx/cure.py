@@ -26,6 +26,10 @@ ALIKE = 1e-4
 """Less than this between the cosine of two inputs at the top and 1, and the net cannot tell its inputs apart."""
 FLATTER = 0.25
 """A cure that saturates this much more of the entries is none: logistic of gain 10 is level, and hardly learns."""
+DEEP = 0.25
+"""Layers per unit of width from which rotations are looked at first: level on average, Gaussian weights stretch some
+directions and lose others, more so with every layer (Saxe et al. 2014, arXiv:1312.6120). At 100 x 128, SELU trained to
+.86 of the digits with rotations, and not at all without."""
 BIAS = 0.2
 """Deviation of the biases that go with solved weights."""
 GAINS = (1 / 16, 16.0)
@@ -151,16 +155,28 @@ def _changed(config: Config, changes: dict[str, Any]) -> Config:
 def _changes(config: Config, source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields kinds of change and the changes, the smallest first."""
     model = config.model
+    deep = len(model.widths) > DEEP * min(model.widths)
+    if deep:
+        yield from _rotations(config, source)
     yield from (("gain", changes) for changes in _gains(config, source))
     if isinstance(model.activation, LeakyReLU | PReLU):
         option = "negative_slope" if isinstance(model.activation, LeakyReLU) else "initial"
         path = f"model.activation.{option}"
         yield from (("leak", {path: leak}) for leak in _roots(config, source, path, np.linspace(0.0, 1.0, 11)))
     for name in GRID_INITIALIZERS:
-        if name != model.initializer.name:
+        if name != model.initializer.name and not (name == "orthogonal" and deep):
             yield "initializer", {"model.initializer": name}
     for normalization in _normalizations(config):
         yield "normalization", {"model.normalization": asked(normalization)}
+
+
+def _rotations(config: Config, source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields orthogonal weights, as they are and with a gain that levels the gradient."""
+    if config.model.initializer.name != "orthogonal":
+        change = {"model.initializer": "orthogonal"}
+        yield "initializer", change
+        for gains in _gains(_changed(config, change), source):
+            yield "initializer", {"model.initializer": {"name": "orthogonal", "gain": gains["model.initializer.gain"]}}
 
 
 def _larger_changes(config: Config, source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
