@@ -20,13 +20,17 @@ ROOT = Path(vgx.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "bounds": 1,
     "registry": 1,
+    "quadrature": 1,
     "parts": 2,
     "data": 2,
     "probes": 2,
     "places": 2,
+    "moments": 2,
     "theory": 2,
     "verdict": 2,
+    "attribution": 3,
     "batches": 2,
     "model": 3,
     "config": 3,
@@ -44,6 +48,12 @@ FLOORS = {
     "planning": 5,
     "sweeping": 5,
     "loop": 5,
+    "prediction": 5,
+    "measurement": 5,
+    "verification": 5,
+    "cure": 5,
+    "expectation": 5,
+    "amend": 3,
     "rows": 5,
     "report": 5,
     "cli": 6,
@@ -51,6 +61,12 @@ FLOORS = {
 OUTSIDE = {"vgx", "vgx.__main__"}
 """The doors: they open on every floor."""
 NEIGHBOURS = {
+    ("moments", "parts"),
+    ("moments", "probes"),
+    ("cure", "prediction"),
+    ("verification", "prediction"),
+    ("theory", "parts"),
+    ("theory", "moments"),
     ("model", "config"),
     ("loading", "config"),
     ("cells", "config"),
@@ -68,13 +84,25 @@ NEIGHBOURS = {
 }
 """Who may see whom on the same floor."""
 
-PAPER = ("errors", "registry", "places", "data", "grid", "verdict", "batches", "run_directory", "outcome", "report")
+PAPER = (
+    "errors",
+    "registry",
+    "places",
+    "data",
+    "grid",
+    "verdict",
+    "attribution",
+    "batches",
+    "run_directory",
+    "outcome",
+    "report",
+)
 """What knows files and no jax."""
 BRIDGES = {"vgx.report.catalogue"}
 """What lists the parts, and so meets jax, though it stands on paper."""
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 
-NUMERICS = ("parts", "probes", "theory", "model", "training", "lanes")
+NUMERICS = ("quadrature", "parts", "probes", "moments", "theory", "model", "training", "lanes")
 """What knows jax and no files."""
 FILES = {"pathlib", "os", "io", "shutil", "tempfile", "json", "yaml", "pyarrow", "rich", "orbax", "pooch"}
 PAPER_ONLY = {"places", "grid", "verdict", "run_directory", "report", "checkpoint", "machine", "experiment", "cli"}

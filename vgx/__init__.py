@@ -23,11 +23,24 @@ if TYPE_CHECKING:
     from vgx.errors import VgxError
     from vgx.experiment import train
     from vgx.loading import load_config
+    from vgx.prediction import predict
     from vgx.run_directory import Run
     from vgx.run_directory import Run as open_run
     from vgx.sweeping import plan, sweep
 
-__all__ = ["Config", "Run", "VgxError", "check", "load_config", "load_sweep", "open_run", "plan", "sweep", "train"]
+__all__ = [
+    "Config",
+    "Run",
+    "VgxError",
+    "check",
+    "load_config",
+    "load_sweep",
+    "open_run",
+    "plan",
+    "predict",
+    "sweep",
+    "train",
+]
 
 _HOMES = {
     "Config": "vgx.config",
@@ -38,6 +51,7 @@ _HOMES = {
     "train": "vgx.experiment",
     "plan": "vgx.sweeping",
     "sweep": "vgx.sweeping",
+    "predict": "vgx.prediction",
     "Run": "vgx.run_directory",
 }
 

@@ -252,10 +252,13 @@ class _Known:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Returns a line for each option that two configs differ in, seeds left out: `train.steps: 200 there, 300 here`."""
+    """Returns a line for each option that two configs differ in, seeds and `expect` left out.
+
+    As in `train.steps: 200 there, 300 here`.
+    """
     before, after = ({} for _ in range(2))
     for config, values in ((old, before), (new, after)):
-        _leaves(config.model_dump(mode="json", exclude={"seeds"}), (), values)
+        _leaves(config.model_dump(mode="json", exclude={"seeds", "expect"}), (), values)
     paths = [path for path in {**before, **after} if before.get(path) != after.get(path)]
     return [f"{path}: {_said(before, path)} there, {_said(after, path)} here" for path in paths]
 

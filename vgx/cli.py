@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vgx.cells import Sweep
+    from vgx.config import Config
+    from vgx.expectation import Held
+    from vgx.run_directory import Run
 
 app = typer.Typer(
     name="vgx",
@@ -54,18 +60,32 @@ def train(
     """Train a config and log the gradient at every layer at every step."""
     import vgx
     from vgx.report.live import watching
-    from vgx.report.terminal import summary
+    from vgx.report.terminal import plain, summary
 
     tree = vgx.load_config(config, overrides or [])
     with watching(_console(), tree, silent=quiet or as_json) as watch:
         run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
+    held = _held(tree, run) if tree.expect.asks else []
     if as_json:
-        print(json.dumps(summary(run)))
-        return
-    from vgx.report.terminal import last_line, show
+        expected = {"expect": [one._asdict() | {"found": plain(one.found)} for one in held]} if held else {}
+        print(json.dumps(summary(run) | expected))
+    else:
+        from vgx.report.terminal import expectations, last_line, show
 
-    console = _console()
-    console.print(last_line(run) if quiet else show(run, width=console.width), soft_wrap=quiet)
+        console = _console()
+        console.print(last_line(run) if quiet else show(run, width=console.width), soft_wrap=quiet)
+        if held and not (quiet and all(one.holds for one in held)):
+            console.print()
+            console.print(expectations(held))
+    if not all(one.holds for one in held):
+        raise typer.Exit(3)
+
+
+def _held(config: Config, run: Run) -> list[Held]:
+    """What the config expects, and whether it holds."""
+    from vgx.expectation import evaluate, facts_of
+
+    return evaluate(config.expect.model_dump(mode="json"), facts_of(run), _predicted(config))
 
 
 @app.command()
@@ -93,7 +113,7 @@ def sweep(
     import vgx
     from vgx.planning import parse_memory
     from vgx.report import sweeps
-    from vgx.report.terminal import summary
+    from vgx.report.terminal import expectations, plain, summary
 
     grid = vgx.load_sweep(config, overrides or [], axes or [], seeds)
     limit = parse_memory(memory) if memory else None
@@ -110,12 +130,166 @@ def sweep(
         run = vgx.sweep(
             grid, runs=runs, overwrite=overwrite, retry_failed=again, device=device, memory=limit, watch=watch
         )
+    held = _held_in_sweep(grid, run)
     if as_json:
-        print(json.dumps(summary(run)))
+        expected = {"expect": [one._asdict() | {"found": plain(one.found)} for one in held]} if held else {}
+        print(json.dumps(summary(run) | expected))
     elif quiet:
         console.print(sweeps.last_line(run), soft_wrap=True)
     else:
         console.print(sweeps.show_sweep(run, rows, columns, value, best_over, console.width))
+    if not all(one.holds for one in held):
+        if not as_json:
+            console.print()
+            console.print(expectations([one for one in held if not one.holds]))
+        raise typer.Exit(3)
+
+
+def _held_in_sweep(grid: Sweep, run: Run) -> list[Held]:
+    """What each cell expects of its lanes that have ended, and whether it holds."""
+    from vgx.expectation import evaluate, facts_of
+
+    if not grid.base.expect.asks:
+        return []
+    facts: dict[str, list[Any]] = {}
+    for lane, fact in zip(run.lanes().to_pylist(), facts_of(run), strict=True):
+        facts.setdefault(lane["cell"], []).append(fact)
+    return [
+        one
+        for cell in grid.cells
+        for one in evaluate(
+            cell.config.expect.model_dump(mode="json"), facts.get(cell.key, []), _predicted(cell.config)
+        )
+    ]
+
+
+def _predicted(config: Config) -> tuple[float, float] | None:
+    """The predicted slope and its tolerance, if the config expects that."""
+    if config.expect.slope is None or "predicted" not in config.expect.slope:
+        return None
+    import vgx
+
+    prediction = vgx.predict(config)
+    return prediction.slope, prediction.slope_tolerance
+
+
+@app.command()
+def predict(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure the first step too, and say why.")] = False,
+    grid: Annotated[bool, typer.Option("--grid", help="A table: activation, initializer, normalization.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Predict the gradient at every layer before anything is trained, by mean-field theory."""
+    import vgx
+    from vgx.report.forecast import forecast, grid_table
+
+    tree, console = vgx.load_config(config, overrides or []), _console()
+    if grid:
+        from vgx.prediction import predict_grid
+
+        cells = list(predict_grid(tree))
+        if as_json:
+            print(json.dumps({"cells": [cell.to_json() for cell in cells]}, allow_nan=False))
+        else:
+            console.print(grid_table(cells))
+        return
+    prediction = vgx.predict(tree)
+    measured = None
+    if measure:
+        from vgx.measurement import first_delta
+
+        measured = first_delta(tree).mean(0)
+    if as_json:
+        print(json.dumps(prediction.to_json(measured), allow_nan=False))
+    else:
+        console.print(forecast(prediction, tree.model_dump(mode="json"), console.width, measured))
+
+
+@app.command()
+def cure(
+    config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run of one.")],
+    overrides: Overrides = None,
+    write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="Write the best cure there.")] = None,
+    prove: Annotated[bool, typer.Option("--prove", help="Train before and after, and show both.")] = False,
+    runs: RunsFolder = Path("runs"),
+) -> None:
+    """Find the smallest change that makes the gradient level, by theory."""
+    import vgx
+    from vgx.cure import diagnose, written
+    from vgx.errors import ConfigError
+    from vgx.report.cures import Proof, diagnosis_text, proof_table
+    from vgx.run_directory import explained, find_run
+
+    is_file = config == "-" or config.endswith((".yaml", ".yml")) or Path(config).is_file()
+    file = config if is_file else str(find_run(config, runs).path / "config.yaml")
+    tree, console = vgx.load_config(file, overrides or []), _console()
+    diagnosis = diagnose(tree)
+    console.print(diagnosis_text(diagnosis, tree.model_dump(mode="json")))
+    best = next(iter(diagnosis.cures), None)
+    if best is None or diagnosis.healthy:
+        if write or prove:
+            raise ConfigError(f"{file}: there is no cure to write or prove")
+        return
+    if write:
+        with explained(write):
+            write.write_text(written(Path(file).read_text(), best, overrides or []))
+        print(f"\n{write}: written, with {best.in_words}")
+    if prove:
+        proofs = []
+        for what, one, effect in (("before", tree, diagnosis.effect), ("after", best.config, best.effect)):
+            run = vgx.train(one, runs=runs, resume=True)
+            proofs.append(Proof.of(what, effect.verdict.slope, run))
+        console.print()
+        console.print(proof_table(proofs))
+
+
+@app.command(name="verify")
+def verify_theory(
+    axes: Annotated[
+        list[str] | None,
+        typer.Option("--axis", metavar="PART=NAME,...", help="Only these, as activation=relu,elu; all unless told."),
+    ] = None,
+    width: Annotated[int, typer.Option(min=2, help="Units per layer.")] = 512,
+    depth: Annotated[int, typer.Option(min=3, help="Hidden layers.")] = 20,
+    nets: Annotated[int, typer.Option(min=1, help="Nets per combination.")] = 4,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--import", metavar="MODULE", help="Python that registers parts."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Hold theory against nets at initialization, for every combination of parts; exit 3 where it does not hold."""
+    from vgx.report.forecast import checks_table
+    from vgx.verification import Bench, axes_of, verify
+
+    _import(modules or [])
+    activations, initializers, normalizations = axes_of(axes or [])
+    total, console, checks = len(activations) * len(initializers) * len(normalizations), _console(), []
+    with console.status(f"0 of {total:,}") if console.is_terminal and not as_json else nullcontext() as status:
+        for check in verify(activations, initializers, normalizations, Bench(width, depth, nets)):
+            checks.append(check)
+            if status is not None:
+                status.update(f"{len(checks):,} of {total:,}: {check.activation}, {check.normalization.title}")
+    if as_json:
+        print(json.dumps({"checks": [check.to_json() for check in checks]}, allow_nan=False))
+    else:
+        console.print(checks_table(checks))
+    if not all(check.holds for check in checks):
+        raise typer.Exit(3)
+
+
+def _import(modules: list[str]) -> None:
+    """Imports a user's modules, which may lie where the command runs."""
+    from vgx.errors import ConfigError
+
+    sys.path.insert(0, "")
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"--import {module}: {error}") from None
 
 
 @app.command()

@@ -14,12 +14,13 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from vgx import places
+from vgx import bounds, places
 from vgx.data import DATASETS, Source
 from vgx.parts import (
     ACTIVATIONS,
@@ -150,6 +151,55 @@ class Log(Section):
     """How much is recorded of each layer."""
 
 
+Word = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "diverged"]
+
+
+class Expect(Section):
+    """What every seed must come to, or `vgx train` exits 3. Bounds are texts: '>= 0.95', '< 1', '0 +- 0.01'."""
+
+    verdict: (
+        Annotated[Annotated[Word, Tag("one")] | Annotated[list[Word], Field(min_length=1), Tag("many")], _OneOrMany]
+        | None
+    ) = None
+    """The verdict, or a list of those that will do."""
+    slope: str | None = None
+    """Decades of gradient per layer, from the top down; or 'predicted': the first step's, as theory has it."""
+    train_loss: str | None = None
+    """At the last step."""
+    train_accuracy: str | None = None
+    """At the last step."""
+    test_loss: str | None = None
+    """At the last evaluation."""
+    test_accuracy: str | None = None
+    """At the last evaluation."""
+    validation_loss: str | None = None
+    """At the last evaluation."""
+    validation_accuracy: str | None = None
+    """At the last evaluation."""
+    dead: str | None = None
+    """The share of dead units, the mean over hidden layers at the last recorded step."""
+    saturated: str | None = None
+    """The share of saturated entries in the median hidden layer at the last recorded step."""
+    zeros: str | None = None
+    """The share of exact zeros that the optimizer sees, in the worst hidden layer at the last recorded step."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _bounded(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name == "verdict" or value is None:
+            return value
+        if not isinstance(value, str):
+            raise ValueError(f"expected a bound such as '>= 0.95', found {places.shown(value)}; put it in quotes")
+        if bounds.parse(value).predicted and info.field_name != "slope":
+            raise ValueError("only the slope is predicted")
+        return value
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything is expected."""
+        return any(value is not None for _, value in self)
+
+
 class Config(Section):
     """One run, or one per seed side by side."""
 
@@ -169,6 +219,8 @@ class Config(Section):
     """The training."""
     log: Log = Log()
     """The record."""
+    expect: Expect = Expect()
+    """What turns a run into a test."""
 
     @field_validator("name")
     @classmethod
@@ -199,8 +251,8 @@ class Config(Section):
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits of the SHA-256 of the whole tree: equal configs have equal digests."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Eight hexadecimal digits of the SHA-256 of the tree, but for what is expected of it: equal runs are equal."""
+        canonical = json.dumps(self.model_dump(mode="json", exclude={"expect"}), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
     def to_yaml(self) -> str:

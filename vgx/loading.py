@@ -200,10 +200,7 @@ def _fault(error: ErrorDetails, tree: Tree) -> Fault:
     return Fault(tree.place(keys), keys, reason)
 
 
-_ELSEWHERE: dict[Any, str] = {
-    "sweep": "this is a sweep, of many configs; `vgx sweep` runs it",
-    "expect": "expectations are not supported by this version of vgx",
-}
+_ELSEWHERE: dict[Any, str] = {"sweep": "this is a sweep, of many configs; `vgx sweep` runs it"}
 
 _BOOLEANS = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
 
@@ -306,6 +303,8 @@ def starter(name: str) -> str:
         log:
           every: 1  # steps between records of the layers
           statistics: standard  # none, lite, standard or full
+        # What turns a run into a test: `vgx train` exits 3 when it does not hold.
+        expect: {{}}  # such as {{verdict: healthy, slope: predicted, test_accuracy: '>= 0.95'}}
         """)
 
 

@@ -36,7 +36,7 @@ from vgx.machine import Device
 from vgx.outcome import first_bad_steps
 from vgx.rows import Rows, rows_of, tables
 from vgx.run_directory import LAYERS, Run, RunWriter
-from vgx.training import Images, Lane, Program, State, master_dtype, shared_config, to_device
+from vgx.training import LSUV_EXAMPLES, Images, Lane, Program, State, master_dtype, shared_config, to_device
 
 FLUSH_SECONDS = 5.0
 """How often what was measured goes to disk, with a checkpoint."""
@@ -44,8 +44,6 @@ CHUNK_SECONDS = 0.25
 """How long the device works before the host looks: how often a live view moves, how soon Ctrl-C is obeyed."""
 CHUNK_BYTES = 2**24
 """What the batches and the records of one chunk may take on the device."""
-LSUV_EXAMPLES = 1024
-"""How many training examples LSUV looks at."""
 NEVER = np.iinfo(np.int64).max
 
 

@@ -217,6 +217,14 @@ def write(value: Any) -> str:
     return yaml.dump(value, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=math.inf)
 
 
+def write_inline(value: Any) -> str:
+    """Returns YAML for a value that stands within a line, as in `{name: elu, alpha: 0.5}`; else as `write`."""
+    text = yaml.dump(
+        value, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=True
+    )
+    return text.removesuffix("...\n").strip()
+
+
 class _Writer(yaml.SafeDumper):
     """Quotes what would not be text if it stood plain, such as 1e3: text in YAML 1.1, a number in YAML 1.2."""
 

@@ -26,6 +26,8 @@ from vgx.probes import LOG10_2, Forward, LayerRecord, Probe, log2_norm, log2_roo
 from vgx.registry import Part
 
 EVALUATION_BATCH = 1000
+LSUV_EXAMPLES = 1024
+"""How many training examples LSUV looks at."""
 
 
 P = TypeVar("P", bound=Part)

@@ -45,6 +45,13 @@ class Normalization(Part):
         """Whether it acts on what the activation returns."""
         return False
 
+    @property
+    def title(self) -> str:
+        """The part and its place in words: `batch norm before`, `no norm`."""
+        if self.name == "none":
+            return "no norm"
+        return f"{self.name} norm" + (" before" if self.before else " after" if self.after else "")
+
     def parameters(self, width: int) -> Affine | None:
         """Returns the initial scale and offset of a layer of `width` units, or None when nothing is learned."""
         return None

@@ -12,7 +12,16 @@ LEAST_RANGE = 1.0
 """Decades that a picture spans at the least, so that noise does not look like a cliff."""
 
 
-def gradient_picture(delta_log10: np.ndarray, width: int = 80, height: int = 7, label: str = "|dloss/dh|") -> Text:
+MARK = "●"
+
+
+def gradient_picture(
+    delta_log10: np.ndarray,
+    width: int = 80,
+    height: int = 7,
+    label: str = "|dloss/dh|",
+    marks: np.ndarray | None = None,
+) -> Text:
     """Returns bars of log10 gradient over the layers, input at the left; the range stands at the axis.
 
     A bar is green within a decade of the largest, yellow within two and red beyond; a gradient that is 0, NaN or
@@ -24,6 +33,7 @@ def gradient_picture(delta_log10: np.ndarray, width: int = 80, height: int = 7, 
         width: columns, the axis included.
         height: rows of the bars.
         label: what is drawn.
+        marks: [L], drawn as points over the bars.
     """
     layers = len(delta_log10)
     room = max(width - 11, 10)
@@ -31,19 +41,25 @@ def gradient_picture(delta_log10: np.ndarray, width: int = 80, height: int = 7, 
     starts = np.arange(0, layers, group)
     bars = np.array([_lowest(delta_log10[start : start + group]) for start in starts])
     each = max(1, min(4, room // len(bars)))
-    finite = bars[np.isfinite(bars)]
+    points = None if marks is None else np.array([_lowest(marks[start : start + group]) for start in starts])
+    drawn = bars if points is None else np.append(bars, points)
+    finite = drawn[np.isfinite(drawn)]
     top = finite.max() if len(finite) else 0.0
     bottom = min(finite.min() if len(finite) else 0.0, top - LEAST_RANGE)
     # The lowest bar keeps an eighth of a row: a bar of height 0 would look like a gradient of 0.
     heights = 1 + (bars - bottom) / (top - bottom) * (8 * height - 1)
+    rows_of_points = None if points is None else (1 + (points - bottom) / (top - bottom) * (8 * height - 1)) / 8
 
     shared = f", {group} layers to a column, the lowest drawn" if group > 1 else ""
     text = Text(f"log10 {label} by layer{shared}\n", style="bold")
     for row in range(height - 1, -1, -1):
         at = {height - 1: f"{top:9.1f}", 0: f"{bottom:9.1f}"}.get(row, " " * 9)
         text.append(f"{at} {'┤' if at.strip() else '│'}", style="dim")
-        for bar, full in zip(bars, heights, strict=True):
-            text.append(*_cell(bar, full, row, each, top))
+        for column, (bar, full) in enumerate(zip(bars, heights, strict=True)):
+            if rows_of_points is not None and math.ceil(np.nan_to_num(rows_of_points[column])) == row + 1:
+                text.append(MARK.ljust(each), "bold cyan")
+            else:
+                text.append(*_cell(bar, full, row, each, top))
         text.append("\n")
     first, last = "1 (input)", f"{layers} (top)"
     gap = max(1, len(bars) * each - len(first) - len(last))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from rich.text import Text
 from vgx.errors import RunError
 from vgx.report.bars import gradient_picture, sparkline
 from vgx.run_directory import Run
+
+if TYPE_CHECKING:
+    from vgx.expectation import Held
 
 COLOURS = {
     "healthy": "green",
@@ -154,6 +157,19 @@ def _verdict(row: dict[str, Any], with_accuracy: bool = False) -> Text:
     return Text.assemble((word, f"bold {COLOURS.get(word, '')}"), f": {accuracy}{row['evidence']}\n")
 
 
+def expectations(held: Sequence[Held]) -> Table:
+    """Returns what was expected of each lane, what was found, and whether it held."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    many = any(one.lane for one in held)
+    for name in (*(["lane"] if many else []), "expected", "", "found", ""):
+        table.add_column(name, justify="right" if name == "lane" else "left")
+    for one in held:
+        found = one.found if isinstance(one.found, str) else _figure(one.found, "{:.4g}")
+        mark = Text("held", "green") if one.holds else Text("did not hold", "bold red")
+        table.add_row(*([str(one.lane)] if many else []), one.what, one.expected, found, mark)
+    return table
+
+
 def last_line(run: Run) -> Text:
     """Returns the verdict, or several, and where the run is."""
     words = sorted({lane["verdict"] or lane["status"] for lane in run.lanes().to_pylist()}) or [run.status]
@@ -167,12 +183,12 @@ def summary(run: Run) -> dict[str, Any]:
     table = run.lanes()
     left_out = ("cell", "evidence", "diverged_step", "diverged_layer", "train_accuracy", "error")
     names = [name for name in table.column_names if name not in left_out and not name.startswith("validation_")]
-    lanes = [{name: _plain(lane[name]) for name in names} for lane in table.to_pylist()]
+    lanes = [{name: plain(lane[name]) for name in names} for lane in table.to_pylist()]
     return {"run": str(run.path), "status": run.status, "lanes": lanes}
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+def plain(value: Any) -> Any:
+    """Returns what JSON can say of a number: JSON has no NaN and no infinity, which become null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

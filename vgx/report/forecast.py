@@ -1,0 +1,177 @@
+"""A prediction in the terminal: what `vgx predict` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vgx.attribution import Causes, attribute
+from vgx.report.bars import MARK, gradient_picture
+from vgx.report.terminal import COLOURS, describe_config
+from vgx.verdict import slope_of
+
+if TYPE_CHECKING:
+    from vgx.prediction import Cell, Prediction
+    from vgx.verification import Check
+
+PHASES = {
+    "ordered": "the gradient falls, inputs become alike",
+    "chaotic": "the gradient grows, inputs drift apart",
+    "critical": "the gradient neither falls nor grows exponentially",
+    "scale-invariant": "the size of a signal changes nothing",
+}
+
+
+def forecast(
+    prediction: Prediction, config: dict[str, Any], width: int = 80, measured: np.ndarray | None = None
+) -> RenderableType:
+    """Returns the predicted gradient over the layers, its slope, where deeper layers lead, and the verdict.
+
+    Args:
+        prediction: what theory says.
+        config: of the same net, as JSON.
+        width: columns.
+        measured: [L + 1], log10 of the gradient at the first step, to be drawn over the prediction.
+    """
+    header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
+    header.append("predicted by mean-field theory, before any training\n", "dim")
+    label, marks = "predicted |dloss/dh| over the readout's", None
+    if measured is not None:
+        marks = measured[:-1] - measured[-1]
+        label = f"|dloss/dh| over the readout's, predicted (bars) and measured ({MARK}),"
+    picture = gradient_picture(prediction.curves.delta_log10[:-1], width, label=label, marks=marks)
+    parts: list[RenderableType] = [header, picture, Text(), _figures(prediction)]
+    if measured is not None:
+        parts += [Text(), _against(prediction, measured)]
+    return Group(*parts, Text(), _verdict(prediction))
+
+
+FAR = 3.0
+"""Deviations of the band from which a layer is off the prediction."""
+
+
+def _against(prediction: Prediction, measured: np.ndarray) -> Table:
+    """What was measured, how far that is from the prediction, and the causes of the slope."""
+    delta, curves = measured[:-1], prediction.curves
+    off = delta - measured[-1] - curves.delta_log10[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = off / curves.band[:-1]
+    slope = slope_of(delta)
+    lines = {"measured": f"{_signed(slope, 4)} decades per layer ({_signed(20 * slope, 2)} dB), at the first step"}
+    if np.isfinite(z).all():
+        worst, far = int(np.argmax(np.abs(z))), int(np.sum(np.abs(z) > FAR))
+        held = "theory holds" if not far else f"theory is off in {far} of {len(z)} layers"
+        lines["against it"] = (
+            f"{held}; most at layer {worst + 1}: {off[worst]:+.2f} decades, {abs(z[worst]):.1f} spreads"
+        )
+    causes = attribute(curves, measured)
+    if math.isfinite(causes.slope):
+        lines["causes"] = _shares(causes)
+    lines["in a word"] = causes.sentence
+    return _named(lines)
+
+
+def _shares(causes: Causes) -> str:
+    shown = {name: value for name, value in causes._asdict().items() if name != "dropout" or value}
+    return ", ".join(f"{name} {_signed(value, 3)}" for name, value in shown.items())
+
+
+def _named(lines: dict[str, str]) -> Table:
+    """Lines under their names; a long one goes on under its own beginning."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style="dim", min_width=11)
+    table.add_column()
+    for name, line in lines.items():
+        table.add_row(name, line)
+    return table
+
+
+def grid_table(cells: Iterable[Cell]) -> RenderableType:
+    """Returns a grid of predicted slopes, in decades per layer: a table for each normalization."""
+
+    by_title: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_title.setdefault(cell.normalization.title, []).append(cell)
+    parts: list[RenderableType] = []
+    for title, rows in by_title.items():
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+        table.add_column(title, min_width=17)
+        for initializer in dict.fromkeys(str(cell.initializer) for cell in rows):
+            table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
+        for activation, group in groupby(rows, key=lambda cell: str(cell.activation)):
+            figures = [Text(_signed(cell.verdict.slope, 3), COLOURS[cell.verdict.word]) for cell in group]
+            table.add_row(activation, *figures)
+        parts += [table, Text()]
+    key = Text("decades of gradient norm per layer, from the top down; ")
+    for word in ("healthy", "vanishing", "exploding"):
+        key.append(word, COLOURS[word]).append(" ")
+    return Group(*parts, key)
+
+
+def _figures(prediction: Prediction) -> Table:
+    limit, slope = prediction.limit, prediction.slope
+    q, c, factor = (_number(value) for value in limit.fixed_point)
+    lines = {
+        "slope": f"{_signed(slope, 4)} decades per layer ({_signed(20 * slope, 2)} dB), from the top down",
+        "spread": f"± {prediction.curves.band[0]:.2g} decades at layer 1, over draws of the weights",
+        "phase": f"{limit.phase}: {PHASES[limit.phase]}",
+        "far up": f"factor {factor}, E[h^2] {q}, correlation of two inputs {c}",
+        "e-fold in": f"{_layers(limit.depth_scale)} (gradient), {_layers(limit.correlation_depth_scale)} (correlation)",
+        "trains to": _layers(prediction.trainable_depth, about="about ", never="any depth, as far as theory knows"),
+    }
+    return _named(lines)
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{round(value, digits) + 0.0:+.{digits}f}" if math.isfinite(value) else "-"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}" if math.isfinite(value) else "∞"
+
+
+def _layers(count: float, about: str = "", never: str = "never") -> str:
+    if math.isnan(count):
+        return "-"
+    return f"{about}{count:,.3g} layers" if count < 1e6 else never
+
+
+def checks_table(checks: Sequence[Check]) -> RenderableType:
+    """Returns how far measured factors are from the predicted ones, and which leave their tolerance."""
+    by_title: dict[str, list[Check]] = {}
+    for check in checks:
+        by_title.setdefault(check.normalization.title, []).append(check)
+    parts: list[RenderableType] = []
+    for title, rows in by_title.items():
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+        table.add_column(title, min_width=17)
+        for initializer in dict.fromkeys(str(check.initializer) for check in rows):
+            table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
+        for activation, group in groupby(rows, key=lambda check: str(check.activation)):
+            table.add_row(activation, *map(_deviation, group))
+        parts += [table, Text()]
+    off = [check for check in checks if not check.holds]
+    for check in off:
+        where = f"{check.activation}, {check.initializer}, {check.normalization.title}"
+        figures = f"factor {check.measured:.4g} measured, {check.predicted:.4g} predicted"
+        parts.append(Text(f"off: {where}: {figures}", "red"))
+    tolerance = f"within {checks[0].tolerance:.1%}" if checks else "nothing to check"
+    held = len(checks) - len(off)
+    parts.append(Text(f"measured factor over predicted, less 1; {held:,} of {len(checks):,} are {tolerance}"))
+    return Group(*parts)
+
+
+def _deviation(check: Check) -> Text:
+    return Text("-" if math.isnan(check.off) else f"{check.off:+.1%}", "green" if check.holds else "bold red")
+
+
+def _verdict(prediction: Prediction) -> Text:
+    word, evidence = prediction.verdict.word, prediction.verdict.evidence
+    return Text.assemble((word, f"bold {COLOURS[word]}"), f" (predicted): {evidence}")
