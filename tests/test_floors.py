@@ -42,6 +42,7 @@ FLOORS = {
     "run_directory": 4,
     "checkpoint": 4,
     "outcome": 4,
+    "comparison": 4,
     "machine": 4,
     "ledger": 5,
     "experiment": 5,
@@ -74,6 +75,7 @@ NEIGHBOURS = {
     ("checkpoint", "run_directory"),
     ("lanes", "training"),
     ("outcome", "run_directory"),
+    ("comparison", "run_directory"),
     ("experiment", "loop"),
     ("loop", "rows"),
     ("planning", "loop"),
@@ -95,6 +97,7 @@ PAPER = (
     "batches",
     "run_directory",
     "outcome",
+    "comparison",
     "report",
 )
 """What knows files and no jax."""

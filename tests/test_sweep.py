@@ -16,6 +16,7 @@ import jsonschema
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from typer.testing import CliRunner
 
 import vgx
 import vgx.cells
@@ -24,6 +25,7 @@ import vgx.grid
 import vgx.places
 import vgx.training
 from vgx import loop
+from vgx.cli import app
 from vgx.errors import ConfigError, RunError
 from vgx.lanes import lane_bytes, make_chunk, make_initial_states, make_lanes, spread_over
 from vgx.parts import ACTIVATIONS
@@ -503,3 +505,33 @@ def test_the_best_is_never_chosen_on_test_data(tmp_path):
 def test_a_grid_of_what_is_not_there_gets_a_line(shown_run, options, line):
     with pytest.raises(RunError, match=line.replace("?", r"\?")):
         show_sweep(shown_run, **options)
+
+
+def test_the_cells_of_a_sweep_are_compared(shown_run):
+    command = ["compare", shown_run.path.name, "--runs", str(shown_run.path.parent), "--json"]
+    said = json.loads(CliRunner().invoke(app, [*command, "--where", "learning_rate=0.1"]).stdout)
+    relu, logistic = said["contenders"]
+    assert [one["name"] for one in (relu, logistic)] == ["relu, 0.1", "logistic, 0.1"]
+    assert [one["config"] for one in (relu, logistic)] == [
+        {"model.activation": "relu"},
+        {"model.activation": "logistic"},
+    ]
+    assert len(logistic["apart"]["since"]) == 3
+    # What the lanes took side by side is shared among them.
+    rounds = [json.loads(path.read_text()) for path in (shown_run.path / "rounds").glob("*.json")]
+    training = sum(state["seconds"] - state["compile_seconds"] for state in rounds)
+    every = json.loads(CliRunner().invoke(app, command).stdout)["contenders"]
+    assert sum(one["seconds"] for one in every) == pytest.approx(training)
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        (["learning_rate=0.1", "activation=relu"], "there is only one to compare"),
+        (["learning_rate=7"], "no lane has ended where learning_rate=7"),
+        (["rate=7"], "--where rate=7: expected OPTION=VALUE"),
+    ],
+)
+def test_cells_that_are_not_there_get_a_line(shown_run, where, line):
+    with pytest.raises(RunError, match=line):
+        app(["compare", str(shown_run.path), *[x for one in where for x in ("--where", one)]], standalone_mode=False)

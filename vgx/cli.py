@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vgx.cells import Sweep
+    from vgx.comparison import Contender
     from vgx.config import Config
     from vgx.expectation import Held
     from vgx.run_directory import Run
@@ -313,6 +314,47 @@ def show(
         console.print(show_sweep(found, rows, columns, value, best_over, console.width))
     else:
         console.print(show(found, step, lane or 0, console.width))
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs; each cell of a sweep is one of its own.")],
+    statistic: Annotated[str, typer.Option(help="A column of the layer table.")] = "delta_log10",
+    step: Annotated[int | None, typer.Option(help="The step to draw; the last recorded one unless told.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option("--where", metavar="OPTION=VALUE", help="Of sweeps, these cells alone.")
+    ] = None,
+    runs: RunsFolder = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Compare runs: configs, outcomes, and where and when their gradients part beyond the seeds' spread."""
+    from vgx.comparison import compare
+    from vgx.report.comparison import comparison, to_json
+
+    compared = compare(_contenders(names, runs, where or []), statistic)
+    if as_json:
+        print(json.dumps(to_json(compared), allow_nan=False))
+    else:
+        console = _console()
+        console.print(comparison(compared, step, console.width))
+
+
+def _contenders(names: list[str], runs: Path, where: list[str]) -> list[Contender]:
+    """What the runs, and the cells of sweeps among them, are to a comparison."""
+    from vgx.comparison import contenders_of
+    from vgx.errors import RunError
+    from vgx.run_directory import find_run
+
+    found = [find_run(name, runs) for name in names]
+    if where and not any(run.is_sweep for run in found):
+        raise RunError(f"--where {where[0]}: none of these runs is a sweep; leave it out")
+    configs = {}
+    if any(run.is_sweep for run in found):
+        from vgx.cells import load_sweep
+
+        cells = [cell for run in found if run.is_sweep for cell in load_sweep(run.path / "config.yaml").cells]
+        configs = {cell.key: cell.config.model_dump(mode="json") for cell in cells}
+    return [one for run in found for one in contenders_of(run, configs, where)]
 
 
 @app.command(name="runs")
