@@ -535,3 +535,36 @@ def test_the_cells_of_a_sweep_are_compared(shown_run):
 def test_cells_that_are_not_there_get_a_line(shown_run, where, line):
     with pytest.raises(RunError, match=line):
         app(["compare", str(shown_run.path), *[x for one in where for x in ("--where", one)]], standalone_mode=False)
+
+
+def test_a_statistic_of_a_sweep_is_a_line_for_each_cell(shown_run):
+    runs = ["show", str(shown_run.path)]
+    at_last = CliRunner().invoke(app, [*runs, "--statistic", "act_rms"]).stdout
+    assert "activation rms by depth at the last step" in at_last
+    by_step = CliRunner().invoke(app, [*runs, "--layer", "3", "--statistic", "delta_log10"]).stdout
+    assert "log10 |dloss/dh| of layer 3 by step" in by_step
+    for text in (at_last, by_step):
+        names = [line.split("┤")[0].strip() for line in text.splitlines() if "┤" in line]
+        assert names == ["relu, 0.1", "relu, 1e-06", "logistic, 0.1", "logistic, 1e-06"]
+    first = CliRunner().invoke(app, [*runs, "--step", "1"]).stdout
+    # At the first step the learning rate has changed nothing yet; at the last it has.
+    lines = [line.split("┤")[1] for line in first.splitlines() if "┤" in line]
+    assert lines[0] == lines[1]
+    assert lines[2] == lines[3]
+    assert lines[0] != lines[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--step", "1", "--layer", "1"], "name one, or a --lane"),
+        (["--step", "21"], "has no layers at step 21; the nearest is 20"),
+        (["--layer", "9"], "no cell has a layer 9"),
+        (["--statistic", "cosine"], "'cosine' was not measured; there are: delta_log10"),
+        (["--statistic", "cosin"], "did you mean 'cosine'"),
+        (["--lane", "0", "--rows", "activation"], "for the grid of a sweep alone"),
+    ],
+)
+def test_a_map_of_a_sweep_that_cannot_be_drawn_gets_a_line(shown_run, options, line):
+    with pytest.raises(RunError, match=line):
+        app(["show", str(shown_run.path), *options], standalone_mode=False)

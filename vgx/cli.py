@@ -298,6 +298,8 @@ def show(
     run: RunName,
     step: Annotated[int | None, typer.Option(help="The step to show; the last recorded one unless told.")] = None,
     lane: Annotated[int | None, typer.Option(help="The lane to show; of a single run the first unless told.")] = None,
+    statistic: Annotated[str | None, typer.Option(help="A column of the layer table, instead of the gradient.")] = None,
+    layer: Annotated[int | None, typer.Option(help="A layer to show over the steps.")] = None,
     rows: GridRows = None,
     columns: GridColumns = None,
     value: GridValue = None,
@@ -305,15 +307,22 @@ def show(
     runs: RunsFolder = Path("runs"),
 ) -> None:
     """Show a run: its gradient at every layer, at any step, and its verdict. Show a sweep: a grid for two axes."""
+    from vgx.errors import RunError
+    from vgx.report.courses import cells_map
     from vgx.report.sweeps import show_sweep
     from vgx.report.terminal import show
     from vgx.run_directory import find_run
 
     console, found = _console(), find_run(run, runs)
-    if found.is_sweep and lane is None and step is None:
+    if found.is_sweep and (lane, step, statistic, layer) == (None,) * 4:
         console.print(show_sweep(found, rows, columns, value, best_over, console.width))
+        return
+    if (rows, columns, value, best_over) != (None,) * 4:
+        raise RunError(f"{found.path}: --rows, --columns, --value and --best-over are for the grid of a sweep alone")
+    if found.is_sweep and lane is None:
+        console.print(cells_map(found, statistic, step, layer))
     else:
-        console.print(show(found, step, lane or 0, console.width))
+        console.print(show(found, step, lane or 0, console.width, statistic, layer, over_steps=True))
 
 
 @app.command()

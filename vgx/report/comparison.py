@@ -14,13 +14,8 @@ from rich.text import Text
 from vgx.comparison import Comparison, Figure, Outcome, Parting
 from vgx.errors import RunError
 from vgx.report.curves import INKS, LETTERS, curve_picture, parting_map
+from vgx.report.statistics import LOOKS
 from vgx.report.terminal import COLOURS, describe_config, plain
-
-NAMES = {
-    "delta_log10": "log10 |dloss/dh|",
-    "weight_grad_log10": "log10 |dloss/dW|",
-    "bias_grad_log10": "log10 |dloss/db|",
-}
 
 
 def comparison(compared: Comparison, step: int | None = None, width: int = 80) -> RenderableType:
@@ -119,7 +114,7 @@ def _curves(compared: Comparison, step: int | None, width: int) -> Text:
     depths = {one.layers for one in compared.contenders}
     ends = ("1 (input)", f"{max(depths)} (top)") if len(depths) == 1 else ("input", "top")
     by = "layer" if len(depths) == 1 else "relative depth"
-    name = NAMES.get(compared.statistic, compared.statistic)
+    name = LOOKS[compared.statistic].label
     note = f" ({', '.join(late)})" if late else ""
     text = Text(f"{name} by {by}, step {wanted:,}{note}; dots: the spread of seeds\n", "bold")
     least = 1.0 if compared.statistic.endswith("_log10") else 0.0
