@@ -43,6 +43,8 @@ FLOORS = {
     "checkpoint": 4,
     "outcome": 4,
     "comparison": 4,
+    "exports": 4,
+    "colours": 1,
     "machine": 4,
     "ledger": 5,
     "experiment": 5,
@@ -76,6 +78,7 @@ NEIGHBOURS = {
     ("lanes", "training"),
     ("outcome", "run_directory"),
     ("comparison", "run_directory"),
+    ("exports", "run_directory"),
     ("experiment", "loop"),
     ("loop", "rows"),
     ("planning", "loop"),
@@ -98,6 +101,8 @@ PAPER = (
     "run_directory",
     "outcome",
     "comparison",
+    "colours",
+    "exports",
     "report",
 )
 """What knows files and no jax."""

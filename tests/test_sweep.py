@@ -445,7 +445,7 @@ def test_ctrl_c_saves_a_sweep_and_the_same_command_goes_on(tmp_path):
 
 @pytest.fixture(scope="module")
 def shown_run(tmp_path_factory):
-    base = SMALL | {"data": {"name": "digits", "validation": 100}}
+    base = SMALL | {"data": {"name": "digits", "validation": 100}, "log": {"tensorboard": True}}
     axes = {"model.activation": ["relu", "logistic"], "train.optimizer.learning_rate": [0.1, 1e-6]}
     return vgx.sweep(sweep_of(base, axes, seeds=2), runs=tmp_path_factory.mktemp("runs"))
 
@@ -568,3 +568,25 @@ def test_a_statistic_of_a_sweep_is_a_line_for_each_cell(shown_run):
 def test_a_map_of_a_sweep_that_cannot_be_drawn_gets_a_line(shown_run, options, line):
     with pytest.raises(RunError, match=line):
         app(["show", str(shown_run.path), *options], standalone_mode=False)
+
+
+def test_a_sweep_has_event_files_for_each_lane_with_its_options(shown_run):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    lanes = shown_run.lanes().to_pylist()
+    folders = sorted((shown_run.path / "tensorboard").iterdir())
+    assert [folder.name for folder in folders] == [f"lane-{x['lane']:04d}-seed-{x['seed']}" for x in lanes]
+    for lane, folder in list(zip(lanes, folders, strict=True))[::3]:
+        events = accumulator.EventAccumulator(str(folder)).Reload()
+        metrics = shown_run.metrics(where=pc.field("lane") == lane["lane"])
+        assert [event.value for event in events.Scalars("loss/train")] == metrics["train_loss"].to_pylist()
+        (start,) = {
+            content
+            for name, content in events.PluginTagToContent("hparams").items()
+            if name.endswith("session_start_info")
+        }
+        assert lane["model.activation"].encode() in start
+
+
+def test_event_files_make_no_cell_another_one():
+    sweep = sweep_of(SMALL, {"log.tensorboard": [True, False], "model.activation": ["relu", "elu"]})
+    assert len(sweep.cells) == 2

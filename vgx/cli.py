@@ -366,6 +366,26 @@ def _contenders(names: list[str], runs: Path, where: list[str]) -> list[Contende
     return [one for run in found for one in contenders_of(run, configs, where)]
 
 
+@app.command()
+def export(
+    run: RunName,
+    to: Annotated[Literal["csv", "npz", "tensorboard", "wandb", "mlflow"], typer.Option("--to", help="The format.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", help="A folder, a file for npz; exports/ in the run unless told.")
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="How many layers have curves of their own, 8 unless told.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+    runs: RunsFolder = Path("runs"),
+) -> None:
+    """Write a run in another tool's format."""
+    from vgx.exports import export
+    from vgx.run_directory import find_run
+
+    print(export(find_run(run, runs), to, output, layers, overwrite))
+
+
 @app.command(name="runs")
 def list_runs(runs: RunsFolder = Path("runs")) -> None:
     """List the runs, the newest first."""

@@ -11,27 +11,10 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
 
+from vgx.colours import ODD, marks_of, viridis
 from vgx.report.bars import LEAST_RANGE, lowest
 from vgx.report.curves import AXIS, foot
 
-_COLOURS = np.array(
-    [
-        (68, 1, 84),
-        (72, 40, 120),
-        (62, 74, 137),
-        (49, 104, 142),
-        (38, 130, 142),
-        (31, 158, 137),
-        (53, 183, 121),
-        (110, 206, 88),
-        (181, 222, 43),
-        (253, 231, 37),
-    ]
-)
-"""Viridis (van der Walt and Smith 2015), from low to high: even in lightness, so it survives grey and colour blindness.
-"""
-_ODD = {"0": (120, 0, 0), "∞": (255, 60, 60), "?": (200, 0, 200)}
-"""What has no place on the scale."""
 _SHADES = "·░▒▓█"
 WIDEST = 128
 """Columns of numbers."""
@@ -100,15 +83,14 @@ class HeatMap(NamedTuple):
         key = Text("\n" + " " * (label + 2))
         key.append(f"{low:.3g} ", "dim")
         if coloured:
-            for share in np.linspace(0, 1, 24):
-                key.append(" ", Style(bgcolor=_name_of(_colour(low + share * (high - low), low, high))))
+            for value in np.linspace(low, high, 24):
+                key.append(" ", Style(bgcolor=_ink(value, low, high)))
         else:
             key.append(_SHADES)
         key.append(f" {high:.3g}", "dim")
-        known = {"0": np.isneginf(cells).any(), "∞": np.isposinf(cells).any(), "?": np.isnan(cells).any()}
         said = {"0": "is 0", "∞": "is infinite", "?": "is NaN, or not measured"}
-        for mark in (mark for mark, there in known.items() if there):
-            sample = (" ", Style(bgcolor=_name_of(_ODD[mark]))) if coloured else (mark, "")
+        for mark in sorted(set(marks_of(cells).ravel()) - {""}):
+            sample = (" ", Style(bgcolor="#{:02x}{:02x}{:02x}".format(*ODD[mark]))) if coloured else (mark, "")
             key.append("   ").append(*sample).append(f" {said[mark]}", "dim")
         return text + key
 
@@ -117,32 +99,19 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean())
 
 
-def _mark(value: float) -> str:
-    """The mark of a number that has no place on the scale."""
-    return "?" if math.isnan(value) else "0" if value < 0 else "∞"
-
-
-def _colour(value: float, low: float, high: float) -> tuple[int, int, int]:
-    if not math.isfinite(value):
-        return _ODD[_mark(value)]
-    at = (value - low) / (high - low or 1.0) * (len(_COLOURS) - 1)
-    red, green, blue = (np.interp(at, np.arange(len(_COLOURS)), channel) for channel in _COLOURS.T)
-    return round(float(red)), round(float(green)), round(float(blue))
-
-
-def _name_of(colour: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+def _ink(value: float, low: float, high: float) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*viridis(np.array(value), low, high))
 
 
 def _half(pair: np.ndarray, low: float, high: float) -> tuple[str, Style]:
     """A column of a line: its upper cell in ink on its lower one."""
-    above = _name_of(_colour(float(pair[0]), low, high))
+    above = _ink(pair[0], low, high)
     if len(pair) == 1:
         return "█", Style(color=above)
-    return "▀", Style(color=above, bgcolor=_name_of(_colour(float(pair[1]), low, high)))
+    return "▀", Style(color=above, bgcolor=_ink(pair[1], low, high))
 
 
 def _shade(value: float, low: float, high: float) -> tuple[str, str]:
     if not math.isfinite(value):
-        return _mark(value), ""
+        return str(marks_of(np.array(value))), ""
     return _SHADES[min(int((value - low) / (high - low or 1.0) * len(_SHADES)), len(_SHADES) - 1)], ""
