@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
+import pyarrow as pa
 import pytest
+
+import vgx
+from vgx import run_directory
+from vgx.run_directory import Run, RunWriter
 
 jax.config.update("jax_num_cpu_devices", 2)  # so that lanes are spread, whatever the machine
 
@@ -15,3 +23,34 @@ def float64() -> Iterator[None]:
     """jax computes in float64 for the length of a test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> Callable[..., Run]:
+    """A function that writes a run with the numbers given, as if it had been trained."""
+
+    def write(settings: dict[str, Any], layers: dict[str, Any], metrics: dict[str, Any], steps: Any = None) -> Run:
+        """`layers` are [T, S, L + 1] for S seeds, `metrics` [T, S]; a masked entry is null."""
+        config = vgx.load_config(settings | {"seeds": next(iter(metrics.values())).shape[1]})
+        count, seeds = next(iter(metrics.values())).shape
+        steps = np.arange(1, count + 1) if steps is None else np.asarray(steps)
+        meta = {"status": "done", "step": int(steps[-1]), "devices": ["cpu: cpu"], "versions": {"vgx": "0"}}
+        timing = {"seconds": 3.0 * seeds, "compile_seconds": 1.0 * seeds, "steps_per_second": 100.0}
+        writer = RunWriter.create(tmp_path / f"{config.name}-{config.digest}", config.to_yaml(), meta | timing)
+        lanes, keep = np.arange(seeds), np.ones((count, seeds), bool)
+        depth = len(config.model.widths) + 1
+        writer.append(
+            run_directory.metrics_rows("float32", lanes, steps, metrics, keep),
+            run_directory.layer_rows("float32", lanes, depth, steps, layers, keep),
+        )
+        final = {name: values[-1] for name, values in metrics.items() if name in run_directory.FINAL}
+        rows = [
+            {"lane": lane, "seed": lane, "status": "done", "verdict": "healthy", "slope": -0.5, "evidence": "written"}
+            | {name: float(values[lane]) for name, values in final.items()}
+            for lane in range(seeds)
+        ]
+        writer.write_lanes(pa.Table.from_pylist(rows, schema=run_directory.lane_rows([]).schema))
+        writer.close()
+        return Run(writer.path)
+
+    return write

@@ -43,6 +43,9 @@ FLOORS = {
     "run_directory": 4,
     "checkpoint": 4,
     "outcome": 4,
+    "comparison": 4,
+    "exports": 4,
+    "colours": 1,
     "machine": 4,
     "ledger": 5,
     "experiment": 5,
@@ -81,6 +84,8 @@ NEIGHBOURS = {
     ("lanes", "training"),
     ("outcome", "run_directory"),
     ("experiment", "foretold"),
+    ("comparison", "run_directory"),
+    ("exports", "run_directory"),
     ("experiment", "loop"),
     ("foretold", "agreement"),
     ("foretold", "prediction"),
@@ -107,6 +112,9 @@ PAPER = (
     "run_directory",
     "outcome",
     "agreement",
+    "comparison",
+    "colours",
+    "exports",
     "report",
 )
 """What knows files and no jax."""

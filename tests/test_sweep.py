@@ -16,6 +16,7 @@ import jsonschema
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from typer.testing import CliRunner
 
 import vgx
 import vgx.cells
@@ -24,6 +25,7 @@ import vgx.grid
 import vgx.places
 import vgx.training
 from vgx import loop
+from vgx.cli import app
 from vgx.errors import ConfigError, RunError
 from vgx.lanes import lane_bytes, make_chunk, make_initial_states, make_lanes, spread_over
 from vgx.parts import ACTIVATIONS
@@ -443,7 +445,7 @@ def test_ctrl_c_saves_a_sweep_and_the_same_command_goes_on(tmp_path):
 
 @pytest.fixture(scope="module")
 def shown_run(tmp_path_factory):
-    base = SMALL | {"data": {"name": "digits", "validation": 100}}
+    base = SMALL | {"data": {"name": "digits", "validation": 100}, "log": {"tensorboard": True}}
     axes = {"model.activation": ["relu", "logistic"], "train.optimizer.learning_rate": [0.1, 1e-6]}
     return vgx.sweep(sweep_of(base, axes, seeds=2), runs=tmp_path_factory.mktemp("runs"))
 
@@ -503,3 +505,88 @@ def test_the_best_is_never_chosen_on_test_data(tmp_path):
 def test_a_grid_of_what_is_not_there_gets_a_line(shown_run, options, line):
     with pytest.raises(RunError, match=line.replace("?", r"\?")):
         show_sweep(shown_run, **options)
+
+
+def test_the_cells_of_a_sweep_are_compared(shown_run):
+    command = ["compare", shown_run.path.name, "--runs", str(shown_run.path.parent), "--json"]
+    said = json.loads(CliRunner().invoke(app, [*command, "--where", "learning_rate=0.1"]).stdout)
+    relu, logistic = said["contenders"]
+    assert [one["name"] for one in (relu, logistic)] == ["relu, 0.1", "logistic, 0.1"]
+    assert [one["config"] for one in (relu, logistic)] == [
+        {"model.activation": "relu"},
+        {"model.activation": "logistic"},
+    ]
+    assert len(logistic["apart"]["since"]) == 3
+    # What the lanes took side by side is shared among them.
+    rounds = [json.loads(path.read_text()) for path in (shown_run.path / "rounds").glob("*.json")]
+    training = sum(state["seconds"] - state["compile_seconds"] for state in rounds)
+    every = json.loads(CliRunner().invoke(app, command).stdout)["contenders"]
+    assert sum(one["seconds"] for one in every) == pytest.approx(training)
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        (["learning_rate=0.1", "activation=relu"], "there is only one to compare"),
+        (["learning_rate=7"], "no lane has ended where learning_rate=7"),
+        (["rate=7"], "--where rate=7: expected OPTION=VALUE"),
+    ],
+)
+def test_cells_that_are_not_there_get_a_line(shown_run, where, line):
+    with pytest.raises(RunError, match=line):
+        app(["compare", str(shown_run.path), *[x for one in where for x in ("--where", one)]], standalone_mode=False)
+
+
+def test_a_statistic_of_a_sweep_is_a_line_for_each_cell(shown_run):
+    runs = ["show", str(shown_run.path)]
+    at_last = CliRunner().invoke(app, [*runs, "--statistic", "act_rms"]).stdout
+    assert "activation rms by depth at the last step" in at_last
+    by_step = CliRunner().invoke(app, [*runs, "--layer", "3", "--statistic", "delta_log10"]).stdout
+    assert "log10 |dloss/dh| of layer 3 by step" in by_step
+    for text in (at_last, by_step):
+        names = [line.split("┤")[0].strip() for line in text.splitlines() if "┤" in line]
+        assert names == ["relu, 0.1", "relu, 1e-06", "logistic, 0.1", "logistic, 1e-06"]
+    first = CliRunner().invoke(app, [*runs, "--step", "1"]).stdout
+    # At the first step the learning rate has changed nothing yet; at the last it has.
+    lines = [line.split("┤")[1] for line in first.splitlines() if "┤" in line]
+    assert lines[0] == lines[1]
+    assert lines[2] == lines[3]
+    assert lines[0] != lines[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--step", "1", "--layer", "1"], "name one, or a --lane"),
+        (["--step", "21"], "has no layers at step 21; the nearest is 20"),
+        (["--layer", "9"], "no cell has a layer 9"),
+        (["--statistic", "cosine"], "'cosine' was not measured; there are: delta_log10"),
+        (["--statistic", "cosin"], "did you mean 'cosine'"),
+        (["--lane", "0", "--rows", "activation"], "for the grid of a sweep alone"),
+    ],
+)
+def test_a_map_of_a_sweep_that_cannot_be_drawn_gets_a_line(shown_run, options, line):
+    with pytest.raises(RunError, match=line):
+        app(["show", str(shown_run.path), *options], standalone_mode=False)
+
+
+def test_a_sweep_has_event_files_for_each_lane_with_its_options(shown_run):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    lanes = shown_run.lanes().to_pylist()
+    folders = sorted((shown_run.path / "tensorboard").iterdir())
+    assert [folder.name for folder in folders] == [f"lane-{x['lane']:04d}-seed-{x['seed']}" for x in lanes]
+    for lane, folder in list(zip(lanes, folders, strict=True))[::3]:
+        events = accumulator.EventAccumulator(str(folder)).Reload()
+        metrics = shown_run.metrics(where=pc.field("lane") == lane["lane"])
+        assert [event.value for event in events.Scalars("loss/train")] == metrics["train_loss"].to_pylist()
+        (start,) = {
+            content
+            for name, content in events.PluginTagToContent("hparams").items()
+            if name.endswith("session_start_info")
+        }
+        assert lane["model.activation"].encode() in start
+
+
+def test_event_files_make_no_cell_another_one():
+    sweep = sweep_of(SMALL, {"log.tensorboard": [True, False], "model.activation": ["relu", "elu"]})
+    assert len(sweep.cells) == 2

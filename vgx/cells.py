@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from vgx import grid, places
-from vgx.config import Config
+from vgx.config import NO_NUMBERS, Config
 from vgx.errors import ConfigError
 from vgx.loading import assign, open_tree, refused, validated
 from vgx.places import Fault, Keys, Place, Tree, shown
@@ -266,18 +266,19 @@ class _Known:
 
     def _text(self, section: Any) -> str:
         if id(section) not in self.texts:
-            self.texts[id(section)] = section, section.model_dump_json()  # kept, so that nothing else gets its id
+            # Kept, so that nothing else gets its id; without what changes no number, as in the digest of a config.
+            self.texts[id(section)] = section, section.model_dump_json(exclude={"tensorboard"})
         return self.texts[id(section)][1]
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Returns a line for each option that two configs differ in, seeds and `expect` left out.
+    """Returns a line for each option that two configs differ in, seeds and what changes no number left out.
 
     As in `train.steps: 200 there, 300 here`.
     """
     before, after = ({} for _ in range(2))
     for config, values in ((old, before), (new, after)):
-        _leaves(config.model_dump(mode="json", exclude={"seeds", "expect"}), (), values)
+        _leaves(config.model_dump(mode="json", exclude={"seeds": True, **NO_NUMBERS}), (), values)
     paths = [path for path in {**before, **after} if before.get(path) != after.get(path)]
     return [f"{path}: {_said(before, path)} there, {_said(after, path)} here" for path in paths]
 

@@ -149,6 +149,8 @@ class Log(Section):
     """Steps between records of the layers; the first step is always recorded."""
     statistics: Literal["none", "lite", "standard", "full"] = "standard"
     """How much is recorded of each layer."""
+    tensorboard: bool = False
+    """Whether event files for TensorBoard are written as well, to `tensorboard/` in the run, while it goes on."""
 
 
 Word = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "diverged"]
@@ -198,6 +200,10 @@ class Expect(Section):
     def asks(self) -> bool:
         """Whether anything is expected."""
         return any(value is not None for _, value in self)
+
+
+NO_NUMBERS: dict[str, Any] = {"expect": True, "log": {"tensorboard"}}
+"""What changes no number of a run: two configs that differ in it alone are one run."""
 
 
 class Config(Section):
@@ -251,8 +257,8 @@ class Config(Section):
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits of the SHA-256 of the tree, but for what is expected of it: equal runs are equal."""
-        canonical = json.dumps(self.model_dump(mode="json", exclude={"expect"}), sort_keys=True)
+        """Eight hexadecimal digits of the SHA-256 of the tree, but for what changes no number: equal runs are equal."""
+        canonical = json.dumps(self.model_dump(mode="json", exclude=NO_NUMBERS), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
     def to_yaml(self) -> str:

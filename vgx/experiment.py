@@ -12,6 +12,7 @@ from vgx import checkpoint
 from vgx.config import Config
 from vgx.data import Dataset
 from vgx.errors import DataError, RunError
+from vgx.exports import events
 from vgx.foretold import Oracle
 from vgx.loop import Account, Interrupted, Loop, Progress, Seat, Watch
 from vgx.machine import Device, Platform, describe, find_devices, keep_compiled_programs, matmul_precision, numerics
@@ -49,10 +50,12 @@ def train(
     Raises:
         DataError: the data set is missing or broken.
         RunError: the run exists already, or another process writes it.
-        EnvironmentFault: no such device, or the disk refuses.
+        EnvironmentFault: no such device, the disk refuses, or a library is missing that the config asks for.
         Interrupted: Ctrl-C or SIGTERM came; the run is saved.
     """
     path = run_path(config, runs)
+    if config.log.tensorboard:
+        events.check()
     if path.exists() and not overwrite:
         existing = Run(path)
         if not resume:

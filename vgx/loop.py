@@ -21,6 +21,7 @@ from vgx.batches import Batches, Piece, next_piece
 from vgx.config import Config
 from vgx.data import Dataset
 from vgx.errors import VgxError
+from vgx.exports.events import LiveEvents
 from vgx.lanes import (
     lane_axes,
     make_chunk,
@@ -149,6 +150,9 @@ class Loop:
         self.started = self.flushed = self.dispatched = self.kept = time.monotonic()
         self.flush_seconds = FLUSH_SECONDS
         self._prepare(dataset)
+        pairs = [(seat.lane, seat.seed) for seat in seats]
+        live = self.config.log.tensorboard
+        self.events = LiveEvents(Run(writer.path), pairs, meta["step"]) if live else None
 
     def _prepare(self, dataset: Dataset) -> None:
         """Puts data and lanes on the devices, compiles, and makes or restores the state."""
@@ -259,6 +263,8 @@ class Loop:
                 self._flush(step, "interrupted")
                 raise Interrupted(f"{self.writer.path}: stopped at step {step} of {self.steps}, and saved")
             self._flush(step, "running")
+            if self.events:
+                self.events.finish()
             return step
 
     def _next_stop(self, step: int) -> int:
@@ -339,7 +345,10 @@ class Loop:
         began = time.monotonic()
         if self.rows:
             precision, per_epoch = self.config.train.precision, self.steps_per_epoch
-            self.writer.append(*tables(self.rows, precision, self.lanes, self._last(), self.layers, per_epoch))
+            written = tables(self.rows, precision, self.lanes, self._last(), self.layers, per_epoch)
+            self.writer.append(*written)
+            if self.events:
+                self.events.append(*written)
             self.rows = []
             checkpoint.save(self.writer.path / self.account.checkpoint, step, self.state)
         self.note(step, status)

@@ -18,6 +18,7 @@ from vgx.config import Config
 from vgx.data import Dataset
 from vgx.errors import RunError, VgxError
 from vgx.experiment import load_data, now
+from vgx.exports import events
 from vgx.foretold import Oracle
 from vgx.ledger import PENDING, Ledger
 from vgx.loop import Account, Interrupted, Loop, Progress, Seat, Shelf, steps_of
@@ -141,10 +142,12 @@ def sweep(
     Raises:
         DataError: a data set is missing or broken, or smaller than a batch.
         RunError: the directory's base config is another, or another process writes it.
-        EnvironmentFault: no such device, or the disk refuses.
+        EnvironmentFault: no such device, the disk refuses, or a library is missing that a config asks for.
         Interrupted: Ctrl-C or SIGTERM came; everything is saved.
     """
     path = sweep_path(sweep, runs)
+    if any(cell.config.log.tensorboard for cell in sweep.cells):
+        events.check()
     keep_compiled_programs()
     devices = find_devices(device, 2)
     data = _Data(sweep)

@@ -22,66 +22,86 @@ def gradient_picture(
     label: str = "|dloss/dh|",
     marks: np.ndarray | None = None,
 ) -> Text:
-    """Returns bars of log10 gradient over the layers, input at the left; the range stands at the axis.
+    """Returns bars of log10 gradient over the layers, as `picture` draws them."""
+    return picture(delta_log10, width, height, f"log10 {label} by layer", marks)
 
-    A bar is green within a decade of the largest, yellow within two and red beyond; a gradient that is 0, NaN or
-    infinite is marked where its bar would stand. More layers than columns share columns, each showing the lowest of its
-    layers.
+
+def picture(
+    values: np.ndarray,
+    width: int = 80,
+    height: int = 7,
+    title: str = "",
+    marks: np.ndarray | None = None,
+    log: bool = True,
+    ends: tuple[str, str] | None = None,
+    plural: str = "layers",
+) -> Text:
+    """Returns bars over the layers, input at the left; the range stands at the axis.
+
+    A bar of a logarithm is green within a decade of the largest, yellow within two and red beyond; a gradient that is
+    0, NaN or infinite is marked where its bar would stand. More layers than columns share columns, each showing the
+    lowest of its layers, or the mean of what is no logarithm.
 
     Args:
-        delta_log10: [L].
+        values: [L].
         width: columns, the axis included.
         height: rows of the bars.
-        label: what is drawn.
+        title: what is drawn.
         marks: [L], drawn as points over the bars.
+        log: whether the values are logarithms; else the bars stand on 0, or on the lowest where that is negative.
+        ends: what stands below the first and the last bar, instead of the layers.
+        plural: what shares a column.
     """
-    layers = len(delta_log10)
+    layers = len(values)
     room = max(width - 11, 10)
     group = math.ceil(layers / room)
     starts = np.arange(0, layers, group)
-    bars = np.array([_lowest(delta_log10[start : start + group]) for start in starts])
+    pick = lowest if log else np.mean
+    bars = np.array([pick(values[start : start + group]) for start in starts])
     each = max(1, min(4, room // len(bars)))
-    points = None if marks is None else np.array([_lowest(marks[start : start + group]) for start in starts])
+    points = None if marks is None else np.array([pick(marks[start : start + group]) for start in starts])
     drawn = bars if points is None else np.append(bars, points)
     finite = drawn[np.isfinite(drawn)]
-    top = finite.max() if len(finite) else 0.0
-    bottom = min(finite.min() if len(finite) else 0.0, top - LEAST_RANGE)
+    top, bottom = (float(finite.max()), float(finite.min())) if len(finite) else (0.0, 0.0)
+    bottom = min(bottom, top - LEAST_RANGE if log else 0.0)
+    top = top if top > bottom else bottom + 1.0
     # The lowest bar keeps an eighth of a row: a bar of height 0 would look like a gradient of 0.
     heights = 1 + (bars - bottom) / (top - bottom) * (8 * height - 1)
     rows_of_points = None if points is None else (1 + (points - bottom) / (top - bottom) * (8 * height - 1)) / 8
 
-    shared = f", {group} layers to a column, the lowest drawn" if group > 1 else ""
-    text = Text(f"log10 {label} by layer{shared}\n", style="bold")
+    shared = f", {group} {plural} to a column, the {'lowest' if log else 'mean'} drawn" if group > 1 else ""
+    text = Text(f"{title}{shared}\n", style="bold")
+    form = "9.1f" if log else "9.3g"
     for row in range(height - 1, -1, -1):
-        at = {height - 1: f"{top:9.1f}", 0: f"{bottom:9.1f}"}.get(row, " " * 9)
+        at = {height - 1: f"{top:{form}}", 0: f"{bottom:{form}}"}.get(row, " " * 9)
         text.append(f"{at} {'┤' if at.strip() else '│'}", style="dim")
         for column, (bar, full) in enumerate(zip(bars, heights, strict=True)):
             if rows_of_points is not None and math.ceil(np.nan_to_num(rows_of_points[column])) == row + 1:
                 text.append(MARK.ljust(each), "bold cyan")
             else:
-                text.append(*_cell(bar, full, row, each, top))
+                text.append(*_cell(bar, full, row, each, top if log else None))
         text.append("\n")
-    first, last = "1 (input)", f"{layers} (top)"
+    first, last = ends or ("1 (input)", f"{layers} (top)")
     gap = max(1, len(bars) * each - len(first) - len(last))
     text.append(" " * 10 + "└" + "─" * (len(bars) * each) + "\n", style="dim")
     text.append(" " * 11 + (first + " " * gap + last if layers > 1 else first), style="dim")
     return text
 
 
-def _lowest(values: np.ndarray) -> float:
-    """The value to draw for layers that share a column: trouble first, then the smallest."""
+def lowest(values: np.ndarray) -> float:
+    """Returns the value to draw for layers that share a column: trouble first, then the smallest."""
     if np.isnan(values).any():
         return math.nan
     return math.inf if np.isposinf(values).any() else float(values.min())
 
 
-def _cell(bar: float, full: float, row: int, each: int, top: float) -> tuple[str, str]:
-    """One bar's part in one row, and its colour."""
+def _cell(bar: float, full: float, row: int, each: int, top: float | None) -> tuple[str, str]:
+    """One bar's part in one row, and its colour, by how far it is from the top if that is given."""
     if not math.isfinite(bar):
         mark = "0" if bar == -math.inf else "?" if math.isnan(bar) else "∞"
         return (mark if row == 0 else " ").ljust(each), "bold red"
     eighths = int(min(max(round(full - 8 * row), 0), 8))
-    colour = "green" if top - bar <= 1 else "yellow" if top - bar <= 2 else "red"
+    colour = "cyan" if top is None else "green" if top - bar <= 1 else "yellow" if top - bar <= 2 else "red"
     body = _EIGHTHS[eighths] * max(1, each - 1)
     return body.ljust(each), colour
 

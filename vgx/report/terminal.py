@@ -15,7 +15,9 @@ from rich.text import Text
 
 from vgx.agreement import agreement_of
 from vgx.errors import RunError
-from vgx.report.bars import MARK, gradient_picture, sparkline
+from vgx.report.bars import MARK, picture, sparkline
+from vgx.report.courses import heat_map, layer_over_steps
+from vgx.report.statistics import LOOKS, known_statistic, shown_values
 from vgx.run_directory import Run
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ COLUMNS = {
     "weight_grad_zero": ("zeros", "{:.0%}"),
     "update_ratio": ("update", "{:.0e}"),
     "preact_std": ("std h", "{:.2g}"),
+    "act_mean": ("mean x", "{:.2g}"),
     "act_rms": ("rms x", "{:.2g}"),
     "dead": ("dead", "{:.0%}"),
     "saturated": ("satur.", "{:.0%}"),
@@ -58,10 +61,27 @@ def describe_config(config: dict[str, Any]) -> str:
     return ", ".join([*words, config["data"]["name"]])
 
 
-def show(run: Run, step: int | None = None, lane: int = 0, width: int = 80) -> RenderableType:
-    """Returns a run's picture: its config, how it went, and its layers at `step` (the last recorded one unless told).
+def show(
+    run: Run,
+    step: int | None = None,
+    lane: int = 0,
+    width: int = 80,
+    statistic: str | None = None,
+    layer: int | None = None,
+    over_steps: bool = False,
+) -> RenderableType:
+    """Returns a run's picture: its config, how it went, its layers at a step, and its verdict.
 
-    Raises RunError when that step or lane was not recorded.
+    Args:
+        run: what to show.
+        step: of the layers; the last recorded one unless told.
+        lane: of the run.
+        width: columns.
+        statistic: a column of the layer table, drawn instead of the gradient.
+        layer: shown over the steps, instead of all layers at one.
+        over_steps: whether the layers are drawn as a map of all steps besides.
+
+    Raises RunError when that step, lane, statistic or layer was not recorded.
     """
     config, meta = run.config, run.meta
     header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
@@ -73,34 +93,46 @@ def show(run: Run, step: int | None = None, lane: int = 0, width: int = 80) -> R
         took = f"after {meta['seconds']:.1f} s{speed} on {where}"
         header.append(f"{meta['status']} at step {meta['step']:,} {took}", "dim")
     parts: list[RenderableType] = [header, _course(run, lane, width)]
-    steps = np.unique(run.layers(["step"], where=(pc.field("layer") == 1))["step"].to_numpy())
-    if len(steps):
-        step = int(steps[-1]) if step is None else step
-        rows = run.layers(where=(pc.field("step") == step) & (pc.field("lane") == lane))
-        if not len(rows):
-            near = steps[np.argmin(np.abs(steps - step))]
-            lanes = len(np.unique(run.layers(["lane"], where=pc.field("step") == int(steps[0]))["lane"].to_numpy()))
-            what = (
-                f"has no lane {lane}: it has {lanes}, from 0"
-                if lane >= lanes
-                else f"has no layers at step {step}; the nearest is {near}"
-            )
-            raise RunError(f"{run.path}: {what}")
-        parts += [Text(), _picture(run, lane, step, rows["delta_log10"].to_numpy(), width), Text(), layer_table(rows)]
-        if held := agreement_of(run, lane):
-            parts += [Text(), Text.assemble((held.sentence, "" if held.holds else "yellow"))]
-    elif step is not None:
+    steps = np.unique(
+        run.layers(["step"], where=(pc.field("layer") == 1) & (pc.field("lane") == lane))["step"].to_numpy()
+    )
+    if layer is not None:
+        parts += [Text(), layer_over_steps(run, layer, lane, step, statistic, width)]
+    elif len(steps):
+        parts += _layers(run, steps, step, lane, width, statistic, over_steps)
+        if statistic in (None, "delta_log10") and (held := agreement_of(run, lane)):
+            parts += [Text(), Text(held.sentence, "" if held.holds else "yellow")]
+    elif known := run.layers(["lane"], where=pc.field("layer") == 1)["lane"].to_pylist():
+        raise RunError(f"{run.path}: has no lane {lane}: it has {max(known) + 1}, from 0")
+    elif step is not None or statistic is not None:
         raise RunError(f"{run.path}: no layers are recorded (log.statistics: {config['log']['statistics']})")
     return Group(*parts, Text(), verdicts(run, lane if run.is_sweep else None))
 
 
-def _picture(run: Run, lane: int, step: int, delta_log10: np.ndarray, width: int) -> Text:
-    """One step's gradient over the layers, and over it what was predicted, from the same readout's down."""
-    foretold = run.prediction(where=(pc.field("lane") == lane) & (pc.field("statistic") == "delta_log10"))
-    label, marks = f"|dloss/dh| at step {step:,}", None
-    if len(foretold) and np.isfinite(delta_log10[-1]):
-        label, marks = f"{label} ({MARK} predicted)", (foretold["predicted"].to_numpy() + delta_log10[-1])[:-1]
-    return gradient_picture(delta_log10[:-1], width, label=label, marks=marks)
+def _layers(
+    run: Run, steps: np.ndarray, step: int | None, lane: int, width: int, statistic: str | None, over_steps: bool
+) -> list[RenderableType]:
+    """The picture and the table of all layers at a step, and the map of all steps."""
+    step = int(steps[-1]) if step is None else step
+    if step not in steps:
+        near = steps[np.argmin(np.abs(steps - step))]
+        raise RunError(f"{run.path}: has no layers at step {step}; the nearest is {near}")
+    rows = run.layers(where=(pc.field("step") == step) & (pc.field("lane") == lane))
+    name = known_statistic(run, statistic, rows)
+    look, values = LOOKS[name], shown_values(name, rows[name])
+    marks = _predicted(run, name, lane, values)
+    title = f"{look.label} at step {step:,} by layer" + ("" if marks is None else f" ({MARK} predicted at the start)")
+    parts = [Text(), picture(values[:-1], width, title=title, marks=marks, log=look.log), Text(), layer_table(rows)]
+    return [*parts, Text(), heat_map(run, lane, name, steps, len(rows) - 1)] if over_steps else parts
+
+
+def _predicted(run: Run, statistic: str, lane: int, values: np.ndarray) -> np.ndarray | None:
+    """What theory says of a statistic at the start, [L]; of the gradient over the readout's, so on top of that."""
+    mine = (pc.field("lane") == lane) & (pc.field("statistic") == statistic) & (pc.field("layer") < len(values))
+    predicted = run.prediction(where=mine)["predicted"].to_numpy()
+    if not len(predicted) or not np.isfinite(values[-1]):
+        return None
+    return predicted + values[-1] if statistic == "delta_log10" else predicted
 
 
 def _swept(run: Run, lane: int) -> str:

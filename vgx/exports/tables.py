@@ -1,0 +1,76 @@
+"""A run as plain tables: CSV files, or the arrays of an npz."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from vgx.run_directory import LAYERS, METRICS, Run
+
+
+def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
+    """Writes a CSV file for each table of the run, and its config: NaN as `nan`, -inf as `-inf`, null as nothing."""
+    del output, layers
+    for name, empty in (("metrics", run.metrics), ("layers", run.layers)):
+        schema = next(_parts(run, name), empty()).schema
+        with csv.CSVWriter(draft / f"{name}.csv", schema) as writer:
+            for part in _parts(run, name):
+                writer.write_table(part.select(schema.names).cast(schema))
+    csv.write_csv(run.lanes(), draft / "lanes.csv")
+    for table in ("prediction",):
+        if (path := run.path / f"{table}.parquet").is_file():
+            csv.write_csv(parquet.read_table(path), draft / f"{table}.csv")
+    (draft / "config.yaml").write_text((run.path / "config.yaml").read_text())
+
+
+def _parts(run: Run, table: str) -> Iterator[pa.Table]:
+    """A table part by part: a long run's layers need not be in memory at once."""
+    for path in sorted((run.path / table).glob("[0-9]*.parquet")):
+        yield parquet.read_table(path)
+
+
+def write_npz(run: Run, draft: Path, output: Path, layers: int) -> None:
+    """Writes the run as arrays over lanes, steps and layers.
+
+    `metrics.<name>` are [R, T] over `metrics.step`, `layers.<name>` [R, T, L + 1] over `layers.step` and
+    `layers.layer`, `lanes.<name>` [R]; `config` is JSON. A column with nulls has `null.<name>` beside it, True where
+    nothing was measured (the number there is NaN); a column that is null throughout is left out.
+    """
+    del output, layers
+    lanes = run.lanes()
+    arrays: dict[str, np.ndarray] = {"config": np.array(json.dumps(run.config))}
+    for name in lanes.column_names:
+        arrays[f"lanes.{name}"] = _plain(lanes[name])
+    for table, rows, keys, columns in (
+        ("metrics", run.metrics(), ("lane", "step"), METRICS),
+        ("layers", run.layers(), ("lane", "step", "layer"), LAYERS),
+    ):
+        axes = [np.unique(rows[key].to_numpy()) for key in keys]
+        places = tuple(np.searchsorted(axis, rows[key].to_numpy()) for axis, key in zip(axes, keys, strict=True))
+        arrays |= {f"{table}.{key}": axis for key, axis in zip(keys, axes, strict=True)}
+        for name in columns:
+            column = rows[name]
+            if column.null_count == len(column):
+                continue
+            values = np.full([len(axis) for axis in axes], np.nan, column.type.to_pandas_dtype())
+            values[places] = column.to_numpy()
+            unknown = np.ones(values.shape, bool)
+            unknown[places] = column.is_null().to_numpy()
+            arrays[f"{table}.{name}"] = values
+            if unknown.any():
+                arrays[f"null.{table}.{name}"] = unknown
+    np.savez_compressed(draft, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+
+
+def _plain(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as an array that needs no pickle: null is NaN, or an empty text."""
+    if pa.types.is_string(column.type):
+        return np.array([value or "" for value in column.to_pylist()])
+    if pa.types.is_boolean(column.type):
+        return np.array([bool(value) for value in column.to_pylist()])
+    return column.to_numpy()

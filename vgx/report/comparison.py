@@ -1,0 +1,206 @@
+"""Nets side by side in the terminal: what `vgx compare` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vgx.comparison import Comparison, Figure, Outcome, Parting
+from vgx.errors import RunError
+from vgx.report.curves import INKS, LETTERS, curve_picture, parting_map
+from vgx.report.statistics import LOOKS
+from vgx.report.terminal import COLOURS, describe_config, plain
+
+
+def comparison(compared: Comparison, step: int | None = None, width: int = 80) -> RenderableType:
+    """Returns contenders side by side: config, outcome, curves over the depth, and where and when they part.
+
+    Args:
+        compared: what to show.
+        step: at which the curves are drawn; the last one unless told, of a contender that had ended by then its last.
+        width: columns.
+
+    Raises RunError for a step that was not recorded.
+    """
+    parts: list[RenderableType] = [_names(compared), Text(), *_tables(compared, width)]
+    if compared.courses:
+        parts += [Text(), _curves(compared, step, width)]
+    partings = compared.partings or (None,) * (len(compared.contenders) - 1)
+    for i, (parting, loss) in enumerate(zip(partings, compared.loss_partings, strict=True), start=1):
+        parts += [Text(), *_apart(compared, i, parting, loss, width)]
+    return Group(*parts)
+
+
+def _names(compared: Comparison) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for i, one in enumerate(compared.contenders):
+        seeds = f"{len(one.lanes)} seed{'s' * (len(one.lanes) > 1)}"
+        what = f"{describe_config(one.config)}; {seeds}"
+        table.add_row(Text(LETTERS[i], f"bold {INKS[i]}"), Text(one.name, "bold"), what)
+    return table
+
+
+def _tables(compared: Comparison, width: int) -> list[RenderableType]:
+    """The differences of the configs and the outcomes; several tables where the columns do not fit."""
+    outcomes = compared.outcomes
+    rows: dict[str, list[Text]] = {
+        path: [Text(value) for value in values] for path, values in compared.differences.items()
+    }
+    rows["verdict"] = [_words(outcome.words) for outcome in outcomes]
+    for name, pick, form in _FIGURES:
+        rows[name] = [Text(_figure(pick(outcome), form)) for outcome in outcomes]
+    rows["steps"] = [Text(f"{outcome.steps:,}") for outcome in outcomes]
+    if math.isfinite(compared.accuracy):
+        reached = [Text("never" if one.reached is None else f"{one.reached:,}") for one in outcomes]
+        rows[f"steps to {compared.accuracy:.4f}"] = reached
+    rows["training seconds"] = [Text(f"{outcome.seconds:.1f}") for outcome in outcomes]
+    room = max(map(len, rows)) + 2
+    each = max(1, min(len(outcomes), (width - room) // 16))
+    column = (width - room) // each - 1
+    tables: list[RenderableType] = []
+    for start in range(0, len(outcomes), each):
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(width=room, style="dim")
+        for i in range(start, min(start + each, len(outcomes))):
+            table.add_column(Text(LETTERS[i], f"bold {INKS[i]}"), max_width=column, overflow="fold")
+        for name, cells in rows.items():
+            table.add_row(name, *cells[start : start + each])
+        tables += [table, Text()]
+    return tables[:-1]
+
+
+_FIGURES: tuple[tuple[str, Callable[[Outcome], Figure], str], ...] = (
+    ("slope", lambda outcome: outcome.slope, "{:+.3f}"),
+    ("test accuracy", lambda outcome: outcome.test_accuracy, "{:.4f}"),
+    ("training loss", lambda outcome: outcome.train_loss, "{:.4g}"),
+)
+
+
+def _words(words: Sequence[str]) -> Text:
+    counts = {word: words.count(word) for word in words}
+    return Text(", ").join(
+        [Text(word if len(counts) == 1 else f"{count} {word}", COLOURS.get(word, "")) for word, count in counts.items()]
+    )
+
+
+def _figure(figure: Figure, form: str) -> str:
+    if not figure.seeds:
+        return "-"
+    if not math.isfinite(figure.mean):
+        return "not finite"
+    spread = "{:.2g}" if form.endswith("g}") else form.replace("+", "")
+    return form.format(figure.mean) + (f" ±{spread.format(figure.spread)}" if figure.seeds > 1 else "")
+
+
+def _curves(compared: Comparison, step: int | None, width: int) -> Text:
+    last = max(int(course.steps[-1]) for course in compared.courses)
+    wanted = last if step is None else step
+    known = np.unique(np.concatenate([course.steps for course in compared.courses]))
+    if wanted not in known:
+        near = known[np.argmin(np.abs(known - wanted))]
+        raise RunError(f"step {wanted} is none that is compared; the nearest is {near}")
+    curves, late = [], []
+    for letter, course in zip(LETTERS, compared.courses, strict=False):
+        at = np.flatnonzero(course.steps <= wanted)[-1]
+        curves.append((course.mean[at], course.spread[at]))
+        if course.steps[at] != wanted:
+            late.append(f"{letter} at its step {course.steps[at]:,}")
+    depths = {one.layers for one in compared.contenders}
+    ends = ("1 (input)", f"{max(depths)} (top)") if len(depths) == 1 else ("input", "top")
+    by = "layer" if len(depths) == 1 else "relative depth"
+    name = LOOKS[compared.statistic].label
+    note = f" ({', '.join(late)})" if late else ""
+    text = Text(f"{name} by {by}, step {wanted:,}{note}; dots: the spread of seeds\n", "bold")
+    least = 1.0 if compared.statistic.endswith("_log10") else 0.0
+    return text.append_text(curve_picture(curves, width, least_range=least, ends=ends))
+
+
+def _apart(compared: Comparison, i: int, parting: Parting | None, loss: Parting, width: int) -> list[RenderableType]:
+    """What is to be said of a contender against the first: where and when, and the map."""
+    text = Text.assemble((LETTERS[i], f"bold {INKS[i]}"), " against ", (LETTERS[0], f"bold {INKS[0]}"), ": ")
+    text.append(_sentence(compared, parting) if parting else "no layer is recorded")
+    text.append(f"; the training loss {_when(loss)}")
+    if parting is None or not len(parting.steps):
+        return [text]
+    steps = parting.steps
+    by = {"seeds": "seeds differ", "theory": "theory lets one draw differ"}.get(parting.by, f"by {parting.by}")
+    title = Text(f"where and when: + above, - below {LETTERS[0]}, by more than {by.removeprefix('by ')}", "dim")
+    ends = f"step {steps[0]:,}", f"step {steps[-1]:,}"
+    drawn = parting_map(parting.difference, parting.apart, *ends, width)
+    return [text, title, drawn] if set("+-") & set(drawn.plain) else [text]
+
+
+def _when(parting: Parting) -> str:
+    since = int(parting.since[0]) if len(parting.since) else 0
+    return f"parts at step {since:,}" if since else "does not part"
+
+
+def _sentence(compared: Comparison, parting: Parting) -> str:
+    """`apart from step 1 on in layers 1-27 of 30, most in layer 1 (-4.2)`."""
+    if not len(parting.steps):
+        return "no step is recorded by both"
+    where = np.flatnonzero(parting.since)
+    beyond = {"seeds": "beyond the seeds' spread", "theory": "beyond the spread that theory predicts"}.get(
+        parting.by, f"by {parting.by} (one seed each: no spread to hold it against)"
+    )
+    if not len(where):
+        passing = " for good, though now and then" if parting.apart.any() else ""
+        return f"nowhere apart{passing} {beyond}"
+    first, all_of = int(parting.since[where].min()), int(parting.since[where].max())
+    when = f"from step {first:,}" if first == all_of else f"from step {first:,}, everywhere there by step {all_of:,}"
+    last = parting.difference[-1]
+    size = np.where(np.isfinite(last), np.abs(last), np.inf)
+    most = where[int(np.argmax(size[where]))]
+    figure = f"{last[most]:+.3g}" if math.isfinite(last[most]) else "one is 0 or NaN"
+    return f"apart {beyond} in {_places(compared, where)}, {when}; most in {_places(compared, most[None])} ({figure})"
+
+
+def _places(compared: Comparison, which: np.ndarray) -> str:
+    """`layers 1-27 of 30`, or relative depths where the depths differ."""
+    depths = {one.layers for one in compared.contenders}
+    count = len(compared.positions)
+    if len(depths) == 1 and depths == {count}:
+        names, noun, whole = [str(i + 1) for i in which], "layer", f" of {count}"
+    else:
+        names, noun, whole = [f"{compared.positions[i]:.0%}" for i in which], "depth", ""
+    if len(which) == 1:
+        return f"{noun} {names[0]}"
+    if len(which) == count:
+        return f"all {noun}s"
+    ranged = f"{names[0]}-{names[-1]}" if noun == "layer" else f"{names[0]} to {names[-1]}"
+    gaps = "" if which[-1] - which[0] + 1 == len(which) else f"{len(which)} of "
+    return f"{gaps}{noun}s {ranged}{whole if not gaps else ''}"
+
+
+def to_json(compared: Comparison) -> dict[str, Any]:
+    """Returns what `vgx compare --json` prints."""
+    contenders = []
+    for i, (one, outcome) in enumerate(zip(compared.contenders, compared.outcomes, strict=True)):
+        figures = {
+            name: {"mean": plain(figure.mean), "spread": plain(figure.spread)}
+            for name, figure in outcome._asdict().items()
+            if isinstance(figure, Figure)
+        }
+        rest = {name: value for name, value in outcome._asdict().items() if name not in figures}
+        values = {path: words[i] for path, words in compared.differences.items()}
+        parting = compared.partings[i - 1] if i and compared.partings else None
+        apart = {"since": parting.since.tolist(), "by": parting.by} if parting else None
+        loss = int(compared.loss_partings[i - 1].since[0]) if i else None
+        contenders.append(
+            {"name": one.name, "run": str(one.run.path), "lanes": list(one.lanes), "config": values}
+            | rest
+            | figures
+            | {"apart": apart, "loss_apart_since": loss}
+        )
+    return {
+        "statistic": compared.statistic,
+        "positions": compared.positions.tolist(),
+        "accuracy": plain(compared.accuracy),
+        "contenders": contenders,
+    }
