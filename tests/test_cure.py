@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -147,3 +148,29 @@ def test_nothing_is_written_where_there_is_nothing_to_cure(tmp_path):
     result = CliRunner().invoke(app, ["cure", str(path), "--write", str(tmp_path / "out.yaml")])
     assert result.exit_code != 0
     assert not (tmp_path / "out.yaml").exists()
+
+
+def test_json_says_what_the_terminal_says(tmp_path):
+    path = tmp_path / "sick.yaml"
+    path.write_text(TEXT)
+    result = CliRunner().invoke(app, ["cure", str(path), "--json"])
+    assert result.exit_code == 0, result.output
+    found, diagnosis = json.loads(result.stdout), diagnose(vgx.load_config(path))
+    assert found["healthy"] is False
+    assert found["slope"] == diagnosis.effect.verdict.slope
+    assert [cure["changes"] for cure in found["cures"]] == [cure.changes for cure in diagnosis.cures]
+    assert [cure["fault"] for cure in found["vain"]] == [cure.fault for cure in diagnosis.vain]
+    path.write_text("model: {depth: 5}\n")
+    well = json.loads(CliRunner().invoke(app, ["cure", str(path), "--json"]).stdout)
+    assert (well["healthy"], well["cures"]) == (True, [])
+
+
+def test_json_holds_the_proof(tmp_path):
+    path = tmp_path / "sick.yaml"
+    path.write_text("model: {depth: 30, width: 16, initializer: glorot_normal}\ntrain: {steps: 2}\n")
+    result = CliRunner().invoke(app, ["cure", str(path), "--prove", "--json", "--runs", str(tmp_path / "runs")])
+    assert result.exit_code == 0, result.output
+    before, after = json.loads(result.stdout)["proof"]
+    assert abs(after["measured"]) < abs(before["measured"]) / 2
+    run = vgx.open_run(after["path"])
+    assert run.lanes()["test_accuracy"][0].as_py() == after["accuracy"]

@@ -30,6 +30,7 @@ FLOORS = {
     "moments": 2,
     "theory": 2,
     "verdict": 2,
+    "spread": 2,
     "attribution": 3,
     "batches": 2,
     "model": 3,
@@ -49,6 +50,8 @@ FLOORS = {
     "sweeping": 5,
     "loop": 5,
     "prediction": 5,
+    "foretold": 5,
+    "agreement": 5,
     "measurement": 5,
     "verification": 5,
     "cure": 5,
@@ -67,6 +70,9 @@ NEIGHBOURS = {
     ("verification", "prediction"),
     ("theory", "parts"),
     ("theory", "moments"),
+    ("theory", "spread"),
+    ("spread", "moments"),
+    ("spread", "parts"),
     ("model", "config"),
     ("loading", "config"),
     ("cells", "config"),
@@ -74,7 +80,12 @@ NEIGHBOURS = {
     ("checkpoint", "run_directory"),
     ("lanes", "training"),
     ("outcome", "run_directory"),
+    ("experiment", "foretold"),
     ("experiment", "loop"),
+    ("foretold", "agreement"),
+    ("foretold", "prediction"),
+    ("report", "agreement"),
+    ("sweeping", "foretold"),
     ("loop", "rows"),
     ("planning", "loop"),
     ("sweeping", "experiment"),
@@ -95,6 +106,7 @@ PAPER = (
     "batches",
     "run_directory",
     "outcome",
+    "agreement",
     "report",
 )
 """What knows files and no jax."""
@@ -102,7 +114,7 @@ BRIDGES = {"vgx.report.catalogue"}
 """What lists the parts, and so meets jax, though it stands on paper."""
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 
-NUMERICS = ("quadrature", "parts", "probes", "moments", "theory", "model", "training", "lanes")
+NUMERICS = ("quadrature", "parts", "probes", "moments", "spread", "theory", "model", "training", "lanes")
 """What knows jax and no files."""
 FILES = {"pathlib", "os", "io", "shutil", "tempfile", "json", "yaml", "pyarrow", "rich", "orbax", "pooch"}
 PAPER_ONLY = {"places", "grid", "verdict", "run_directory", "report", "checkpoint", "machine", "experiment", "cli"}

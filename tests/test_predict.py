@@ -211,7 +211,7 @@ def test_measure_draws_the_first_step_over_the_prediction_and_says_why(file):
     text = run(path, "--measure")
     assert max(map(len, text.splitlines())) <= 80
     assert "●" in text
-    assert "theory holds" in text
+    assert "theory held at the first step" in text
     assert "by the activation's derivative" in " ".join(text.split())
     found = json.loads(run(path, "--measure", "--json"))
     assert found["measured"]["slope"] == pytest.approx(found["slope"], abs=0.03)
@@ -287,3 +287,45 @@ def test_an_activation_that_a_user_registers_is_predicted(monkeypatch):
     beyond = (tail + density) + 6 * density + 9 * tail
     square = inside - 2 * density + beyond / 8
     assert found.limit.fixed_point.factor == pytest.approx(slope / square, rel=1e-9)
+
+
+# Sweeps.
+
+
+def test_a_sweep_is_predicted_cell_by_cell(tmp_path):
+    path = tmp_path / "grid.yaml"
+    axes = {"model.activation": ["relu", "tanh"], "train.optimizer.learning_rate": [0.1, 0.2]}
+    path.write_text(json.dumps({"model": {"depth": 5, "width": 32}, "sweep": {"axes": axes}}))
+    found = json.loads(run(str(path), "--json"))["cells"]
+    assert [(cell["model.activation"], cell["train.optimizer.learning_rate"]) for cell in found] == [
+        ("relu", 0.1),
+        ("relu", 0.2),
+        ("tanh", 0.1),
+        ("tanh", 0.2),
+    ]
+    for cell in found:
+        alone = predict(config(depth=5, width=32, activation=cell["model.activation"])).to_json()
+        assert {name: cell[name] for name in alone} == alone
+    lines = run(str(path)).splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["relu", "relu", "tanh", "tanh"]
+
+
+def test_axes_on_the_command_line_make_a_sweep_and_a_measurement_stands_beside_it(file):
+    output = run(file(depth=4, width=64), "--axis", "model.initializer=he_normal,lecun_normal", "--measure")
+    rows = [line.split() for line in output.splitlines()[1:3]]
+    assert [row[0] for row in rows] == ["he_normal", "lecun_normal"]
+    measured = json.loads(run(file(depth=4, width=64), "--measure", "--json"))["measured"]["slope"]
+    assert float(rows[0][2]) == pytest.approx(measured, abs=1e-4)
+
+
+def test_a_grid_of_a_sweep_is_refused(file):
+    result = CliRunner().invoke(app, ["predict", file(depth=2), "--axis", "model.depth=2,3", "--grid"])
+    assert isinstance(result.exception, vgx.VgxError)
+    assert "--grid" in str(result.exception)
+
+
+def test_a_net_of_dead_units_is_predicted_to_be_dead():
+    # Biases of -3 deviations: hardly any unit is ever on.
+    assert predict(config(depth=3, width=64, bias={"name": "constant", "value": -30.0})).verdict.word == "dead"
+    wide = config(depth=8, width=64, activation="logistic", initializer={"name": "lecun_normal", "gain": 60.0})
+    assert predict(wide).verdict.word == "saturated"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vgx.cells import check, load_sweep
     from vgx.config import Config
+    from vgx.cure import diagnose
     from vgx.errors import VgxError
     from vgx.experiment import train
     from vgx.loading import load_config
@@ -33,6 +34,7 @@ __all__ = [
     "Run",
     "VgxError",
     "check",
+    "diagnose",
     "load_config",
     "load_sweep",
     "open_run",
@@ -45,6 +47,7 @@ __all__ = [
 _HOMES = {
     "Config": "vgx.config",
     "check": "vgx.cells",
+    "diagnose": "vgx.cure",
     "load_config": "vgx.loading",
     "load_sweep": "vgx.cells",
     "VgxError": "vgx.errors",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from vgx import grid, places
 from vgx.config import Config
 from vgx.errors import ConfigError
-from vgx.loading import assign, load_config, open_tree, refused, validated
+from vgx.loading import assign, open_tree, refused, validated
 from vgx.places import Fault, Keys, Place, Tree, shown
 from vgx.registry import Part
 
@@ -84,12 +84,40 @@ def load_sweep(
     Raises ConfigError with a line for each thing that is wrong; a cell that cannot run is named with its values.
     """
     tree = open_tree(source, overrides)
-    section = tree.value.pop("sweep", None)
     if seeds is not None:
         assign(tree, ("seeds",), seeds, Place(len(overrides) + 1, source=f"--seeds {seeds}"))
-    asked = _Section(tree, section)
-    for turn, text in enumerate(axes, start=len(overrides) + 2):
-        asked.add_axis(text, turn)
+    return _sweep_in(tree, axes, len(overrides) + 2)
+
+
+def load_either(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), axes: Sequence[str] = ()
+) -> Config | Sweep:
+    """Returns the `Sweep` in a file or a mapping if it has a `sweep` section or `axes` are given, else its `Config`.
+
+    Raises ConfigError as `load_config` and `load_sweep` do.
+    """
+    tree = open_tree(source, overrides)
+    if "sweep" in tree.value or axes:
+        return _sweep_in(tree, axes, len(overrides) + 1)
+    config, faults = validated(tree)
+    if config is None or faults:
+        raise refused(faults)
+    return config
+
+
+def check(source: str | Path, overrides: Sequence[str] = ()) -> str:
+    """Returns a few words on the config or the sweep in a file. Raises ConfigError with all that is wrong with it."""
+    found = load_either(source, overrides)
+    if isinstance(found, Sweep):
+        return f"{found.folder}, a sweep of {len(found.cells):,} cells"
+    return f"{found.name}-{found.digest}"
+
+
+def _sweep_in(tree: Tree, axes: Sequence[str], turn: int) -> Sweep:
+    """The sweep in a tree of values, with `axes` from the command line, counted from `turn` among its words."""
+    asked = _Section(tree, tree.value.pop("sweep", None))
+    for at, text in enumerate(axes, start=turn):
+        asked.add_axis(text, at)
     base, faults = validated(tree)
     if base is None or faults:
         raise refused(faults)
@@ -101,15 +129,6 @@ def load_sweep(
     if (many := grid.count(asked.axes, asked.cells)) > MOST_CELLS:
         raise ConfigError(f"sweep: {many:,} cells are more than {MOST_CELLS:,}; leave out some values")
     return Sweep(base, asked.axes, asked.cells, _checked(tree, asked))
-
-
-def check(source: str | Path, overrides: Sequence[str] = ()) -> str:
-    """Returns a few words on the config or the sweep in a file. Raises ConfigError with all that is wrong with it."""
-    if "sweep" in open_tree(source, overrides).value:
-        sweep = load_sweep(source, overrides)
-        return f"{sweep.folder}, a sweep of {len(sweep.cells):,} cells"
-    config = load_config(source, overrides)
-    return f"{config.name}-{config.digest}"
 
 
 class _Section:

@@ -36,6 +36,9 @@ ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file; 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override, as model.depth=64.")
 ]
+Axes = Annotated[
+    list[str] | None, typer.Option("--axis", metavar="PATH=A,B", help="An axis, as model.activation=relu,elu.")
+]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder of the runs.")]
 GridRows = Annotated[str | None, typer.Option("--rows", help="The swept option of the rows.")]
 GridColumns = Annotated[str | None, typer.Option("--columns", help="The swept option of the columns.")]
@@ -91,9 +94,7 @@ def _held(config: Config, run: Run) -> list[Held]:
 @app.command()
 def sweep(
     config: ConfigFile,
-    axes: Annotated[
-        list[str] | None, typer.Option("--axis", metavar="PATH=A,B", help="An axis, as model.activation=relu,elu.")
-    ] = None,
+    axes: Axes = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds, instead of the file's.")] = None,
     overrides: Overrides = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be run, and run nothing.")] = False,
@@ -176,16 +177,24 @@ def _predicted(config: Config) -> tuple[float, float] | None:
 @app.command()
 def predict(
     config: ConfigFile,
+    axes: Axes = None,
     overrides: Overrides = None,
     measure: Annotated[bool, typer.Option("--measure", help="Measure the first step too, and say why.")] = False,
     grid: Annotated[bool, typer.Option("--grid", help="A table: activation, initializer, normalization.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Predict the gradient at every layer before anything is trained, by mean-field theory."""
+    """Predict the gradient at every layer, before any training, by mean-field theory; of a sweep, for every cell."""
     import vgx
+    from vgx.cells import Sweep, load_either
+    from vgx.errors import ConfigError
     from vgx.report.forecast import forecast, grid_table
 
-    tree, console = vgx.load_config(config, overrides or []), _console()
+    tree, console = load_either(config, overrides or [], axes or []), _console()
+    if isinstance(tree, Sweep):
+        if grid:
+            raise ConfigError(f"{config}: --grid makes a grid of one config, and this is a sweep; leave it out")
+        _outlook(tree, measure, as_json)
+        return
     if grid:
         from vgx.prediction import predict_grid
 
@@ -207,12 +216,31 @@ def predict(
         console.print(forecast(prediction, tree.model_dump(mode="json"), console.width, measured))
 
 
+def _outlook(sweep: Sweep, measure: bool, as_json: bool) -> None:
+    """Prints the prediction of every cell of a sweep."""
+    from vgx.cells import value_at
+    from vgx.measurement import first_delta
+    from vgx.prediction import predict_cells
+    from vgx.report.forecast import outlook_table
+
+    predictions = list(predict_cells(sweep))
+    measured = [first_delta(cell.config).mean(0) for cell in sweep.cells] if measure else []
+    options = [{path: value_at(cell.config, path) for path in sweep.paths} for cell in sweep.cells]
+    if as_json:
+        deltas = measured or [None] * len(predictions)
+        cells = [values | one.to_json(delta) for values, one, delta in zip(options, predictions, deltas, strict=True)]
+        print(json.dumps({"cells": cells}, allow_nan=False))
+    else:
+        _console().print(outlook_table(options, predictions, measured))
+
+
 @app.command()
 def cure(
     config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run of one.")],
     overrides: Overrides = None,
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="Write the best cure there.")] = None,
     prove: Annotated[bool, typer.Option("--prove", help="Train before and after, and show both.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
     runs: RunsFolder = Path("runs"),
 ) -> None:
     """Find the smallest change that makes the gradient level, by theory."""
@@ -226,21 +254,25 @@ def cure(
     file = config if is_file else str(find_run(config, runs).path / "config.yaml")
     tree, console = vgx.load_config(file, overrides or []), _console()
     diagnosis = diagnose(tree)
-    console.print(diagnosis_text(diagnosis, tree.model_dump(mode="json")))
+    if not as_json:
+        console.print(diagnosis_text(diagnosis, tree.model_dump(mode="json")))
     best = next(iter(diagnosis.cures), None)
-    if best is None or diagnosis.healthy:
-        if write or prove:
-            raise ConfigError(f"{file}: there is no cure to write or prove")
-        return
-    if write:
+    if best is None and (write or prove):
+        raise ConfigError(f"{file}: there is no cure to write or prove")
+    proofs = []
+    if best and write:
         with explained(write):
             write.write_text(written(Path(file).read_text(), best, overrides or []))
-        print(f"\n{write}: written, with {best.in_words}")
-    if prove:
-        proofs = []
+        if not as_json:
+            print(f"\n{write}: written, with {best.in_words}")
+    if best and prove:
         for what, one, effect in (("before", tree, diagnosis.effect), ("after", best.config, best.effect)):
             run = vgx.train(one, runs=runs, resume=True)
             proofs.append(Proof.of(what, effect.verdict.slope, run))
+    if as_json:
+        proven = {"proof": [proof.to_json() for proof in proofs]} if proofs else {}
+        print(json.dumps(diagnosis.to_json() | proven, allow_nan=False))
+    elif proofs:
         console.print()
         console.print(proof_table(proofs))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,6 @@ from vgx.amend import amend
 from vgx.config import Config, Model
 from vgx.errors import ConfigError
 from vgx.loading import load_config
-from vgx.moments import saturation
 from vgx.parts import Normalization
 from vgx.parts.activations import LeakyReLU, PReLU
 from vgx.parts.initializers import Orthogonal, VarianceScaled
@@ -45,6 +45,16 @@ class Effect(NamedTuple):
     saturated: float
     """Share of the top hidden layer's entries with a slope below 5 % of the steepest."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns the effect as `vgx cure --json` prints it; null where there is no slope."""
+        slope = self.verdict.slope
+        return {
+            "verdict": self.verdict.word,
+            "slope": slope if math.isfinite(slope) else None,
+            "cosine": self.cosine,
+            "saturated": self.saturated,
+        }
+
     @property
     def fault(self) -> str | None:
         """Why such a net will not train, or None."""
@@ -75,6 +85,10 @@ class Cure(NamedTuple):
         lines = (f"{path.removeprefix('model.')}: {places.write_inline(value)}" for path, value in self.changes.items())
         return ", ".join(lines)
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns the cure as `vgx cure --json` prints it."""
+        return {"kind": self.kind, "changes": self.changes} | self.effect.to_json() | {"fault": self.fault}
+
 
 class Diagnosis(NamedTuple):
     """What is wrong with a net, and what there is against it."""
@@ -88,6 +102,11 @@ class Diagnosis(NamedTuple):
     @property
     def healthy(self) -> bool:
         return self.effect.fault is None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the diagnosis as `vgx cure --json` prints it."""
+        found = {"healthy": self.healthy} | self.effect.to_json() | {"fault": self.effect.fault}
+        return found | {name: [cure.to_json() for cure in getattr(self, name)] for name in ("cures", "vain")}
 
 
 def diagnose(config: Config, source: Source | None = None) -> Diagnosis:
@@ -117,13 +136,8 @@ def diagnose(config: Config, source: Source | None = None) -> Diagnosis:
 
 def effect_of(config: Config, source: Source) -> Effect:
     """Returns what theory expects of a config's net."""
-    net = net_of(config, source)
-    curves = theory.propagate(net, source.signal)
-    top = theory.hidden_passages(net, source.signal)[-1]
-    mean, std, _ = top.preact
-    return Effect(
-        judge(Curves(curves.delta_log10[:-1])), float(curves.cosine[-2]), saturation(net.activation, mean, std)
-    )
+    curves = theory.propagate(net_of(config, source), source.signal)
+    return Effect(judge(Curves(curves.delta_log10[:-1])), float(curves.cosine[-2]), float(curves.saturated[-2]))
 
 
 def _judged(kind: str, changes: dict[str, Any], config: Config, source: Source, before: Effect) -> Cure:

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import jax
@@ -102,6 +103,8 @@ class Moments(NamedTuple):
     """E[f]"""
     variance: np.ndarray
     """Var f, which E[f^2] - E[f]^2 would lose where f hardly varies."""
+    fourth: np.ndarray
+    """E[f^4]"""
     slope_square: np.ndarray
     """E[f'^2]"""
     slope_fourth: np.ndarray
@@ -132,7 +135,7 @@ def moments_of(weight: np.ndarray, f: np.ndarray, slope: np.ndarray) -> Moments:
         return np.sum(weight * g.mean(0), -1)
 
     mean = expect(f)
-    return Moments(mean, expect((f - mean[..., None]) ** 2), expect(slope**2), expect(slope**4))
+    return Moments(mean, expect((f - mean[..., None]) ** 2), expect(f**4), expect(slope**2), expect(slope**4))
 
 
 class Pair(NamedTuple):
@@ -151,20 +154,25 @@ def gaussian_pair(activation: Activation, mean: float, std: float, c: np.ndarray
 
     What is random in f is drawn for each.
     """
-    # A wide normal sees f bend within a narrow angle, or no more; where kinks cross off the centre, too.
-    levels = 1 + math.ceil(math.log2(std)) if 1 < std < Table.WIDE else 1
-    levels = min(levels, 5) + 2 * any(kink != mean for kink in activation.kinks)
+    levels = _levels(activation, mean, std)
     a, b, expect = _on_planes(activation, mean, std, c, levels)
     slope_a, slope_b = (_sampler(activation).slopes(h).mean(0) for h in (a, b))
     covariance = _covariance(activation, mean, std, c, levels)
     return Pair(gaussian(activation, mean, std).mean ** 2 + covariance, covariance, expect(slope_a * slope_b))
 
 
+def _levels(activation: Activation, mean: float, std: float) -> int:
+    """Halvings of a plane's panels: a wide normal sees f bend within a narrow angle, or no more; where kinks cross off
+    the centre, too."""
+    levels = 1 + math.ceil(math.log2(std)) if 1 < std < Table.WIDE else 1
+    return min(levels, 5) + 2 * any(kink != mean for kink in activation.kinks)
+
+
 def _covariance(activation: Activation, mean: float, std: float, c: np.ndarray | float, levels: int) -> np.ndarray:
     a, b, expect = _on_planes(activation, mean, std, c, levels)
+    f_a, f_b = np.split(_sampler(activation).values(np.concatenate([a, b])).mean(0), 2)
     centre = gaussian(activation, mean, std).mean
-    f_a, f_b = (_sampler(activation).values(h).mean(0) - centre for h in (a, b))
-    return expect(f_a * f_b)
+    return expect((f_a - centre) * (f_b - centre))
 
 
 def _on_planes(
@@ -220,8 +228,9 @@ class Table:
         octave, basis = self._place(std)
         self._asked[octave] += not exact
         if exact or self._asked[octave] <= self.PATIENCE:
-            pair = gaussian_pair(self.activation, self.mean, std, c)
-            return over(pair.covariance.item(), gaussian(self.activation, self.mean, std).variance.item())
+            levels = _levels(self.activation, self.mean, std)
+            covariance = _covariance(self.activation, self.mean, std, c, levels).item()
+            return over(covariance, gaussian(self.activation, self.mean, std).variance.item())
         if octave not in self._correlations:
             # In the angle the correlation is analytic, for ReLU too; wide normals make it steep.
             wide = (octave >= -1) + (octave >= 3)
@@ -307,8 +316,41 @@ def sphere(activation: Activation, scale: float, batch: int) -> Sphere:
     )
 
 
-def saturation(activation: Activation, mean: float, std: float) -> float:
+def saturation(activation: Activation, mean: np.ndarray | float, std: np.ndarray | float) -> np.ndarray:
     """Returns the share of a normal where the slope is below 5 % of the steepest, to about a hundredth."""
+    mean, std = (np.asarray(x, float)[..., None] for x in np.broadcast_arrays(mean, std))
     z, weight = line(np.zeros(0))
     slope = np.abs(_sampler(activation).slopes(mean + std * z))
-    return float(np.sum(weight * (slope < SATURATED * activation.steepest).mean(0)))
+    return np.sum(weight * (slope < SATURATED * activation.steepest).mean(0), -1)
+
+
+def deadness(activation: Activation, mean: float, std: float, c: float, batch: int) -> float:
+    """Returns how likely the slope is exactly 0 at all of `batch` normals N(mean, std^2) of correlation `c`."""
+    pieces = _flat(activation)
+    if not pieces or std == 0:
+        return float(any(low < mean <= high for low, high in pieces))
+    c = min(max(c, 0.0), 1 - 1e-12)
+    z, weight = line(np.zeros(0))
+    # Given what all examples share, each of them is on its own.
+    centre, own = mean + std * math.sqrt(c) * z, std * math.sqrt(1 - c)
+    share = sum(_normal((high - centre) / own) - _normal((low - centre) / own) for low, high in pieces)
+    return float(np.sum(weight * share**batch))
+
+
+@_remembered
+def _flat(activation: Activation) -> list[tuple[float, float]]:
+    """The intervals between kinks where the slope is 0."""
+    edges = [-math.inf, *activation.kinks, math.inf] if activation.kinks else []
+    return [piece for piece in pairwise(edges) if not _sampler(activation).slopes(_within(*piece)).any()]
+
+
+def _within(low: float, high: float) -> np.ndarray:
+    """Points of an interval, near its ends and far."""
+    near = np.geomspace(1e-3, 1e3, 13)
+    if math.isinf(low):
+        return high - near
+    return low + near if math.isinf(high) else np.linspace(low, high, 15)[1:-1]
+
+
+_normal = np.vectorize(lambda x: 0.5 * math.erfc(-x / math.sqrt(2)), otypes=[float])
+"""The distribution function of N(0, 1)."""

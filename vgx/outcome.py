@@ -23,7 +23,7 @@ def judge_lanes(run: Run, lanes: Sequence[int], seeds: Sequence[int], hidden: in
     """Returns how these lanes of a run with `hidden` layers ended, and notes the seed of each."""
     metrics = run.metrics(where=pc.field("lane").isin(list(lanes)))
     bad = first_bad_steps(metrics)
-    rows_of = _rows_by_lane(metrics)
+    rows_of = rows_by_lane(metrics)
     results = []
     for lane, seed, layers in zip(lanes, seeds, _layers_of(run, lanes, hidden), strict=True):
         diverged = (bad[lane], _first_bad_layer(layers, bad[lane])) if lane in bad else None
@@ -52,8 +52,8 @@ def first_bad_steps(metrics: pa.Table) -> dict[int, int]:
     return {int(number): int(step[lane == number].min()) for number in np.unique(lane)}
 
 
-def _rows_by_lane(table: pa.Table) -> dict[int, np.ndarray]:
-    """The rows of each lane, in order."""
+def rows_by_lane(table: pa.Table) -> dict[int, np.ndarray]:
+    """Returns the rows of each lane of a table, in order."""
     lane = table["lane"].to_numpy()
     order = np.argsort(lane, kind="stable")
     numbers, starts = np.unique(lane[order], return_index=True)
@@ -68,7 +68,7 @@ def _layers_of(run: Run, lanes: Sequence[int], hidden: int) -> Iterator[pa.Table
     for start in range(0, len(lanes), together):
         some = list(lanes[start : start + together])
         table = run.layers(columns, where=pc.field("lane").isin(some))
-        rows = _rows_by_lane(table)
+        rows = rows_by_lane(table)
         for lane in some:
             yield table.take(rows[lane]) if lane in rows else table.slice(0, 0)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from vgx import theory
 from vgx.attribution import attribute
+from vgx.cells import Sweep
 from vgx.config import Config
 from vgx.data import Dataset
 from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, Activation, Initializer, Normalization
@@ -148,6 +149,22 @@ def predict_grid(config: Config, source: Source | None = None) -> Iterator[Cell]
                 yield Cell(activation, initializer, normalization, judge(Curves(delta_log10)))
 
 
+def predict_cells(sweep: Sweep) -> Iterator[Prediction]:
+    """Yields a prediction for each cell of a sweep; cells that differ in the training alone share one.
+
+    Raises as `predict` does.
+    """
+    sources: dict[str, Source] = {}
+    known: dict[str, Prediction] = {}
+    for config in (cell.config for cell in sweep.cells):
+        data = config.data.model_dump_json()
+        net = f"{data} {config.train.batch_size} {config.model.model_dump_json()}"
+        if net not in known:
+            sources[data] = sources.get(data) or source_of(config.data.load(), config.data.input)
+            known[net] = predict(config, sources[data])
+        yield known[net]
+
+
 def predict(config: Config, source: Source | None = None) -> Prediction:
     """Returns what the gradient will be at every layer of a config's net when its training begins.
 
@@ -162,7 +179,8 @@ def predict(config: Config, source: Source | None = None) -> Prediction:
     source = source or source_of(config.data.load(), config.data.input)
     net = net_of(config, source)
     curves = theory.propagate(net, source.signal)
-    return Prediction(curves, theory.limit(net, source.signal), judge(Curves(curves.delta_log10[:-1])))
+    expected = Curves(curves.delta_log10[:-1], dead=curves.dead[:-1], saturated=curves.saturated[:-1])
+    return Prediction(curves, theory.limit(net, source.signal), judge(expected))
 
 
 def net_of(config: Config, source: Source) -> Net:

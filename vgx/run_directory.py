@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +63,23 @@ def metrics_schema(precision: str) -> pa.Schema:
 def layers_schema(precision: str) -> pa.Schema:
     """Returns the schema of the layer table: a row per recorded step, lane and layer (L + 1 is the readout)."""
     return _schema(("lane", "step", "layer"), LAYERS, precision)
+
+
+def prediction_schema() -> pa.Schema:
+    """Returns the schema of the prediction: a row per lane, statistic and layer (L + 1 is the readout).
+
+    `predicted` is what theory says of the first step, `delta_log10` relative to the readout's; `band` a standard
+    deviation of that over draws of the weights, null where none is known; `measured` what the first step showed, and
+    `z_score` how many bands that is off.
+    """
+    return pa.schema(
+        [
+            pa.field("lane", pa.int32(), nullable=False),
+            pa.field("layer", pa.int32(), nullable=False),
+            pa.field("statistic", pa.string(), nullable=False),
+            *(pa.field(name, pa.float64()) for name in ("predicted", "band", "measured", "z_score")),
+        ]
+    )
 
 
 def _schema(keys: Sequence[str], values: Sequence[str], precision: str) -> pa.Schema:
@@ -153,6 +170,14 @@ class Run:
         """Returns a row per recorded step, lane and layer, in that order; `where` filters while reading."""
         return self._read("layers", layers_schema(self._precision), columns, where)
 
+    def prediction(self, *, where: pc.Expression | None = None) -> pa.Table:
+        """Returns what theory said of each lane's layers, beside what its first step showed; none where it is silent.
+
+        A sweep's is written when the sweep ends.
+        """
+        path = self.path / "prediction.parquet"
+        return parquet.read_table(path, filters=where) if path.exists() else prediction_schema().empty_table()
+
     def lanes(self) -> pa.Table:
         """Returns a row per lane with its seed, status, verdict and final metrics; none while the run is going on.
 
@@ -241,6 +266,12 @@ class RunWriter:
         """Writes `lanes.parquet`, a row per lane."""
         with self._in_place("lanes.parquet") as draft:
             parquet.write_table(lanes, draft)
+
+    def write_prediction(self, parts: Iterable[pa.Table]) -> None:
+        """Writes `prediction.parquet`, part by part."""
+        with self._in_place("prediction.parquet") as draft, parquet.ParquetWriter(draft, prediction_schema()) as file:
+            for part in parts:
+                file.write_table(part)
 
     def drop_lanes(self) -> None:
         """Removes `lanes.parquet`: how a run ended, when it is to go on."""

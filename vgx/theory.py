@@ -25,6 +25,7 @@ from vgx.parts.activations import Activation, Identity
 from vgx.parts.initializers import Constant, Initializer
 from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Normalization, RMSNorm
 from vgx.quadrature import line, panels
+from vgx.spread import dead_share, forward_spread, saturated_share
 
 CRITICAL = 1e-4
 """|ln factor| below which layers are called critical: it takes 10,000 of them to change a gradient e-fold."""
@@ -236,8 +237,16 @@ class Curves(NamedTuple):
     act_rms: np.ndarray
     preact_std: np.ndarray
     cosine: np.ndarray
+    dead: np.ndarray
+    """Share of units whose slope is 0 for every example of a batch."""
+    saturated: np.ndarray
+    """Share of entries whose slope is below 5 % of the activation's steepest."""
     band: np.ndarray
     """A standard deviation of `delta_log10` over draws of Gaussian weights of this width, in decades."""
+    act_band: np.ndarray
+    """The same of `act_rms`, for one example; a mean over a batch is steadier."""
+    preact_band: np.ndarray
+    """The same of `preact_std`."""
 
 
 def propagate(net: Net, signal: Signal) -> Curves:
@@ -263,16 +272,35 @@ def propagate(net: Net, signal: Signal) -> Curves:
         delta = 0.5 * np.log10(factor)
     # Each unit's share f'^2 (W delta)^2 has the second moment 3 kurtosis; ReLU's kurtosis is 2, hence 5 L / n.
     band = np.log10(np.e) / 2 * np.sqrt(_from_above(np.maximum(3 * kurtosis - 1, 0) / widths))
+    act_rms = np.array([_reported(passage.signal.square) for passage in passages])
+    preact_std = np.array([_reported(passage.preact[1] ** 2) for passage in passages])
+    received = np.array([signal.square, *(passage.signal.square for passage in passages[:-1])])
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        # Of a layer's second moment, the share that its inputs have; the rest is the biases'.
+        from_inputs = np.array(net.sizes[:-1]) * weight * received / np.array([passage.q for passage in passages])
+    forward = forward_spread(
+        net.activation,
+        np.array([passage.preact[:2] for passage in passages]),
+        np.array(net.sizes[1:]),
+        from_inputs,
+        norm.before or net.initializer.fits_to_data,
+        norm.after,
+    )
+    preact = np.array([passage.preact for passage in passages[:-1]])
     return Curves(
         delta_log10=np.append(_from_above(delta), 0.0),
         factor=np.append(factor, np.nan),
         weight_gain=np.append(weight_gain, np.nan),
         slope_square=np.append(slope_square, np.nan),
         normalization=np.append(normalization, np.nan),
-        act_rms=np.array([_reported(passage.signal.square) for passage in passages]),
-        preact_std=np.array([_reported(passage.preact[1] ** 2) for passage in passages]),
+        act_rms=act_rms,
+        preact_std=preact_std,
         cosine=np.array([over(passage.signal.cross, passage.signal.square) for passage in passages]),
+        dead=np.append(dead_share(net.activation, preact, net.batch), 0.0),
+        saturated=np.append(saturated_share(net.activation, preact), 0.0),
         band=np.append(band, 0.0),
+        act_band=act_rms * forward.act,
+        preact_band=preact_std * forward.preact,
     )
 
 

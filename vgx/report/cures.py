@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vgx.report.terminal import COLOURS, describe_config
+from vgx.report.terminal import COLOURS, describe_config, plain
 from vgx.run_directory import Run
 from vgx.verdict import slope_of
 
@@ -36,6 +36,10 @@ class Proof(NamedTuple):
     accuracy: float
     """On the test set, the mean over lanes."""
     path: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the proof as `vgx cure --prove --json` prints it."""
+        return {name: plain(value) for name, value in self._asdict().items()}
 
     @classmethod
     def of(cls, what: str, predicted: float, run: Run) -> Proof:

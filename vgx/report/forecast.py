@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vgx.agreement import agreement
 from vgx.attribution import Causes, attribute
 from vgx.report.bars import MARK, gradient_picture
 from vgx.report.terminal import COLOURS, describe_config
@@ -53,24 +54,13 @@ def forecast(
     return Group(*parts, Text(), _verdict(prediction))
 
 
-FAR = 3.0
-"""Deviations of the band from which a layer is off the prediction."""
-
-
 def _against(prediction: Prediction, measured: np.ndarray) -> Table:
     """What was measured, how far that is from the prediction, and the causes of the slope."""
-    delta, curves = measured[:-1], prediction.curves
-    off = delta - measured[-1] - curves.delta_log10[:-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = off / curves.band[:-1]
-    slope = slope_of(delta)
+    curves = prediction.curves
+    held = agreement(curves.delta_log10, curves.band, measured[None], np.ones(1, int))
+    slope = slope_of(measured[:-1])
     lines = {"measured": f"{_signed(slope, 4)} decades per layer ({_signed(20 * slope, 2)} dB), at the first step"}
-    if np.isfinite(z).all():
-        worst, far = int(np.argmax(np.abs(z))), int(np.sum(np.abs(z) > FAR))
-        held = "theory holds" if not far else f"theory is off in {far} of {len(z)} layers"
-        lines["against it"] = (
-            f"{held}; most at layer {worst + 1}: {off[worst]:+.2f} decades, {abs(z[worst]):.1f} spreads"
-        )
+    lines["against it"] = held.sentence
     causes = attribute(curves, measured)
     if math.isfinite(causes.slope):
         lines["causes"] = _shares(causes)
@@ -113,6 +103,40 @@ def grid_table(cells: Iterable[Cell]) -> RenderableType:
     for word in ("healthy", "vanishing", "exploding"):
         key.append(word, COLOURS[word]).append(" ")
     return Group(*parts, key)
+
+
+def outlook_table(
+    options: Sequence[dict[str, Any]], predictions: Sequence[Prediction], measured: Sequence[np.ndarray]
+) -> RenderableType:
+    """Returns a line for each cell of a sweep: its options by path, slope, how deep such nets train, and the verdict.
+
+    `measured` is each cell's gradient at the first step [L + 1], in log10; none, and that column is left out.
+    """
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    for path in options[0]:
+        table.add_column(path.rpartition(".")[2], overflow="fold")
+    for name in ("slope", *(["measured"] if measured else []), "trains to", "phase"):
+        table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for i, (values, one) in enumerate(zip(options, predictions, strict=True)):
+        word = one.verdict.word
+        table.add_row(
+            *map(_option, values.values()),
+            _signed(one.slope, 4),
+            *([_signed(slope_of(measured[i][:-1]), 4)] if measured else []),
+            _layers(one.trainable_depth, never="any").removesuffix(" layers"),
+            one.limit.phase,
+            Text(word, COLOURS[word]),
+        )
+    key = Text("slope: decades of gradient norm per layer, from the top down; trains to: layers, about", "dim")
+    return Group(table, Text(), key)
+
+
+def _option(value: Any) -> str:
+    """A swept value in a few words: `leaky_relu 0.2`, `batch after`."""
+    if isinstance(value, dict):
+        return " ".join(map(_option, value.values()))
+    return "-" if value is None else str(value)
 
 
 def _figures(prediction: Prediction) -> Table:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from vgx.agreement import lanes_that_hold
 from vgx.errors import RunError, did_you_mean
 from vgx.report.bars import gradient_picture
 from vgx.report.terminal import COLOURS, describe_config
@@ -72,6 +73,10 @@ def show_sweep(
         if title:
             grids.append(Text(title, "bold"))
         grids += [_grid(members, row, column, value, chosen, width), Text()]
+    held, known = lanes_that_hold(run)
+    if known:
+        off = "" if held == known else f"; off in {known - held}, by the z_score in {run.path / 'prediction.parquet'}"
+        grids.append(Text(f"theory held at the first step of {held:,} of {known:,} lanes{off}", "dim"))
     return Group(_header(run), Text(), *grids, last_line(run))
 
 

@@ -13,8 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vgx.agreement import agreement_of
 from vgx.errors import RunError
-from vgx.report.bars import gradient_picture, sparkline
+from vgx.report.bars import MARK, gradient_picture, sparkline
 from vgx.run_directory import Run
 
 if TYPE_CHECKING:
@@ -85,11 +86,21 @@ def show(run: Run, step: int | None = None, lane: int = 0, width: int = 80) -> R
                 else f"has no layers at step {step}; the nearest is {near}"
             )
             raise RunError(f"{run.path}: {what}")
-        picture = gradient_picture(rows["delta_log10"].to_numpy()[:-1], width, label=f"|dloss/dh| at step {step:,}")
-        parts += [Text(), picture, Text(), layer_table(rows)]
+        parts += [Text(), _picture(run, lane, step, rows["delta_log10"].to_numpy(), width), Text(), layer_table(rows)]
+        if held := agreement_of(run, lane):
+            parts += [Text(), Text.assemble((held.sentence, "" if held.holds else "yellow"))]
     elif step is not None:
         raise RunError(f"{run.path}: no layers are recorded (log.statistics: {config['log']['statistics']})")
     return Group(*parts, Text(), verdicts(run, lane if run.is_sweep else None))
+
+
+def _picture(run: Run, lane: int, step: int, delta_log10: np.ndarray, width: int) -> Text:
+    """One step's gradient over the layers, and over it what was predicted, from the same readout's down."""
+    foretold = run.prediction(where=(pc.field("lane") == lane) & (pc.field("statistic") == "delta_log10"))
+    label, marks = f"|dloss/dh| at step {step:,}", None
+    if len(foretold) and np.isfinite(delta_log10[-1]):
+        label, marks = f"{label} ({MARK} predicted)", (foretold["predicted"].to_numpy() + delta_log10[-1])[:-1]
+    return gradient_picture(delta_log10[:-1], width, label=label, marks=marks)
 
 
 def _swept(run: Run, lane: int) -> str:
