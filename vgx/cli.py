@@ -421,6 +421,23 @@ def export(
     print(export(find_run(run, runs), to, output, layers, overwrite))
 
 
+@app.command()
+def report(
+    run: RunName,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The page; report.html in the run unless told."),
+    ] = None,
+    runs: RunsFolder = Path("runs"),
+) -> None:
+    """Write a run or a sweep as one HTML page that works offline, and its figures as SVG and PNG."""
+    from vgx.report.document import write_report
+    from vgx.run_directory import find_run
+
+    page, *figures = write_report(find_run(run, runs), output)
+    print(f"{page}: written, and {len(figures)} figures in {page.parent / 'figures'}")
+
+
 @app.command(name="runs")
 def list_runs(runs: RunsFolder = Path("runs")) -> None:
     """List the runs, the newest first."""

@@ -1,0 +1,132 @@
+"""`vgx report`: the page of a run or of a sweep, and its figures as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vgx.report import figures, page, sweep_figures
+from vgx.report.contents import Contents, gather
+from vgx.report.overview import cell_summaries, ranking
+from vgx.report.packing import packed, score_of
+from vgx.report.palette import BLUE_ORANGE, VIRIDIS
+from vgx.report.selection import Rows
+from vgx.report.stills import lane_stills, sweep_stills, vegalite_version, write_stills
+from vgx.report.sweep_page import sweep_page
+from vgx.run_directory import Run, explained
+
+
+def write_report(run: Run, output: Path | None = None) -> list[Path]:
+    """Writes a run's page, and its figures to a folder `figures` beside it; returns the files, the page first.
+
+    Args:
+        run: in whatever state.
+        output: the page's path; `report.html` in the run directory unless told.
+
+    Raises EnvironmentFault when the disk refuses.
+    """
+    target = output or run.path / "report.html"
+    contents = gather(run)
+    specs = lane_specs(contents)
+    data: dict[str, Any] = {"data": packed(contents), "specs": specs}
+    scripts = [bundle(), page.static("report.js")]
+    if contents.is_sweep:
+        score, summaries = score_of(contents).replace("_", " "), cell_summaries(contents)
+        ranked = ranking(summaries)
+        specs |= sweep_specs(contents, summaries, ranked, score)
+        data["sweep"] = {
+            "cells": summaries,
+            "ranking": ranked[: sweep_figures.SHOWN],
+            "options": contents.options,
+            "score": score,
+            "shown": sweep_figures.SHOWN,
+            "cell": ranked[0]["cell"] if ranked else 0,
+            "colours": {"score": VIRIDIS, "slope": BLUE_ORANGE},
+        }
+        body, stills = (
+            sweep_page(contents, summaries, ranked, score),
+            sweep_stills(contents, specs, summaries, ranked, score),
+        )
+        scripts.append(page.static("sweep.js"))
+    else:
+        body, stills = page.run_page(contents), lane_stills(contents, specs)
+    html = page.shell(f"{contents.config['name']} - vgx", body, data, scripts)
+    folder = target.parent / "figures"
+    with explained(target):
+        folder.mkdir(parents=True, exist_ok=True)
+        written = write_stills(stills, folder)
+        draft = target.with_name(f".{target.name}.tmp")
+        draft.write_text(html, encoding="utf-8")
+        draft.rename(target)
+    return [target, *written]
+
+
+def sweep_specs(contents: Contents, summaries: Rows, ranked: Rows, score: str) -> dict[str, Mapping[str, Any]]:
+    """Returns the figures that show a sweep's cells side by side, as far as what they draw was measured."""
+    words = sorted({row["verdict"] for row in summaries})
+    charts: dict[str, Any] = {}
+    if ranked:
+        charts["ranking"] = sweep_figures.ranks(score, words)
+    for field in ("predicted", "measured"):
+        if any(row[field] is not None and row["score"] is not None for row in summaries):
+            charts[field] = sweep_figures.slopes(field, field, score, words)
+    if "delta_log10" in contents.statistics:
+        labels = [row["label"] for row in summaries[: sweep_figures.SHOWN]]
+        charts["multiples"] = sweep_figures.multiples(words, labels)
+    return {key: chart.to_dict() for key, chart in charts.items()}
+
+
+def bundle() -> str:
+    """Returns Vega, Vega-Lite and Vega-Embed as one script that works offline."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vegalite_version())
+
+
+def lane_specs(contents: Contents) -> dict[str, Mapping[str, Any]]:
+    """Returns the figures of a lane, as far as what they draw was measured."""
+    has = set(contents.statistics)
+    charts: dict[str, Any] = {}
+    if "delta_log10" in has:
+        charts["gradient"] = figures.gradient()
+    if "weight_grad_log10" in has:
+        charts["weights"] = figures.weights()
+    if {"act_mean", "act_rms"} <= has:
+        charts["activations"] = figures.activations()
+    if "preact_std" in has:
+        charts["sizes"] = figures.sizes(any(contents.forecasts))
+    if {"dead", "saturated"} & has:
+        charts["shares"] = figures.shares()
+    if "update_ratio" in has:
+        charts["updates"] = figures.updates()
+    if has:
+        needed = {figures.scale_of(name) for name in contents.statistics}
+        charts |= {f"heat_{scale}": chart for scale, chart in figures.heats().items() if scale in needed}
+    charts |= course_charts(contents)
+    return {key: chart.to_dict() for key, chart in charts.items()}
+
+
+def course_charts(contents: Contents) -> dict[str, Any]:
+    """Returns the figures of the metrics table."""
+    losses = page.course_of(contents, page.LOSSES)
+    accuracies = page.course_of(contents, page.ACCURACIES)
+    charts: dict[str, Any] = {}
+    if losses:
+        charts["loss"] = figures.course(losses, "loss", log=_spans_decades(contents, losses))
+    if accuracies:
+        charts["accuracy"] = figures.course(accuracies, "accuracy", form=".0%", share=True)
+    if "learning_rate" in contents.course:
+        charts["learning_rate"] = figures.course(["learning_rate"], "learning rate")
+    return charts
+
+
+def _spans_decades(contents: Contents, names: list[str]) -> bool:
+    """Whether curves are positive and so far apart that a linear axis would show but the largest."""
+    import numpy as np
+
+    values = np.concatenate(
+        [course.mean[:, [contents.course.index(n) for n in names]].ravel() for course in contents.courses]
+    )
+    values = values[np.isfinite(values)]
+    return len(values) > 0 and values.min() > 0 and values.max() > 100 * values.min()

@@ -1,0 +1,299 @@
+"""The figures of one lane, as Altair charts over named data that the page, or a still, fills in.
+
+Data `layers` has a row per layer at one step, `cells` one per layer and step, `course` one per step and curve. A value
+comes with `_low` and `_high` where neighbours are drawn as one, and with a `_flag` where it is no number to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from vgx.report.palette import (
+    BLUE,
+    BROKEN,
+    COURSES,
+    GREEN,
+    GREY,
+    NOTHING,
+    ORANGE,
+    PURPLE,
+    SEEN,
+    SKY,
+    STATISTICS,
+    VERMILLION,
+    power_label,
+)
+
+HEIGHT = 250
+FLOAT32 = -37.9298
+"""log10 of the least normal float32: below it XLA reads 0."""
+LEGEND = alt.Legend(symbolType="stroke", symbolOpacity=1, symbolSize=160)
+OVERLAP: dict[str, Any] = {"x2Offset": 0.7, "y2Offset": -0.7}
+"""Of neighbouring cells, in pixels: no line of paper shines through."""
+PREDICTED = "predicted, at initialization"
+
+
+def expression(text: str) -> Any:
+    return alt.ExprRef(text)
+
+
+def parameters(*names: str) -> list[Any]:
+    """What the page sets: the ends of an axis, and the number of the readout."""
+    return [alt.param(name=name, value=value) for name, value in zip(names, (0, 1, 1), strict=False)]
+
+
+def _x() -> alt.X:
+    return alt.X(
+        "layer:Q",
+        title="layer, from the input to the readout",
+        scale=alt.Scale(domain=[0.5, expression("top + 0.5")], nice=False),
+        axis=alt.Axis(tickMinStep=1, format="d"),
+    )
+
+
+def _y(field: str, log10: bool = False, form: str = "~g") -> alt.Y:
+    label: dict[str, Any] = {"labelExpr": power_label()} if log10 else {"format": form}
+    return alt.Y(
+        f"{field}:Q",
+        title=None,
+        scale=alt.Scale(domain=[expression("lo"), expression("hi")], nice=True, zero=False),
+        axis=alt.Axis(tickCount=6, **label),
+    )
+
+
+class _ByLayer:
+    """Lines over the layers that share a chart."""
+
+    def __init__(
+        self, title: str, colours: Mapping[str, str], log10: bool = False, form: str = "~g", hidden: bool = False
+    ):
+        self.base = alt.Chart(alt.NamedData(name="layers"))
+        if hidden:
+            self.base = self.base.transform_filter("datum.layers != 'readout'")
+        self.title, self.log10, self.form = title, log10, form
+        self.scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+
+    def y(self, field: str) -> alt.Y:
+        return _y(field, self.log10, self.form)
+
+    def line(self, field: str, name: str, dash: Sequence[int] = (), points: bool = True) -> list[alt.Chart]:
+        base = self.base.transform_calculate(curve=repr(name))
+        colour = alt.Color("curve:N", scale=self.scale, legend=LEGEND)
+        tooltip = [alt.Tooltip("layers:N", title="layer"), alt.Tooltip(f"{field}:Q", title=name, format=".5~g")]
+        drawn = base.mark_line(strokeDash=list(dash)).encode(_x(), self.y(field), color=colour)
+        marks = [drawn]
+        if points:
+            marks.append(
+                base.mark_point(filled=True, size=26, opacity=1).encode(
+                    _x(), self.y(field), color=colour, tooltip=tooltip
+                )
+            )
+        return marks
+
+    def band(self, low: str, high: str, colour: str, opacity: float = 0.2) -> alt.Chart:
+        return self.base.mark_area(opacity=opacity, color=colour).encode(_x(), self.y(low), alt.Y2(high))
+
+    def flags(self, field: str) -> alt.Chart:
+        """Where a value cannot stand on the axis: 0 on a log scale, NaN, infinity."""
+        flag = f"{field}_flag"
+        return (
+            self.base.transform_filter(f"datum.{flag} != ''")
+            .mark_text(fontWeight="bold", fontSize=11, color=BROKEN, dy=-5)
+            .encode(_x(), y=alt.value(expression("height")), text=f"{flag}:N")
+        )
+
+    def chart(self, *marks: alt.Chart) -> Any:
+        figure = alt.layer(*marks, height=HEIGHT, width="container", title=self.title)
+        return figure.add_params(*parameters("lo", "hi", "top"))
+
+
+def gradient() -> Any:
+    """The gradient against the layer, over what theory predicts of it."""
+    by_layer = _ByLayer("|dloss/dh| of one example", {"measured": BLUE, PREDICTED: VERMILLION}, log10=True)
+    return by_layer.chart(
+        by_layer.band("predicted_low", "predicted_high", VERMILLION),
+        *by_layer.line("predicted", PREDICTED, (6, 4), points=False),
+        by_layer.band("delta_log10_low", "delta_log10_high", BLUE),
+        *by_layer.line("delta_log10", "measured"),
+        by_layer.flags("delta_log10"),
+    )
+
+
+def weights() -> Any:
+    """The weights' gradient as it is, and what of it the optimizer saw."""
+    by_layer = _ByLayer("|dloss/dW|, by what the optimizer saw of it", {}, log10=True)
+    base = by_layer.base
+    colours = alt.Scale(domain=list(SEEN), range=[colour for colour, _ in SEEN.values()])
+    shapes = alt.Scale(domain=list(SEEN), range=[shape for _, shape in SEEN.values()])
+    tooltip = [
+        alt.Tooltip("layers:N", title="layer"),
+        alt.Tooltip("weight_grad_log10:Q", title="log10 |dloss/dW|", format=".5~g"),
+        alt.Tooltip("weight_grad_zero:Q", title="entries that were 0", format=".2%"),
+    ]
+    end = alt.Chart(alt.InlineData(values=[{"end": FLOAT32}])).transform_filter("lo < datum.end")
+    return by_layer.chart(
+        end.mark_rule(strokeDash=[2, 3], color=GREY).encode(by_layer.y("end")),
+        end.mark_text(align="left", dy=-6, color=GREY, text="below: 0 in float32").encode(
+            by_layer.y("end"), x=alt.value(4)
+        ),
+        by_layer.band("weight_grad_log10_low", "weight_grad_log10_high", BLUE),
+        base.mark_line(color=BLUE, opacity=0.5).encode(_x(), by_layer.y("weight_grad_log10")),
+        base.mark_point(filled=True, size=38, opacity=1).encode(
+            _x(),
+            by_layer.y("weight_grad_log10"),
+            color=alt.Color("seen:N", scale=colours, sort=list(SEEN)),
+            shape=alt.Shape("seen:N", scale=shapes, sort=list(SEEN)),
+            tooltip=tooltip,
+        ),
+        by_layer.flags("weight_grad_log10"),
+    )
+
+
+def activations() -> Any:
+    """The mean of the activations over examples and units, and their spread around it."""
+    by_layer = _ByLayer("activations x", {"mean ± standard deviation": BLUE}, hidden=True)
+    return by_layer.chart(
+        by_layer.band("act_below", "act_above", BLUE),
+        *by_layer.line("act_mean", "mean ± standard deviation"),
+        by_layer.flags("act_mean"),
+    )
+
+
+def sizes(predicted: bool) -> Any:
+    """How large what each layer receives and passes on is, with the prediction if there is one."""
+    colours = {"standard deviation of h": GREEN, "root mean square of x": PURPLE}
+    by_layer = _ByLayer("size", colours | ({"predicted": GREY} if predicted else {}), hidden=True)
+    marks = [
+        by_layer.line("predicted_" + field, "predicted", (6, 4), points=False) for field in ("preact_std", "act_rms")
+    ]
+    return by_layer.chart(
+        *(mark for pair in marks * predicted for mark in pair),
+        *by_layer.line("preact_std", "standard deviation of h"),
+        *by_layer.line("act_rms", "root mean square of x"),
+        by_layer.flags("act_rms"),
+    )
+
+
+def shares() -> Any:
+    """Which share of each layer does not move."""
+    colours = {"dead units": VERMILLION, "saturated entries": ORANGE, "zeros to the optimizer": SKY}
+    by_layer = _ByLayer("share of units, or of entries", colours, form=".0%", hidden=True)
+    fields = ("dead", "saturated", "weight_grad_zero")
+    dashes = ((), (6, 3), (2, 2))
+    lines = [by_layer.line(*each) for each in zip(fields, colours, dashes, strict=True)]
+    return by_layer.chart(*(mark for pair in lines for mark in pair))
+
+
+def updates() -> Any:
+    """How far a step moved each layer's weights, against their size."""
+    by_layer = _ByLayer("|ΔW| / |W|", {"update over weights": GREEN}, log10=True)
+    return by_layer.chart(
+        by_layer.band("update_ratio_low", "update_ratio_high", GREEN),
+        *by_layer.line("update_ratio", "update over weights"),
+        by_layer.flags("update_ratio"),
+    )
+
+
+def heat(signed: bool = False, log10: bool = False, form: str = "~g") -> Any:
+    """A statistic over steps and layers, as colour: viridis, or blue to orange around 0 where the sign matters."""
+    base = alt.Chart(alt.NamedData(name="cells"))
+    x = alt.X(
+        "x:Q",
+        title="step",
+        scale=alt.Scale(domain=[expression("first"), expression("last")], nice=False, zero=False),
+        axis=alt.Axis(format=",d", tickMinStep=1),
+    )
+    y = alt.Y(
+        "y:Q",
+        title=None,
+        scale=alt.Scale(domain=[0.5, expression("top + 0.5")], nice=False),
+        axis=alt.Axis(tickMinStep=1, format="d", grid=False),
+    )
+    label: dict[str, Any] = {"labelExpr": power_label()} if log10 else {"format": form}
+    colour = alt.Color(
+        "value:Q",
+        scale=alt.Scale(
+            scheme="blueorange" if signed else "viridis", domain=[expression("lo"), expression("hi")], clamp=True
+        ),
+        legend=alt.Legend(gradientLength=220, gradientThickness=10, tickCount=4, **label),
+    )
+    tooltip = [
+        alt.Tooltip("steps:N", title="step"),
+        alt.Tooltip("layers:N", title="layer"),
+        alt.Tooltip("value:Q", title="value", format=".5~g"),
+        alt.Tooltip("low:Q", title="lowest", format=".5~g"),
+        alt.Tooltip("high:Q", title="highest", format=".5~g"),
+        alt.Tooltip("flag:N", title="not drawn"),
+    ]
+    place: dict[str, Any] = {"x": x, "x2": alt.X2("x2"), "y": y, "y2": alt.Y2("y2"), "tooltip": tooltip}
+    drawn = base.transform_filter("datum.flag == ''").mark_rect(**OVERLAP).encode(color=colour, **place)
+    nothing = base.transform_filter("datum.flag == '0'").mark_rect(color=NOTHING, **OVERLAP).encode(**place)
+    broken = (
+        base.transform_filter("datum.flag == 'NaN' || datum.flag == '∞'")
+        .mark_rect(color=BROKEN, **OVERLAP)
+        .encode(**place)
+    )
+    return alt.layer(drawn, nothing, broken, height=300, width="container", title="layer").add_params(
+        *parameters("lo", "hi", "top"), alt.param(name="first", value=0), alt.param(name="last", value=1)
+    )
+
+
+def heats() -> dict[str, Any]:
+    """The heat maps, one for each kind of scale."""
+    return {
+        "log10": heat(log10=True),
+        "log": heat(log10=True),
+        "signed": heat(signed=True),
+        "share": heat(form=".0%"),
+        "linear": heat(),
+    }
+
+
+COURSE_COLOURS = {
+    "training": BLUE,
+    "test": VERMILLION,
+    "validation": GREEN,
+}
+
+
+def course(names: Sequence[str], title: str, form: str = "~g", log: bool = False, share: bool = False) -> Any:
+    """Some columns of the metrics table over the steps."""
+    base = alt.Chart(alt.NamedData(name="course")).transform_filter(
+        alt.FieldOneOfPredicate("name", [COURSES[name] for name in names])
+    )
+    domain = [COURSES[name] for name in names]
+    colours = [COURSE_COLOURS.get(name.split()[0], GREY) for name in domain]
+    legend = LEGEND if len(names) > 1 else None
+    colour = alt.Color("name:N", scale=alt.Scale(domain=domain, range=colours), legend=legend)
+    x = alt.X("step:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(format=",d", tickMinStep=1))
+    scale = (
+        alt.Scale(domain=[0, 1])
+        if share
+        else alt.Scale(type="log")
+        if log
+        else alt.Scale(zero=title == "learning rate")
+    )
+    label: dict[str, Any] = {"labelExpr": power_label()} if names == ["gradient_log10"] else {"format": form}
+    y = alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, **label))
+    tooltip = [
+        alt.Tooltip("steps:N", title="step"),
+        alt.Tooltip("name:N", title="curve"),
+        alt.Tooltip("value:Q", title="value", format=".5~g"),
+    ]
+    few = base.transform_filter("datum.sparse").mark_point(filled=True, size=26, opacity=1)
+    return alt.layer(
+        base.mark_area(opacity=0.2).encode(x, alt.Y("low:Q", scale=scale, title=None), alt.Y2("high"), color=colour),
+        base.mark_line(strokeWidth=1.6).encode(x, y, color=colour, tooltip=tooltip),
+        few.encode(x, y, color=colour, tooltip=tooltip),
+        height=200,
+        width="container",
+        title=title,
+    )
+
+
+def scale_of(statistic: str) -> str:
+    """Returns which of the heat maps draws a statistic."""
+    return STATISTICS[statistic].scale

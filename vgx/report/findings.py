@@ -1,0 +1,111 @@
+"""What figures show, in words: captions that say the finding, not the axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from vgx.report.contents import Contents
+from vgx.report.palette import COURSES, power_of_ten
+from vgx.report.selection import Rows, course_rows, layer_rows
+
+FAR = 3.0
+"""Deviations of the band from which a layer is off the prediction."""
+
+
+def members(contents: Contents, lanes: Sequence[int] | None = None) -> list[int]:
+    """Returns the lanes (of those given, or of all) that are shown together: those of the first's depth."""
+    some = list(range(len(contents.lanes))) if lanes is None else list(lanes)
+    first = next((contents.axis_of[lane] for lane in some if contents.axis_of[lane] is not None), None)
+    same = [lane for lane in some if first is not None and contents.axis_of[lane] == first]
+    return same or some[:1]
+
+
+def gradient_finding(contents: Contents, lanes: Sequence[int]) -> str:
+    """Returns how the gradient ran through the layers at the first and the last recorded step, and as predicted."""
+    number = contents.axis_of[lanes[0]]
+    if number is None:
+        return "No layer was recorded."
+    axis = contents.axes[number]
+    steps = [0] if len(axis.by_step.starts) == 1 else [0, len(axis.by_step.starts) - 1]
+    text = " ".join(_travel(layer_rows(contents, lanes, s), int(axis.step_edges[0][s])) for s in steps)
+    return f"{text} {prediction_finding(contents, lanes)}".strip()
+
+
+def _travel(rows: Rows, step: int) -> str:
+    low, high = rows[0], rows[-2]
+    bottom, top = (_size(row) for row in (low, high))
+    if low is high:
+        return f"At step {step:,} the gradient is {bottom} in the only hidden layer."
+    change = ""
+    if low["delta_log10"] is not None and high["delta_log10"] is not None:
+        decades = low["delta_log10"] - high["delta_log10"]
+        change = (
+            f", {abs(decades):.3g} decades {'less' if decades < 0 else 'more'}"
+            if abs(decades) >= 0.05
+            else ", the same"
+        )
+    return f"At step {step:,} the gradient is {top} in the top hidden layer and {bottom} in layer 1{change}."
+
+
+def _size(row: dict) -> str:
+    if row["delta_log10_flag"]:
+        return row["delta_log10_flag"]
+    return "not measured" if row["delta_log10"] is None else power_of_ten(row["delta_log10"])
+
+
+def prediction_finding(contents: Contents, lanes: Sequence[int]) -> str:
+    """Returns whether theory's slope held at the first step; nothing where there is no prediction."""
+    forecast = contents.forecasts[lanes[0]].get("delta_log10")
+    if forecast is None:
+        return ""
+    predicted = contents.predicted_slope(lanes[0])
+    measured = [contents.measured_slope(lane) for lane in lanes]
+    if not math.isfinite(predicted) or not np.isfinite(measured).any():
+        return ""
+    found = signed(float(np.nanmean(measured)))
+    text = f"Theory: {signed(predicted)} decades per layer from the top down; measured at first {found}"
+    z = np.array([contents.forecasts[lane]["delta_log10"].z_score[:-1] for lane in lanes])
+    if not np.isfinite(z).any():
+        return f"{text}."
+    off = int((np.abs(z) > FAR).any(0).sum())
+    held = "within three deviations at every layer" if not off else f"off by more than three deviations at {off} layers"
+    return f"{text}, {held}."
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Returns a number with its sign, and no -0."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}" if math.isfinite(value) else "-"
+
+
+def weights_finding(contents: Contents, lanes: Sequence[int]) -> str:
+    """Returns in how many layers the optimizer saw nothing, at the last recorded step."""
+    number = contents.axis_of[lanes[0]]
+    if number is None or "weight_grad_zero" not in contents.statistics:
+        return ""
+    axis = contents.axes[number]
+    rows = layer_rows(contents, lanes, len(axis.by_step.starts) - 1)
+    blind = [row["layers"] for row in rows if row.get("seen") == "only zeros"]
+    precision = contents.config["train"]["precision"]
+    if not blind:
+        return f"The optimizer saw something of every layer, in {precision}."
+    where = f"layers {blind[0].split('–')[0]} to {blind[-1].split('–')[-1]}" if len(blind) > 1 else f"layer {blind[0]}"
+    return (
+        f"The optimizer saw only zeros in {where} at the end: the true gradient is below the least {precision} number."
+    )
+
+
+def course_finding(contents: Contents, lanes: Sequence[int], names: Sequence[str]) -> str:
+    """Returns where curves of the metrics table began and ended."""
+    rows = course_rows(contents, lanes)
+    parts = []
+    for name in names:
+        values = [row["value"] for row in rows if row["name"] == COURSES[name]]
+        if values:
+            first, last = (f"{value:.4g}" if value is not None else "∞" for value in (values[0], values[-1]))
+            constant = all(value == values[0] for value in values)
+            parts.append(f"{COURSES[name]} {first}" + ("" if constant else f" to {last}"))
+    text = "; ".join(parts) or "nothing was measured"
+    return text[0].upper() + text[1:] + "."

@@ -1,0 +1,156 @@
+"""How figures look: colours that everyone tells apart, labels of powers of ten, and what each statistic is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+"""Okabe and Ito 2008, Color universal design."""
+GREY = "#8a8a8a"
+NOTHING, BROKEN = PURPLE, VERMILLION
+"""Of an exact 0 on a log scale, and of NaN or infinity."""
+
+
+class Sign(NamedTuple):
+    """What stands for a verdict: colour is never alone."""
+
+    colour: str
+    shape: str
+    """As Vega names it."""
+    letter: str
+
+
+VERDICTS = {
+    "healthy": Sign(GREEN, "circle", "H"),
+    "vanishing": Sign(BLUE, "triangle-down", "V"),
+    "exploding": Sign(VERMILLION, "triangle-up", "X"),
+    "saturated": Sign(ORANGE, "square", "S"),
+    "dead": Sign(PURPLE, "cross", "D"),
+    "diverged": Sign("#882255", "diamond", "N"),
+}
+"""The last colour is Tol's wine: Okabe and Ito have only so many that are seen on black and on white."""
+SEEN = {"no zeros": (BLUE, "circle"), "some zeros": (ORANGE, "diamond"), "only zeros": (VERMILLION, "cross")}
+"""What the optimizer saw of a layer's gradient, in the precision of the run."""
+UNJUDGED = Sign(GREY, "circle", "-")
+
+VIRIDIS = [f"#{rgb}" for rgb in ("440154", "414487", "2a788e", "22a884", "7ad151", "fde725")]
+BLUE_ORANGE = [f"#{rgb}" for rgb in ("134b85", "5da2cb", "d2e5ef", "f2f0eb", "fce0ba", "e8932f", "994a07")]
+"""Even stops of Vega's schemes of these names, for the cells of grids."""
+
+
+def colour_at(stops: Sequence[str], place: float) -> str:
+    """Returns the colour at a place from 0 to 1 between stops, mixed in sRGB as the page mixes it."""
+    at = min(max(place, 0.0), 1.0) * (len(stops) - 1)
+    i = min(int(at), len(stops) - 2)
+    pairs = zip(_channels(stops[i]), _channels(stops[i + 1]), strict=True)
+    return "#" + "".join(f"{round(a + (b - a) * (at - i)):02x}" for a, b in pairs)
+
+
+def ink_on(colour: str) -> str:
+    """Returns black or white, whichever is read better on a colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (x / 255 for x in _channels(colour))]
+    return "#000000" if sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True)) > 0.18 else "#ffffff"
+
+
+def _channels(colour: str) -> list[int]:
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+Scale = Literal["log10", "log", "signed", "share", "linear"]
+
+
+class Statistic(NamedTuple):
+    """How a column of the layer table is named and drawn."""
+
+    label: str
+    scale: Scale
+    """log10: it is a logarithm already; log: drawn as one; signed: centred on 0; share: from 0 to 1."""
+
+
+STATISTICS = {
+    "delta_log10": Statistic("gradient |dloss/dh|", "log10"),
+    "weight_grad_log10": Statistic("weights' gradient |dloss/dW|", "log10"),
+    "bias_grad_log10": Statistic("biases' gradient |dloss/db|", "log10"),
+    "weight_grad_zero": Statistic("share of the weights' gradient that is 0 to the optimizer", "share"),
+    "weight_norm": Statistic("norm of the weights |W|", "linear"),
+    "update_ratio": Statistic("update over weights |ΔW| / |W|", "log"),
+    "preact_mean": Statistic("mean of pre-activations h", "signed"),
+    "preact_std": Statistic("standard deviation of pre-activations h", "linear"),
+    "act_mean": Statistic("mean of activations x", "signed"),
+    "act_rms": Statistic("root mean square of activations x", "linear"),
+    "dead": Statistic("share of dead units", "share"),
+    "saturated": Statistic("share of saturated entries", "share"),
+    "cosine": Statistic("cosine between examples' activations", "signed"),
+    "participation": Statistic("effective dimension of activations", "linear"),
+    "noise_scale": Statistic("gradient noise scale, examples", "log"),
+}
+COURSES = {
+    "train_loss": "training loss",
+    "test_loss": "test loss",
+    "validation_loss": "validation loss",
+    "train_accuracy": "training accuracy",
+    "test_accuracy": "test accuracy",
+    "validation_accuracy": "validation accuracy",
+    "learning_rate": "learning rate",
+    "gradient_log10": "gradient of all parameters",
+}
+
+
+def power_label(number: str = "datum.value") -> str:
+    """Returns a Vega expression that writes the exponent `number` as a power of ten: 10⁻⁶²⁸."""
+    text = f"format({number}, '~g')"
+    for plain, raised in zip("-−0123456789.", "⁻⁻⁰¹²³⁴⁵⁶⁷⁸⁹·", strict=True):
+        text = f"replace({text}, regexp('[{plain}]', 'g'), '{raised}')"
+    return f"'10' + {text}"
+
+
+def power_of_ten(exponent: float) -> str:
+    """Returns the number 10**exponent as it is read best: 0.0123, or 10⁻⁶²⁸·³."""
+    if -4 < exponent < 4:
+        return f"{10**exponent:.3g}"
+    return "10" + f"{exponent:.1f}".translate(str.maketrans("-0123456789.", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·"))
+
+
+def theme(ink: str = "currentColor", faint: str = "currentColor") -> dict[str, Any]:
+    """Returns the Vega-Lite config of every figure.
+
+    On the page lines and text have the page's own ink, so that dark, light and print need no other figure.
+    """
+    text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
+    return {
+        "background": "transparent" if ink == "currentColor" else "white",
+        "font": "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif",
+        "aria": False,  # the page describes each figure in words; a mark at a time would be noise
+        "view": {"stroke": None},
+        "axis": {
+            **text,
+            "gridColor": faint,
+            "gridOpacity": 0.13,
+            "domainColor": faint,
+            "domainOpacity": 0.5,
+            "tickColor": faint,
+            "tickOpacity": 0.5,
+            "labelOverlap": True,
+        },
+        "axisX": {"grid": False, "titlePadding": 8},
+        "legend": {
+            **text,
+            "orient": "top",
+            "direction": "horizontal",
+            "title": None,
+            "symbolStrokeWidth": 2,
+            "symbolOpacity": 1,
+            "offset": 6,
+        },
+        "header": text,
+        "title": {
+            "color": ink,
+            "fontSize": 12,
+            "fontWeight": "normal",
+            "anchor": "start",
+            "frame": "bounds",
+            "offset": 6,
+        },
+        "line": {"strokeWidth": 2},
+    }
