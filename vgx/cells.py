@@ -83,13 +83,17 @@ def load_sweep(
 
     Raises ConfigError with a line for each thing that is wrong; a cell that cannot run is named with its values.
     """
-    tree = open_tree(source, overrides)
+    return sweep_in(open_tree(source, overrides), axes, seeds, len(overrides))
+
+
+def sweep_in(tree: Tree, axes: Sequence[str], seeds: int | None, turn: int) -> Sweep:
+    """Returns the sweep in a tree that is open, after `turn` overrides. Raises as `load_sweep`."""
     section = tree.value.pop("sweep", None)
     if seeds is not None:
-        assign(tree, ("seeds",), seeds, Place(len(overrides) + 1, source=f"--seeds {seeds}"))
+        assign(tree, ("seeds",), seeds, Place(turn + 1, source=f"--seeds {seeds}"))
     asked = _Section(tree, section)
-    for turn, text in enumerate(axes, start=len(overrides) + 2):
-        asked.add_axis(text, turn)
+    for place, text in enumerate(axes, start=turn + 2):
+        asked.add_axis(text, place)
     base, faults = validated(tree)
     if base is None or faults:
         raise refused(faults)
