@@ -117,8 +117,15 @@ class Experiment:
     """The file, as it was named."""
 
     def cells_of(self, arm: Mapping[str, Any]) -> list[Cell]:
-        """Returns the cells in which some swept options have these values."""
-        return [cell for cell in self.sweep.cells if all(has(cell, path, value) for path, value in arm.items())]
+        """Returns the cells in which some swept options have these values.
+
+        A bare name is the part with its defaults, or, where the grid has no such, with any options.
+        """
+        cells = list(self.sweep.cells)
+        for path, value in arm.items():
+            exact = [cell for cell in cells if value in (option(cell, path), value_at(cell.config, path))]
+            cells = exact or [cell for cell in cells if matches(option(cell, path), value)]
+        return cells
 
     def values(self, path: str) -> list[Any]:
         """Returns the values that a swept option has in the grid, in order."""
@@ -139,11 +146,6 @@ class Experiment:
 def option(cell: Cell, path: str) -> Any:
     """Returns the value of a swept option in a cell: as it was written, or else as the config has it."""
     return cell.overlay.get(path, value_at(cell.config, path))
-
-
-def has(cell: Cell, path: str, value: Any) -> bool:
-    """Whether an option of a cell has a value; a bare name fits any options of that part."""
-    return matches(option(cell, path), value) or matches(value_at(cell.config, path), value)
 
 
 def find_experiments(folder: Path = CONFIGS) -> dict[str, Path]:
@@ -287,13 +289,14 @@ def _unfit(experiment: Experiment, tree: Tree, may_lack_arms: bool) -> Iterator[
             and check.statistic.steps == "first"
         ):
             yield fault("statistic", f"theory predicts {', '.join(PREDICTED)} of the first step's layers alone")
-        settled = {*check.where, *check.for_each, *named}
+        free = {*check.for_each, *named}
         for arm in check.compare.arms():
-            cells = [cell for setting in experiment.settings(check) for cell in experiment.cells_of(setting | arm)]
-            if not cells and not may_lack_arms:
+            settings = list(experiment.settings(check)) or [check.where]
+            cells = [experiment.cells_of(setting | arm) for setting in settings]
+            if not any(cells) and not may_lack_arms:
                 yield fault("compare", f"no cell of the sweep has {grid.inline(check.where | arm)}")
-            for path in paths:
-                values = {grid.inline(option(cell, path)) for cell in cells}
-                if path not in {*settled, *arm} and len(values) > 1:
-                    some = ", ".join(sorted(values))
-                    yield fault("compare", f"{grid.inline(arm)} leaves {path} open ({some}); add it to where")
+            for path in [path for path in paths if path not in free]:
+                values = {grid.inline(option(cell, path)) for some in cells for cell in some}
+                if len(values) > 1:
+                    reason = f"{grid.inline(arm)} leaves {path} open ({', '.join(sorted(values))}); add it to where"
+                    yield fault("compare", reason)

@@ -15,12 +15,14 @@ from vgx import bounds
 from vgx.inference import (
     FEWEST,
     LEVEL,
+    MOST,
     Interval,
     bootstrap,
     half_width,
     interval_of,
     kendall,
     seeds_to_tell,
+    wilson,
 )
 from vgx.registry import Part, Registry
 
@@ -275,6 +277,45 @@ class Bound(Comparison):
         return [_above(words_of(self.of), self.holds, values, bound.number, sign, _choices(sample))]
 
 
+@COMPARISONS.register("share")
+class Share(Comparison):
+    """A share of an arm's seeds, more than a limit, comes to something. The interval is Wilson's (1927)."""
+
+    formula = "share of seeds in which ours is so > more_than"
+
+    of: Arm = Field(default_factory=dict)
+    """The arm; the only one unless told."""
+    that: str
+    """What a seed comes to, as '< 0.25'."""
+    more_than: float = Field(default=0.5, ge=0, lt=1)
+    """The share of seeds that is claimed to be exceeded."""
+
+    @field_validator("that")
+    @classmethod
+    def _bounded(cls, that: str) -> str:
+        bounds.parse(that)
+        return that
+
+    def arms(self) -> Iterator[Arm]:
+        yield self.of
+
+    def find(self, measured: Measured) -> list[Finding]:
+        sample, bound = measured.sample(self.of), bounds.parse(self.that)
+        hits, n = sum(bound.holds(value) for value in sample.values.values()), len(sample.values)
+        found = Interval(hits / n, *wilson(hits, n))
+        verdict = _direction(found, self.more_than) if n >= FEWEST else OPEN
+        more = None
+        if verdict == OPEN and hits / n != self.more_than:
+            likely = (k for k in range(n + 1, MOST) if not _within(wilson(round(hits / n * k), k), self.more_than))
+            more = next((k - n for k in likely), None)
+        what = f"{words_of(self.of)}: seeds with {self.that}".removeprefix(": ")
+        return [Finding(what, f"> {self.more_than:g}", *found, verdict, n, more, _choices(sample))]
+
+
+def _within(interval: tuple[float, float], limit: float) -> bool:
+    return interval[0] <= limit <= interval[1]
+
+
 class Versus(Comparison):
     """Two arms, paired by seed."""
 
@@ -339,10 +380,8 @@ class Ratio(Comparison):
             logs = np.log(a) - np.log(b)
         what = f"{words_of(self.of)} over {words_of(self.to)}"
         found = _above(what, f"> {self.more_than:g}", logs, math.log(self.more_than), 1, _choices(one, other))
-        never = [name for name, x in ((self.of, a), (self.to, b)) if np.isinf(x).any()]
-        note = f"never reached by a seed of {words_of(never[0])}" if never else found.note
         ours, low, high = (math.exp(x) if x < 700 else math.inf for x in (found.ours, found.low, found.high))
-        return [found._replace(ours=ours, low=low, high=high, note=note)]
+        return [found._replace(ours=ours, low=low, high=high)]
 
 
 @COMPARISONS.register("rank")

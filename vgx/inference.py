@@ -94,6 +94,21 @@ def _student_below(t: float, freedom: int) -> float:
     return 0.5 + between / 2
 
 
+NORMAL = 1.959963984540054
+"""The quantile of the normal distribution that leaves out what `LEVEL` does."""
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Returns the interval of a share, of which `hits` of n were seen.
+
+    Wilson 1927, Probable inference, the law of succession, and statistical inference.
+    """
+    share, square = hits / n, NORMAL**2
+    middle = (share + square / (2 * n)) / (1 + square / n)
+    half = NORMAL / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def kendall(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> np.ndarray:
     """Returns Kendall's tau between rankings a [..., n] and b [n]: 1 for the same order, -1 for the opposite one.
 

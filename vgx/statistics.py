@@ -90,7 +90,7 @@ class Accuracy(Statistic):
 
 @STATISTICS.register("steps_to")
 class StepsTo(Statistic):
-    """The steps until an evaluation first reaches an accuracy; infinite when none does.
+    """The steps until an evaluation first reaches an accuracy; the length of the run when none does.
 
     As vgx's metrics table has it; known to `train.evaluate_every` steps.
     """
@@ -107,7 +107,8 @@ class StepsTo(Statistic):
         column = f"{self.split}_accuracy"
         rows = _measured(run, seats, ["step", column])
         steps = [rows[seat.lane]["step"][rows[seat.lane][column] >= self.accuracy] for seat in seats]
-        return np.array([float(reached[0]) if len(reached) else math.inf for reached in steps])
+        longest = max((float(own["step"].max(initial=0)) for own in rows.values()), default=math.nan)
+        return np.array([float(reached[0]) if len(reached) else longest for reached in steps])
 
 
 @STATISTICS.register("layer")
