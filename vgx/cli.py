@@ -45,6 +45,8 @@ BestOver = Annotated[
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the beginning of its name in --runs.")]
 
+CLAIMS_PAGE = Path("docs/CLAIMS.md")
+
 
 @app.command()
 def train(
@@ -295,7 +297,7 @@ def reproduce_claim(
         list[str] | None, typer.Option("--import", metavar="MODULE", help="Python that registers parts.")
     ] = None,
     overrides: Overrides = None,
-    write: Annotated[bool, typer.Option("--write", help="With --all: write docs/CLAIMS.md.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="With --all: write docs/CLAIMS.md, here.")] = False,
     runs: RunsFolder = Path("runs"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again from nothing.")] = False,
     device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice unless told.")] = None,
@@ -338,7 +340,12 @@ def reproduce_claim(
     if as_json:
         print(json.dumps({"experiments": [claims.to_json(result) for result in results]}, allow_nan=False))
     if write:
-        claims.write(results, Path("docs/CLAIMS.md"))
+        from vgx.report.claims_page import page
+        from vgx.run_directory import explained
+
+        with explained(CLAIMS_PAGE):
+            CLAIMS_PAGE.parent.mkdir(exist_ok=True)
+            CLAIMS_PAGE.write_text(page(results))
     if any(result.failed for result in results):
         raise typer.Exit(3)
 

@@ -336,7 +336,7 @@ class Versus(Comparison):
         one, other = measured.sample(self.arm), measured.sample(self.than)
         a, b = _paired(one, other)
         what = f"{words_of(self.arm)} less {words_of(self.than)}"
-        claimed = f"{'>' if self.sign > 0 else '<'} {self.sign * self.by:g}"
+        claimed = f"{'>' if self.sign > 0 else '<'} {self.sign * self.by + 0.0:g}"
         return [_above(what, claimed, a - b, self.sign * self.by, self.sign, _choices(one, other))]
 
 
@@ -438,7 +438,7 @@ class Rank(Comparison):
         verdict = BAD if any(reversed_pairs) else GOOD if all(pair == GOOD for pair in pairs) else OPEN
         observed = sorted(claimed, key=lambda name: -sign * float(table[name].mean()))
         verdict = verdict if n >= FEWEST else OPEN
-        return Finding("Kendall's tau", " > ".join(claimed), tau, low, high, verdict, n, None, " > ".join(observed))
+        return Finding("Kendall's tau", "1", tau, low, high, verdict, n, None, " > ".join(observed))
 
     def _means(self, samples: Mapping[str, Sample], table: Mapping[str, np.ndarray]) -> list[Finding]:
         return [

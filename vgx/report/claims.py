@@ -73,15 +73,15 @@ def verdict_words(result: Result) -> str:
 def show_result(result: Result) -> RenderableType:
     """Returns an experiment's claim, every check with its figures and verdict, and where the run is."""
     claim = result.claim
-    header = Text.assemble((result.name, "bold"), f"  {claim.says}\n", (f"{claim.source}", "dim"))
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_row(Text("source", "dim"), claim.source)
     if claim.differs:
-        header.append(f"\nhere: {claim.differs}", "dim")
-    header.append(f"\nscale {result.scale}, {seeds_in_words(result.seeds)}", "dim")
-    parts: list[RenderableType] = [header]
+        facts.add_row(Text("here", "dim"), claim.differs)
+    facts.add_row(Text("scale", "dim"), f"{result.scale}, {seeds_in_words(result.seeds)}")
+    parts: list[RenderableType] = [Text.assemble((result.name, "bold"), f"  {claim.says}"), facts]
     for outcome in result.outcomes:
-        parts += [Text(), _outcome(outcome)]
-    parts += [Text(), Text.assemble(_coloured(verdict_words(result)), f"  {result.run.path}")]
-    return Group(*parts)
+        parts += [Text(), *_outcome(outcome)]
+    return Group(*parts, Text(), last_line(result))
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:
@@ -92,46 +92,60 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
     return f"seeds {seeds[0]} to {seeds[-1]}" if run else "seeds " + ", ".join(map(str, seeds))
 
 
-def _outcome(outcome: Outcome) -> RenderableType:
-    title = Text.assemble((outcome.verdict, f"bold {COLOURS[outcome.verdict]}"), f"  {outcome.says}")
-    if outcome.setting:
-        title.append(f" ({outcome.setting})")
-    if outcome.note:
-        title.append(f" - {outcome.note}", "dim")
-    if outcome.published:
-        title.append(f"\npublished: {outcome.published}", "dim")
-    if not outcome.findings:
-        return title
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+def _outcome(outcome: Outcome) -> list[RenderableType]:
+    title = Table.grid(padding=(0, 2, 0, 0))
+    title.add_column(no_wrap=True)
+    title.add_column()
+    words = Text(in_words(outcome))
+    for line in (outcome.note, f"published: {outcome.published}" if outcome.published else ""):
+        words.append(f"\n{line}" if line else "", "dim")
+    title.add_row(Text(outcome.verdict, f"bold {COLOURS[outcome.verdict]}"), words)
+    several = len(outcome.findings) > 1
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("")
-    table.add_column("claimed", justify="right")
-    table.add_column("ours", justify="right")
-    table.add_column("95 % interval", justify="right", no_wrap=True)
-    table.add_column("verdict")
+    for name in ("claimed", "ours", "95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict" if several else "")
     for finding in outcome.findings:
-        verdict = Text(finding.verdict, COLOURS.get(finding.verdict, ""))
-        if finding.more:
-            verdict.append(f", {finding.more} more seeds", "dim")
-        what = Text(finding.what)
+        what = Text(finding.what or "all")
         if finding.note:
             what.append(f"\n{finding.note}", "dim")
-        claimed = "" if finding.what == "Kendall's tau" else finding.claimed
-        table.add_row(what, claimed, number(finding.ours), interval(finding), verdict)
-    return Group(title, table)
+        verdict = Text(finding.verdict if several else "", COLOURS.get(finding.verdict, ""))
+        verdict.append(more_seeds(finding, ", " if verdict else ""), "dim")
+        table.add_row(what, finding.claimed, ours(finding), interval(finding), verdict)
+    return [title, table] if outcome.findings else [title]
 
 
-def number(value: float) -> str:
-    """Returns a figure with four digits, as far as it has any."""
-    if math.isnan(value):
-        return "-"
-    return f"{value:.4g}" if math.isfinite(value) else "never" if value > 0 else "-∞"
+def in_words(outcome: Outcome) -> str:
+    """Returns what a check says, and the setting it is made in."""
+    return f"{outcome.says} ({outcome.setting})" if outcome.setting else outcome.says
+
+
+def more_seeds(finding: Finding, before: str = "") -> str:
+    """Returns how many more seeds would decide a finding, if that is known."""
+    return f"{before}{finding.more} more seed{'s' * (finding.more != 1)}" if finding.more else ""
+
+
+def ours(finding: Finding) -> str:
+    """Returns a finding's figure, with two digits of its uncertainty."""
+    return _number(finding.ours, finding)
 
 
 def interval(finding: Finding) -> str:
     """Returns a finding's interval as `[0.971, 0.974]`; nothing where there is none."""
     if not math.isfinite(finding.low + finding.high):
         return "-"
-    return f"[{finding.low:.4g}, {finding.high:.4g}]"
+    return f"[{_number(finding.low, finding)}, {_number(finding.high, finding)}]"
+
+
+def _number(value: float, finding: Finding) -> str:
+    if not math.isfinite(value):
+        return "-"
+    spread = (finding.high - finding.low) / 2
+    largest = max(abs(value), spread)
+    if not spread > 0 or not 1e-4 <= largest < 1e6:
+        return f"{value:.4g}"
+    return f"{value:.{min(max(1 - math.floor(math.log10(spread)), 0), 7)}f}"
 
 
 def last_line(result: Result) -> Text:
