@@ -83,10 +83,7 @@ def load_sweep(
 
     Raises ConfigError with a line for each thing that is wrong; a cell that cannot run is named with its values.
     """
-    tree = open_tree(source, overrides)
-    if seeds is not None:
-        assign(tree, ("seeds",), seeds, Place(len(overrides) + 1, source=f"--seeds {seeds}"))
-    return _sweep_in(tree, axes, len(overrides) + 2)
+    return sweep_in(open_tree(source, overrides), axes, seeds, len(overrides))
 
 
 def load_either(
@@ -98,7 +95,7 @@ def load_either(
     """
     tree = open_tree(source, overrides)
     if "sweep" in tree.value or axes:
-        return _sweep_in(tree, axes, len(overrides) + 1)
+        return sweep_in(tree, axes, None, len(overrides))
     config, faults = validated(tree)
     if config is None or faults:
         raise refused(faults)
@@ -113,11 +110,14 @@ def check(source: str | Path, overrides: Sequence[str] = ()) -> str:
     return f"{found.name}-{found.digest}"
 
 
-def _sweep_in(tree: Tree, axes: Sequence[str], turn: int) -> Sweep:
-    """The sweep in a tree of values, with `axes` from the command line, counted from `turn` among its words."""
-    asked = _Section(tree, tree.value.pop("sweep", None))
-    for at, text in enumerate(axes, start=turn):
-        asked.add_axis(text, at)
+def sweep_in(tree: Tree, axes: Sequence[str], seeds: int | None, turn: int) -> Sweep:
+    """Returns the sweep in a tree that is open, after `turn` overrides. Raises as `load_sweep`."""
+    section = tree.value.pop("sweep", None)
+    if seeds is not None:
+        assign(tree, ("seeds",), seeds, Place(turn + 1, source=f"--seeds {seeds}"))
+    asked = _Section(tree, section)
+    for place, text in enumerate(axes, start=turn + 2):
+        asked.add_axis(text, place)
     base, faults = validated(tree)
     if base is None or faults:
         raise refused(faults)

@@ -6,7 +6,8 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -46,7 +47,7 @@ def open_tree(source: str | Path | Mapping[str, Any], overrides: Sequence[str] =
     if not isinstance(tree.value, dict):
         raise ConfigError(str(tree.faults[0] if tree.faults else Fault(tree.place(()), (), _no_mapping(tree.value))))
     for turn, text in enumerate(overrides, start=1):
-        _override(tree, text, turn)
+        override(tree, text, turn)
     if not isinstance(source, Mapping) and str(source) != "-":
         tree.value.setdefault("name", legal_name(Path(source).stem))
     return tree
@@ -60,6 +61,23 @@ def validated(tree: Tree) -> tuple[Config | None, list[Fault]]:
         refused = {(fault.place, fault.keys) for fault in tree.faults}
         found = [_fault(details, tree) for details in error.errors(include_url=False) if not _is_echo(details)]
         return None, tree.faults + [fault for fault in found if (fault.place, fault.keys) not in refused]
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def section_in(tree: Tree, keys: Keys, model: type[S], value: Any) -> S | None:
+    """Returns a section of another kind that stands at `keys` of a tree; None when it has faults, which join the
+    tree's."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        own = Tree(value)
+        for mine, theirs in ((own.values, tree.values), (own.keys, tree.keys)):
+            mine |= {at[len(keys) :]: place for at, place in theirs.items() if at[: len(keys)] == keys}
+        found = [_fault(details, own, model) for details in error.errors(include_url=False) if not _is_echo(details)]
+        tree.faults += [fault._replace(keys=keys + fault.keys) for fault in found]
+        return None
 
 
 def refused(faults: Sequence[Fault]) -> ConfigError:
@@ -87,7 +105,7 @@ _GIVES_WAY: dict[Keys, Keys] = {
 """What an override of a key removes, since the two cannot stand together; a width only does when it is a list."""
 
 
-def _override(tree: Tree, text: str, turn: int) -> None:
+def override(tree: Tree, text: str, turn: int) -> None:
     """Puts what `path=value` says into the tree, or its fault among the tree's."""
     path, equals, value_text = text.partition("=")
     keys: Keys = tuple(path.strip().split("."))
@@ -149,14 +167,16 @@ def _inside(model: type[BaseModel] | None, key: Any, value: Any) -> type[BaseMod
     if (registry := registry_of(field)) is not None:
         name = value.get("name") if isinstance(value, dict) else value
         return registry[name] if isinstance(name, str) and name in registry else None
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    kinds = (field.annotation, *_kinds(field, UnionType, Union))
+    return next((kind for kind in kinds if _is_model(kind)), None)
 
 
-def _follow(location: tuple[int | str, ...], tree: Any) -> tuple[Keys, type[BaseModel] | None, FieldInfo | None]:
+def _follow(
+    location: tuple[int | str, ...], tree: Any, root: type[BaseModel]
+) -> tuple[Keys, type[BaseModel] | None, FieldInfo | None]:
     """Returns the keys to a fault, less the members of unions that pydantic names; its section or part; its field."""
     keys: list[str | int] = []
-    owner, field, model = None, None, Config
+    owner, field, model = None, None, root
     for key in location:
         if model is not None:
             tree = tree.get(key) if isinstance(tree, dict) else None
@@ -164,12 +184,24 @@ def _follow(location: tuple[int | str, ...], tree: Any) -> tuple[Keys, type[Base
             keys.append(key)
         elif isinstance(key, int):
             keys.append(key)
+            tree = tree[key] if isinstance(tree, list) and key < len(tree) else None
+            model = next((kind for kind in _kinds(field, list) if _is_model(kind)), None)
     return tuple(keys), owner, field
 
 
-def _fault(error: ErrorDetails, tree: Tree) -> Fault:
+def _kinds(field: FieldInfo | None, *of: Any) -> tuple[Any, ...]:
+    """What a field's list or union holds."""
+    kind = field.annotation if field else None
+    return get_args(kind) if get_origin(kind) in of else ()
+
+
+def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _fault(error: ErrorDetails, tree: Tree, root: type[BaseModel] = Config) -> Fault:
     """Returns what pydantic found, in our own words and with its place."""
-    keys, owner, field = _follow(error["loc"], tree.value)
+    keys, owner, field = _follow(error["loc"], tree.value, root)
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden" and owner is not None:
         if keys[0] in _ELSEWHERE:
@@ -200,7 +232,11 @@ def _fault(error: ErrorDetails, tree: Tree) -> Fault:
     return Fault(tree.place(keys), keys, reason)
 
 
-_ELSEWHERE: dict[Any, str] = {"sweep": "this is a sweep, of many configs; `vgx sweep` runs it"}
+_ELSEWHERE: dict[Any, str] = {
+    "sweep": "this is a sweep, of many configs; `vgx sweep` runs it",
+    "claim": "this is an experiment; `vgx reproduce` runs it",
+    "scales": "this is an experiment; `vgx reproduce` runs it",
+}
 
 _BOOLEANS = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
 
