@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-slow check format bench pictures clean
+.PHONY: help demo install test test-slow test-exports check format bench pictures clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,10 @@ test: .venv/dev ## the tests
 
 test-slow: .venv/dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-exports: .venv/dev ## the tests against Weights & Biases and MLflow, which it installs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[exports]'
+	$(BIN)/python -m pytest -m slow tests/test_exports.py
 
 check: .venv/dev ## format, lint and types
 	$(BIN)/ruff format --check vgx tests benchmarks

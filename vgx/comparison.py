@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.special import ndtri, stdtrit
 
 from vgx import grid
 from vgx.errors import RunError, did_you_mean
+from vgx.parting import Course, Parting, aligned, course_of, part
 from vgx.run_directory import LAYERS, Run
 
 MOST = 8
@@ -21,12 +21,6 @@ MOST = 8
 MOST_POSITIONS = 100
 MOST_STEPS = 256
 """Of a run that recorded more steps, so many are compared, evenly spread."""
-SURE = 0.95
-"""How seldom seeds alone would bring two means further apart at a step and a layer."""
-FACTOR = 2.0
-"""How far apart single seeds must be, where not even theory knows their spread."""
-KEPT = 0.9
-"""The share of steps at which two must be apart to have parted: a batch may bring them together for a moment."""
 LEFT_OUT = ("name", "seeds", "expect", "sweep", "log")
 """What is no difference between two configs: it changes no number."""
 
@@ -73,36 +67,6 @@ class Outcome(NamedTuple):
     """The first step at which the mean test accuracy is what the worst contender ends with; None for never."""
     seconds: float
     """Of training, compilation left out: its lanes' share of what ran side by side."""
-
-
-class Course(NamedTuple):
-    """A statistic of a contender over the steps and the depth: T steps, P positions."""
-
-    steps: np.ndarray
-    """[T], the recorded ones."""
-    mean: np.ndarray
-    """[T, P] over seeds; -inf or NaN where most seeds have no finite value."""
-    spread: np.ndarray
-    """[T, P], the standard deviation over seeds; NaN where fewer than two are finite."""
-    seeds: np.ndarray
-    """[T, P], how many are finite."""
-
-
-class Parting(NamedTuple):
-    """Where and when a contender is apart from the first."""
-
-    steps: np.ndarray
-    """[T], those that both recorded."""
-    difference: np.ndarray
-    """[T, P], this one less the first; infinite or NaN where one of them is."""
-    limit: np.ndarray
-    """[T, P], the largest difference that may be an accident of the seeds; NaN where one of them is not finite."""
-    apart: np.ndarray
-    """[T, P], whether it is beyond that, or one of them is 0 or NaN and the other is not."""
-    since: np.ndarray
-    """[P], the step from which it is apart, at KEPT of the steps and to the end; 0 where it is not at the end."""
-    by: str
-    """What the limit rests on: `seeds`, `theory` (the spread that it predicts of one draw) or `a factor of 2`."""
 
 
 class Comparison(NamedTuple):
@@ -194,8 +158,8 @@ def compare(contenders: Sequence[Contender], statistic: str = "delta_log10") -> 
     positions = np.linspace(0, 1, min(max(layers), MOST_POSITIONS)) if max(layers) > 1 else np.ones(1)
     raw = [_curves(one, statistic) for one in named]
     recorded = all(steps.size for steps, _ in raw)
-    courses = [_course(steps, _aligned(values, positions)) for steps, values in raw] if recorded else []
-    losses = [_course(*_losses(one)) for one in named]
+    courses = [course_of(steps, aligned(values, positions)) for steps, values in raw] if recorded else []
+    losses = [course_of(*_losses(one)) for one in named]
     bands = [_band(one, positions) if statistic == "delta_log10" else None for one in named]
     ends = [_evaluated(one) for one in named]
     finals = [accuracy[-1] for _, accuracy in ends if len(accuracy)]
@@ -209,10 +173,10 @@ def compare(contenders: Sequence[Contender], statistic: str = "delta_log10") -> 
         positions=positions if recorded else positions[:0],
         courses=tuple(courses),
         partings=tuple(
-            _parting(statistic, courses[0], course, bands[0], band)
+            part(statistic, courses[0], course, bands[0], band)
             for course, band in zip(courses[1:], bands[1:], strict=False)
         ),
-        loss_partings=tuple(_parting("train_loss", losses[0], one) for one in losses[1:]),
+        loss_partings=tuple(part("train_loss", losses[0], one) for one in losses[1:]),
     )
 
 
@@ -277,84 +241,13 @@ def _by_seed(
     return values
 
 
-def _aligned(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """[..., L] to [..., P]: between two layers in proportion, or the nearer one's where one of them is not finite."""
-    at = positions * (values.shape[-1] - 1)
-    low = np.floor(at).astype(int)
-    high = np.minimum(low + 1, values.shape[-1] - 1)
-    share = at - low
-    below, above = values[..., low], values[..., high]
-    with np.errstate(invalid="ignore"):
-        between = below + share * (above - below)
-    nearest = np.where(share < 0.5, below, above)
-    return np.where(np.isfinite(below) & np.isfinite(above), between, nearest)
-
-
-def _course(steps: np.ndarray, values: np.ndarray) -> Course:
-    """The mean and the spread over seeds of [S, T, P]."""
-    finite = np.isfinite(values)
-    count = finite.sum(0)
-    kept = np.where(finite, values, 0.0)
-    mean = kept.sum(0) / np.maximum(count, 1)
-    square = np.where(finite, (kept - mean) ** 2, 0.0).sum(0)
-    spread = np.where(count > 1, np.sqrt(square / np.maximum(count - 1, 1)), np.nan)
-    nothing = np.where(np.isneginf(values).sum(0) > np.isnan(values).sum(0), -np.inf, np.nan)
-    return Course(steps, np.where(2 * count > len(values), mean, nothing), spread, count)
-
-
-def _parting(
-    statistic: str,
-    first: Course,
-    other: Course,
-    first_band: np.ndarray | None = None,
-    band: np.ndarray | None = None,
-) -> Parting:
-    """Student's test of two means at every step and position, at the level of SURE."""
-    steps = np.intersect1d(first.steps, other.steps)
-    a, b = (Course(steps, *(x[np.searchsorted(one.steps, steps)] for x in one[1:])) for one in (first, other))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        difference = b.mean - a.mean
-        freedom = np.maximum(a.seeds - 1, 0) + np.maximum(b.seeds - 1, 0)
-        square = sum(np.nan_to_num(x.spread) ** 2 * np.maximum(x.seeds - 1, 0) for x in (a, b))
-        of_means = np.sqrt(square / freedom * (1 / a.seeds + 1 / b.seeds))
-        limit = stdtrit(np.maximum(freedom, 1), 0.5 + SURE / 2) * of_means
-        by = "seeds"
-        if not np.any(freedom) and first_band is not None and band is not None:
-            by, limit = "theory", ndtri(0.5 + SURE / 2) * np.hypot(first_band, band)
-        elif not np.any(freedom):
-            by, limit = f"a factor of {FACTOR:g}", _factor(statistic, a.mean, b.mean)
-    limit = np.broadcast_to(limit, difference.shape).copy()
-    both = np.isfinite(a.mean) & np.isfinite(b.mean)
-    limit[~both] = np.nan
-    same = (np.isneginf(a.mean) & np.isneginf(b.mean)) | (np.isnan(a.mean) & np.isnan(b.mean))
-    apart = np.where(both, np.abs(difference) > np.nan_to_num(limit, nan=np.inf), ~same)
-    return Parting(steps, difference, limit, apart, _since(steps, apart), by)
-
-
-def _since(steps: np.ndarray, apart: np.ndarray) -> np.ndarray:
-    """The step [P] from which `apart` [T, P] holds at KEPT of the steps, and at most of the last tenth; 0 for none."""
-    if not len(steps):
-        return np.zeros(apart.shape[1], int)
-    left = np.arange(len(steps), 0, -1)[:, None]
-    kept = apart & (np.flip(np.cumsum(np.flip(apart, 0), 0), 0) >= KEPT * left)
-    at_the_end = 2 * apart[-math.ceil(len(steps) / 10) :].sum(0) > math.ceil(len(steps) / 10)
-    return np.where(at_the_end & kept.any(0), steps[np.argmax(kept, 0)], 0)
-
-
-def _factor(statistic: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The difference of two numbers, or of their logarithms, of which one is FACTOR times the other."""
-    if statistic.endswith("_log10"):
-        return np.full(a.shape, math.log10(FACTOR))
-    return (1 - 1 / FACTOR) * np.maximum(np.abs(a), np.abs(b))
-
-
 def _band(one: Contender, positions: np.ndarray) -> np.ndarray | None:
     """The deviation of log10 of the gradient over draws of the weights, [P], as theory has it; None for none."""
     mine = (pc.field("lane") == one.lanes[0]) & (pc.field("statistic") == "delta_log10")
     rows = one.run.prediction(where=mine & (pc.field("layer") <= one.layers))
     if len(rows) != one.layers or rows["band"].null_count:
         return None
-    return _aligned(rows["band"].to_numpy(), positions)
+    return aligned(rows["band"].to_numpy(), positions)
 
 
 def _evaluated(one: Contender) -> tuple[np.ndarray, np.ndarray]:

@@ -106,7 +106,7 @@ def write_tensorboard(run: Run, draft: Path, output: Path, layers: int) -> None:
         file = EventFile(draft / lane_name(lane))
         mine = pc.field("lane") == lane["lane"]
         if run.is_sweep:
-            file.options(options_of(run, lane))
+            file.options(options_of(lane))
         file.scalars(run.metrics(where=mine), run.layers(where=mine), layers)
         _add_picture(run, lane["lane"], file)
 
@@ -133,11 +133,12 @@ class LiveEvents:
         rows = {row["lane"]: row for row in run.lanes().to_pylist()} if run.is_sweep else {}
         with explained(run.path / "tensorboard"):
             for lane, seed in lanes:
-                folder = run.path / "tensorboard" / lane_name({"lane": lane, "seed": seed})
+                row = rows.get(lane, {"lane": lane, "seed": seed, "status": "running"})
+                folder = run.path / "tensorboard" / lane_name(row)
                 # What a killed run wrote since its last checkpoint is forgotten, and what it left out is there.
                 file = self.files[lane] = EventFile(folder, purge_from=0 if folder.exists() else None)
-                if lane in rows:
-                    file.options(options_of(run, rows[lane]))
+                if run.is_sweep:
+                    file.options(options_of(row))
                 if done:
                     mine = pc.field("lane") == lane
                     file.scalars(run.metrics(where=mine), run.layers(where=mine), LAYERS)

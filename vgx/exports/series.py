@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,15 +87,17 @@ def by_step(series: Sequence[Series]) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 def lane_name(lane: Mapping[str, Any]) -> str:
-    """Returns what a lane is called in a tool that shows many: `lane-0003-seed-1`."""
-    return f"lane-{lane['lane']:04d}-seed-{lane['seed']}"
+    """Returns what a lane is called in a tool that shows many: `lane-0003-seed-1`, a sweep's `...-relu-0.1`."""
+    options = [str(value) for name, value in options_of(lane).items() if name != "seed"]
+    words = [re.sub(r"[^A-Za-z0-9._]+", "_", word).strip("_") for word in options]
+    return "-".join([f"lane-{lane['lane']:04d}-seed-{lane['seed']}", *words])[:120]
 
 
-def options_of(run: Run, lane: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(lane: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what sets a lane apart: its seed and the swept options."""
     names = list(lane)
     swept = names[names.index("seed") + 1 : names.index("status")]
-    return {"seed": lane["seed"]} | {name: lane[name] for name in swept if name != "cell" and lane[name] is not None}
+    return {"seed": lane["seed"]} | {name: lane[name] for name in swept if lane[name] is not None}
 
 
 def begun(run: Run) -> list[dict[str, Any]]:

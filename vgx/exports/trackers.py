@@ -15,6 +15,8 @@ from vgx.run_directory import FINAL, Run
 
 TOGETHER = 1000
 """Metrics that MLflow takes in one go."""
+FEW = 100
+"""Parameters, likewise."""
 
 
 def _lanes(run: Run, layers: int) -> list[tuple[dict[str, Any], list[Series]]]:
@@ -47,7 +49,7 @@ def write_wandb(run: Run, draft: Path, output: Path, layers: int) -> None:
             name=f"{run.config['name']} {lane_name(lane)}",
             dir=str(draft),
             mode="offline",
-            config=run.config | options_of(run, lane) | {"lane": lane["lane"]},
+            config=run.config | options_of(lane) | {"lane": lane["lane"]},
             settings=settings,
             reinit="finish_previous",
         )
@@ -71,10 +73,12 @@ def write_mlflow(run: Run, draft: Path, output: Path, layers: int) -> None:
     for lane, series in _lanes(run, layers):
         theirs = client.create_run(experiment, run_name=lane_name(lane))
         number = theirs.info.run_id
-        options = _flat(run.config) | options_of(run, lane)
+        options = _flat(run.config) | options_of(lane)
         parameters = [entities.Param(name, str(value)) for name, value in options.items()]
         tags = [entities.RunTag(f"vgx.{name}", str(value)) for name, value in _ended(lane).items()]
-        client.log_batch(number, params=parameters[:100], tags=tags)
+        client.log_batch(number, tags=tags)
+        for start in range(0, len(parameters), FEW):
+            client.log_batch(number, params=parameters[start : start + FEW])
         metrics = [
             entities.Metric(one.tag, value, 0, step)
             for one in series

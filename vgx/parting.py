@@ -1,0 +1,128 @@
+"""Curves of two nets over steps and depth, and where and when they part beyond the seeds' spread. Plain numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+SURE = 0.95
+"""How sure a parting is: at a step and a layer, seeds alone bring two means that far apart one time in twenty."""
+FACTOR = 2.0
+"""How far apart single seeds must be, where not even theory knows their spread."""
+KEPT = 0.9
+"""The share of steps at which two must be apart to have parted: a batch may bring them together for a moment."""
+
+
+class Course(NamedTuple):
+    """A statistic of a contender over the steps and the depth: T steps, P positions."""
+
+    steps: np.ndarray
+    """[T], the recorded ones."""
+    mean: np.ndarray
+    """[T, P] over seeds; -inf or NaN where most seeds have no finite value."""
+    spread: np.ndarray
+    """[T, P], the standard deviation over seeds; NaN where fewer than two are finite."""
+    seeds: np.ndarray
+    """[T, P], how many are finite."""
+
+
+class Parting(NamedTuple):
+    """Where and when a contender is apart from the first."""
+
+    steps: np.ndarray
+    """[T], those that both recorded."""
+    difference: np.ndarray
+    """[T, P], this one less the first; infinite or NaN where one of them is."""
+    limit: np.ndarray
+    """[T, P], the largest difference that may be an accident of the seeds; NaN where one of them is not finite."""
+    apart: np.ndarray
+    """[T, P], whether it is beyond that, or one of them is 0 or NaN and the other is not."""
+    since: np.ndarray
+    """[P], the step from which it is apart, at KEPT of the steps and to the end; 0 where it is not at the end."""
+    by: str
+    """What the limit rests on: `seeds`, `theory` (the spread that it predicts of one draw) or `a factor of 2`."""
+
+
+def aligned(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Returns values of layers [..., L] at relative depths [P].
+
+    Between two layers in proportion, or the nearer one's where one of them is not finite.
+    """
+    at = positions * (values.shape[-1] - 1)
+    low = np.floor(at).astype(int)
+    high = np.minimum(low + 1, values.shape[-1] - 1)
+    share = at - low
+    below, above = values[..., low], values[..., high]
+    with np.errstate(invalid="ignore"):
+        between = below + share * (above - below)
+    nearest = np.where(share < 0.5, below, above)
+    return np.where(np.isfinite(below) & np.isfinite(above), between, nearest)
+
+
+def course_of(steps: np.ndarray, values: np.ndarray) -> Course:
+    """Returns the mean and the spread over seeds of [S, T, P]."""
+    finite = np.isfinite(values)
+    count = finite.sum(0)
+    kept = np.where(finite, values, 0.0)
+    mean = kept.sum(0) / np.maximum(count, 1)
+    square = np.where(finite, (kept - mean) ** 2, 0.0).sum(0)
+    spread = np.where(count > 1, np.sqrt(square / np.maximum(count - 1, 1)), np.nan)
+    nothing = np.where(np.isneginf(values).sum(0) > np.isnan(values).sum(0), -np.inf, np.nan)
+    return Course(steps, np.where(2 * count > len(values), mean, nothing), spread, count)
+
+
+def part(
+    statistic: str,
+    first: Course,
+    other: Course,
+    first_band: np.ndarray | None = None,
+    band: np.ndarray | None = None,
+) -> Parting:
+    """Returns where and when `other` is apart from `first`, by Student's test of two means at the level of SURE.
+
+    Args:
+        statistic: what they are curves of: two single seeds of a logarithm are a FACTOR apart at its difference.
+        first: a course at some positions.
+        other: another at the same positions, of which the steps that both recorded count.
+        first_band: [P], the standard deviation that theory predicts of one seed; taken where neither has two seeds.
+        band: likewise of `other`.
+    """
+    steps = np.intersect1d(first.steps, other.steps)
+    a, b = (Course(steps, *(x[np.searchsorted(one.steps, steps)] for x in one[1:])) for one in (first, other))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = b.mean - a.mean
+        freedom = np.maximum(a.seeds - 1, 0) + np.maximum(b.seeds - 1, 0)
+        square = sum(np.nan_to_num(x.spread) ** 2 * np.maximum(x.seeds - 1, 0) for x in (a, b))
+        of_means = np.sqrt(square / freedom * (1 / a.seeds + 1 / b.seeds))
+        limit = stdtrit(np.maximum(freedom, 1), 0.5 + SURE / 2) * of_means
+        by = "seeds"
+        if not np.any(freedom) and first_band is not None and band is not None:
+            by, limit = "theory", ndtri(0.5 + SURE / 2) * np.hypot(first_band, band)
+        elif not np.any(freedom):
+            by, limit = f"a factor of {FACTOR:g}", _factor(statistic, a.mean, b.mean)
+    limit = np.broadcast_to(limit, difference.shape).copy()
+    both = np.isfinite(a.mean) & np.isfinite(b.mean)
+    limit[~both] = np.nan
+    same = (np.isneginf(a.mean) & np.isneginf(b.mean)) | (np.isnan(a.mean) & np.isnan(b.mean))
+    apart = np.where(both, np.abs(difference) > np.nan_to_num(limit, nan=np.inf), ~same)
+    return Parting(steps, difference, limit, apart, _since(steps, apart), by)
+
+
+def _since(steps: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """The step [P] from which `apart` [T, P] holds at KEPT of the steps, and at most of the last tenth; 0 for none."""
+    if not len(steps):
+        return np.zeros(apart.shape[1], int)
+    left = np.arange(len(steps), 0, -1)[:, None]
+    kept = apart & (np.flip(np.cumsum(np.flip(apart, 0), 0), 0) >= KEPT * left)
+    at_the_end = 2 * apart[-math.ceil(len(steps) / 10) :].sum(0) > math.ceil(len(steps) / 10)
+    return np.where(at_the_end & kept.any(0), steps[np.argmax(kept, 0)], 0)
+
+
+def _factor(statistic: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The difference of two numbers, or of their logarithms, of which one is FACTOR times the other."""
+    if statistic.endswith("_log10"):
+        return np.full(a.shape, math.log10(FACTOR))
+    return (1 - 1 / FACTOR) * np.maximum(np.abs(a), np.abs(b))
