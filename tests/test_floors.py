@@ -21,6 +21,7 @@ ROOT = Path(vgx.__file__).parent
 FLOORS = {
     "errors": 0,
     "bounds": 1,
+    "inference": 1,
     "registry": 1,
     "quadrature": 1,
     "parts": 2,
@@ -37,6 +38,7 @@ FLOORS = {
     "loading": 3,
     "cells": 3,
     "grid": 2,
+    "comparisons": 2,
     "training": 4,
     "lanes": 4,
     "run_directory": 4,
@@ -53,6 +55,9 @@ FLOORS = {
     "verification": 5,
     "cure": 5,
     "expectation": 5,
+    "statistics": 5,
+    "claims": 5,
+    "reproduction": 5,
     "amend": 3,
     "rows": 5,
     "report": 5,
@@ -81,6 +86,12 @@ NEIGHBOURS = {
     ("sweeping", "ledger"),
     ("sweeping", "loop"),
     ("sweeping", "planning"),
+    ("claims", "statistics"),
+    ("reproduction", "claims"),
+    ("reproduction", "ledger"),
+    ("reproduction", "prediction"),
+    ("reproduction", "statistics"),
+    ("reproduction", "sweeping"),
 }
 """Who may see whom on the same floor."""
 
@@ -95,6 +106,9 @@ PAPER = (
     "batches",
     "run_directory",
     "outcome",
+    "inference",
+    "statistics",
+    "comparisons",
     "report",
 )
 """What knows files and no jax."""
