@@ -21,6 +21,7 @@ ROOT = Path(vgx.__file__).parent
 FLOORS = {
     "errors": 0,
     "bounds": 1,
+    "inference": 1,
     "registry": 1,
     "quadrature": 1,
     "parts": 2,
@@ -38,6 +39,7 @@ FLOORS = {
     "loading": 3,
     "cells": 3,
     "grid": 2,
+    "comparisons": 2,
     "training": 4,
     "lanes": 4,
     "run_directory": 4,
@@ -60,6 +62,9 @@ FLOORS = {
     "verification": 5,
     "cure": 5,
     "expectation": 5,
+    "statistics": 5,
+    "claims": 5,
+    "reproduction": 5,
     "amend": 3,
     "rows": 5,
     "report": 5,
@@ -98,6 +103,12 @@ NEIGHBOURS = {
     ("sweeping", "ledger"),
     ("sweeping", "loop"),
     ("sweeping", "planning"),
+    ("claims", "statistics"),
+    ("reproduction", "claims"),
+    ("reproduction", "ledger"),
+    ("reproduction", "prediction"),
+    ("reproduction", "statistics"),
+    ("reproduction", "sweeping"),
 }
 """Who may see whom on the same floor."""
 
@@ -117,6 +128,9 @@ PAPER = (
     "parting",
     "colours",
     "exports",
+    "inference",
+    "statistics",
+    "comparisons",
     "report",
 )
 """What knows files and no jax."""

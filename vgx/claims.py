@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from vgx import grid, places
+from vgx import cells, grid, places
 from vgx.cells import Cell, Sweep, sweep_in, value_at
 from vgx.comparisons import COMPARISONS, Arm, Comparison, Number, Theory, matches
 from vgx.config import Config, Section
@@ -121,11 +121,11 @@ class Experiment:
 
         A bare name is the part with its defaults, or, where the grid has no such, with any options.
         """
-        cells = list(self.sweep.cells)
+        found = list(self.sweep.cells)
         for path, value in arm.items():
-            exact = [cell for cell in cells if value in (option(cell, path), value_at(cell.config, path))]
-            cells = exact or [cell for cell in cells if matches(option(cell, path), value)]
-        return cells
+            exact = [cell for cell in found if value in (option(cell, path), value_at(cell.config, path))]
+            found = exact or [cell for cell in found if matches(option(cell, path), value)]
+        return found
 
     def values(self, path: str) -> list[Any]:
         """Returns the values that a swept option has in the grid, in order."""
@@ -205,6 +205,18 @@ def load_experiment(
     if faults := list(_unfit(experiment, tree, may_lack_arms=smaller)):
         raise refused(faults)
     return experiment
+
+
+def check(source: str | Path, overrides: Sequence[str] = ()) -> str:
+    """Returns a few words on the config, the sweep or the experiment in a file, the latter at every scale.
+
+    Raises ConfigError with all that is wrong with it.
+    """
+    if "claim" not in open_tree(source).value:
+        return cells.check(source, overrides)
+    sizes = {scale: load_experiment(source, scale, overrides) for scale in SCALES}
+    counts = ", ".join(f"{len(one.sweep.cells):,} cells at scale {scale}" for scale, one in sizes.items())
+    return f"{sizes['cpu'].name}, an experiment of {counts}"
 
 
 def _digest(base: Config) -> str:
@@ -292,11 +304,11 @@ def _unfit(experiment: Experiment, tree: Tree, may_lack_arms: bool) -> Iterator[
         free = {*check.for_each, *named}
         for arm in check.compare.arms():
             settings = list(experiment.settings(check)) or [check.where]
-            cells = [experiment.cells_of(setting | arm) for setting in settings]
-            if not any(cells) and not may_lack_arms:
+            found = [experiment.cells_of(setting | arm) for setting in settings]
+            if not any(found) and not may_lack_arms:
                 yield fault("compare", f"no cell of the sweep has {grid.inline(check.where | arm)}")
             for path in [path for path in paths if path not in free]:
-                values = {grid.inline(option(cell, path)) for some in cells for cell in some}
+                values = {grid.inline(option(cell, path)) for some in found for cell in some}
                 if len(values) > 1:
                     reason = f"{grid.inline(arm)} leaves {path} open ({', '.join(sorted(values))}); add it to where"
                     yield fault("compare", reason)

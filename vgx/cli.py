@@ -524,11 +524,12 @@ def check(
 ) -> None:
     """Check configs and say all that is wrong with them, without running anything."""
     import vgx
+    from vgx.claims import check
 
     faults = []
     for config in configs:
         try:
-            print(f"{config}: ok, {vgx.check(config, overrides or [])}")
+            print(f"{config}: ok, {check(config, overrides or [])}")
         except vgx.VgxError as error:
             faults.append(str(error))
     if faults:
