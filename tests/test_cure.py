@@ -174,3 +174,16 @@ def test_json_holds_the_proof(tmp_path):
     assert abs(after["measured"]) < abs(before["measured"]) / 2
     run = vgx.open_run(after["path"])
     assert run.lanes()["test_accuracy"][0].as_py() == after["accuracy"]
+
+
+def test_a_cured_net_that_is_lost_in_training_is_shown_with_smaller_steps(tmp_path):
+    path = tmp_path / "sick.yaml"
+    net = "model: {depth: 20, width: 16, initializer: glorot_normal}\n"
+    path.write_text(net + "train: {steps: 20, batch_size: 64, optimizer: {name: sgd, learning_rate: 20.0}}\n")
+    result = CliRunner().invoke(app, ["cure", str(path), "--prove", "--json", "--runs", str(tmp_path / "runs")])
+    assert result.exit_code == 0, result.output
+    proofs = json.loads(result.stdout)["proof"]
+    assert [proof["what"] for proof in proofs][:3] == ["before", "after", "after, learning rate 2"]
+    for proof, rate in zip(proofs[1:], (20.0, 2.0, 0.2), strict=False):
+        assert vgx.open_run(proof["path"]).config["train"]["optimizer"]["learning_rate"] == rate
+        assert (proof["verdict"] != "healthy") == (proof is not proofs[-1])

@@ -245,7 +245,7 @@ def cure(
 ) -> None:
     """Find the smallest change that makes the gradient level, by theory."""
     import vgx
-    from vgx.cure import diagnose, written
+    from vgx.cure import diagnose, slower, written
     from vgx.errors import ConfigError
     from vgx.report.cures import Proof, diagnosis_text, proof_table
     from vgx.run_directory import explained, find_run
@@ -266,9 +266,12 @@ def cure(
         if not as_json:
             print(f"\n{write}: written, with {best.in_words}")
     if best and prove:
-        for what, one, effect in (("before", tree, diagnosis.effect), ("after", best.config, best.effect)):
-            run = vgx.train(one, runs=runs, resume=True)
-            proofs.append(Proof.of(what, effect.verdict.slope, run))
+        before, after = (effect.verdict.slope for effect in (diagnosis.effect, best.effect))
+        proofs = [Proof.of("before", before, vgx.train(tree, runs=runs, resume=True))]
+        for what, one in slower(best.config):
+            proofs.append(Proof.of(what, after, vgx.train(one, runs=runs, resume=True)))
+            if not proofs[-1].lost:
+                break
     if as_json:
         proven = {"proof": [proof.to_json() for proof in proofs]} if proofs else {}
         print(json.dumps(diagnosis.to_json() | proven, allow_nan=False))

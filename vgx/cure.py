@@ -260,6 +260,19 @@ def _rounded(value: float) -> float:
     return float(f"{value:.5g}")
 
 
+def slower(config: Config) -> Iterator[tuple[str, Config]]:
+    """Yields what to train to see a cure: the config, then with a tenth and a hundredth of its learning rate.
+
+    A level gradient does not make a large step harmless: a net of a hundred layers bears less of it than one of ten.
+    """
+    yield "after", config
+    for part in (0.1, 0.01):
+        rate = _rounded(part * config.train.optimizer.learning_rate)
+        optimizer = config.train.optimizer.model_copy(update={"learning_rate": rate})
+        train = config.train.model_copy(update={"optimizer": optimizer})
+        yield f"after, learning rate {rate:g}", config.model_copy(update={"train": train})
+
+
 def written(text: str, cure: Cure, overrides: Sequence[str] = ()) -> str:
     """Returns the YAML `text` of a config with the cure (and overrides) in it, and all else as it stands.
 

@@ -12,7 +12,7 @@ from vgx import checkpoint
 from vgx.config import Config
 from vgx.data import Dataset
 from vgx.errors import DataError, RunError
-from vgx.foretold import foretell
+from vgx.foretold import Oracle
 from vgx.loop import Account, Interrupted, Loop, Progress, Seat, Watch
 from vgx.machine import Device, Platform, describe, find_devices, keep_compiled_programs, matmul_precision, numerics
 from vgx.outcome import judge_lanes
@@ -65,8 +65,8 @@ def train(
     with numerics(config.train.precision, devices[0]):
         writer, meta = _open(path, config, dataset, devices, overwrite)
         try:
-            lanes = range(len(config.seed_list))
-            foretell(writer, dict.fromkeys(lanes, config), lambda config: dataset)
+            lanes, oracle = range(len(config.seed_list)), Oracle(lambda config: dataset)
+            oracle.write(writer, dict.fromkeys(lanes, config))
             seats = [Seat(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
             account = Account("meta.json", "checkpoint")
             loop = Loop(seats, 0, dataset, devices, writer, account, meta, watch or (lambda progress: None))
@@ -74,7 +74,7 @@ def train(
                 step = loop.run()
             except Interrupted as interrupted:
                 raise Interrupted(f"{interrupted}; --resume goes on") from None
-            foretell(writer, dict.fromkeys(lanes, config), lambda config: dataset)
+            oracle.write(writer, dict.fromkeys(lanes, config))
             results = judge_lanes(Run(path), lanes, config.seed_list, len(config.model.widths))
             writer.write_lanes(lane_rows(results))
             meta["ended"] = now()

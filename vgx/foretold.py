@@ -18,37 +18,42 @@ from vgx.prediction import Source, net_of, source_of
 from vgx.run_directory import Run, RunWriter
 
 
-def foretell(writer: RunWriter, configs: Mapping[int, Config], data: Callable[[Config], Dataset]) -> None:
-    """Writes the predictions of lanes, given their configs, and what their first steps showed if these are written.
+class Oracle:
+    """Writes the predictions of lanes; those of one net on one data set share what is worked out."""
 
-    Lanes of one net on one data set share a prediction. Of a net that theory does not know there are no rows.
-    """
-    sources: dict[str, Source] = {}
-    known: dict[str, theory.Curves | None] = {}
+    def __init__(self, data: Callable[[Config], Dataset]):
+        self._data = data
+        self._sources: dict[str, Source] = {}
+        self._curves: dict[str, theory.Curves | None] = {}
 
-    def curves_of(config: Config) -> theory.Curves | None:
-        dataset = data(config)
-        inputs = f"{dataset.digest} {config.data.input}"
-        net = f"{inputs} {config.train.batch_size} {config.model.model_dump_json()}"
-        if net not in known:
-            if inputs not in sources:
-                sources[inputs] = source_of(dataset, config.data.input)
-            known[net] = _curves(config, sources[inputs])
-        return known[net]
+    def write(self, writer: RunWriter, configs: Mapping[int, Config]) -> None:
+        """Writes `prediction.parquet` for these lanes, with what their first steps showed if that is written already.
 
-    def parts() -> Iterator[pa.Table]:
+        Of a net that theory does not know there are no rows.
+        """
+        writer.write_prediction(self._parts(Run(writer.path), configs))
+
+    def _parts(self, run: Run, configs: Mapping[int, Config]) -> Iterator[pa.Table]:
         lanes = list(configs)
         deepest = max((len(config.model.widths) for config in configs.values()), default=0) + 1
         together = max(1, MOST_ROWS // deepest)
         for some in (lanes[start : start + together] for start in range(0, len(lanes), together)):
-            first = Run(writer.path).layers(where=(pc.field("step") == 1) & pc.field("lane").isin(some))
+            first = run.layers(where=(pc.field("step") == 1) & pc.field("lane").isin(some))
             rows = rows_by_lane(first)
             for lane in some:
-                curves = curves_of(configs[lane])
+                curves = self._curves_of(configs[lane])
                 if curves is not None:
                     yield prediction_rows(curves, lane, first.take(rows.get(lane, np.zeros(0, int))))
 
-    writer.write_prediction(parts())
+    def _curves_of(self, config: Config) -> theory.Curves | None:
+        dataset = self._data(config)
+        inputs = f"{dataset.digest} {config.data.input}"
+        net = f"{inputs} {config.train.batch_size} {config.model.model_dump_json()}"
+        if net not in self._curves:
+            if inputs not in self._sources:
+                self._sources[inputs] = source_of(dataset, config.data.input)
+            self._curves[net] = _curves(config, self._sources[inputs])
+        return self._curves[net]
 
 
 def _curves(config: Config, source: Source) -> theory.Curves | None:

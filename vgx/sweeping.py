@@ -18,7 +18,7 @@ from vgx.config import Config
 from vgx.data import Dataset
 from vgx.errors import RunError, VgxError
 from vgx.experiment import load_data, now
-from vgx.foretold import foretell
+from vgx.foretold import Oracle
 from vgx.ledger import PENDING, Ledger
 from vgx.loop import Account, Interrupted, Loop, Progress, Seat, Shelf, steps_of
 from vgx.machine import (
@@ -252,7 +252,7 @@ class _Sweeping:
                     self._round(number)
             finally:
                 ended = [lane for lane in self.ledger.lanes if lane["status"] in ("done", "diverged")]
-                foretell(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended}, self.data)
+                Oracle(self.data).write(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended})
         self.meta["ended"] = now()
         self._write_meta("done")
         self._tell(None, None)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHOWN = 10
 NEAR = 0.02
 """Decades per layer within which a first step's slope is as predicted."""
-LOST = "level at the first step, and lost in training: lower the learning rate (a deep net bears less)"
+LOST = "level at the first step, and lost in training even so: deep nets bear little; try another optimizer"
 
 
 class Proof(NamedTuple):
@@ -36,6 +36,11 @@ class Proof(NamedTuple):
     accuracy: float
     """On the test set, the mean over lanes."""
     path: str
+
+    @property
+    def lost(self) -> bool:
+        """Whether the gradient was as level as predicted at the first step, and did not stay so."""
+        return abs(self.measured) < abs(self.predicted) + NEAR and self.verdict != "healthy"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the proof as `vgx cure --prove --json` prints it."""
@@ -102,8 +107,7 @@ def proof_table(proofs: Sequence[Proof]) -> RenderableType:
         verdict = Text(proof.verdict, COLOURS.get(proof.verdict, ""))
         table.add_row(proof.what, _slope(proof.predicted), _slope(proof.measured), verdict, f"{proof.accuracy:.4f}")
     lines = [Text(f"{proof.what}: {proof.path}", "dim") for proof in proofs]
-    after = proofs[-1]
-    if abs(after.measured) < abs(after.predicted) + NEAR and after.verdict != "healthy":
+    if proofs[-1].lost:
         lines.append(Text(LOST, "yellow"))
     return Group(table, *lines)
 
