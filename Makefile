@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-slow check format bench pictures clean
+.PHONY: help demo install test test-slow test-browser check format bench bench-reports pictures clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,6 +18,9 @@ test: .venv/dev ## the tests
 test-slow: .venv/dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+test-browser: .venv/browser ## the tests of pages in a browser; they need Chromium (apt-get install chromium)
+	$(BIN)/python -m pytest -m browser
+
 check: .venv/dev ## format, lint and types
 	$(BIN)/ruff format --check vgx tests benchmarks
 	$(BIN)/ruff check vgx tests benchmarks
@@ -29,6 +32,9 @@ format: .venv/dev ## put the code in shape
 
 bench: .venv/dev ## measure, and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.run
+
+bench-reports: .venv/browser ## measure how large pages are and how soon they open, and write benchmarks/REPORTS.md
+	$(BIN)/python -m benchmarks.reports
 
 pictures: .venv/dev ## draw the README's pictures anew
 	$(BIN)/python -m benchmarks.pictures
@@ -48,3 +54,7 @@ $(BIN)/vgx: pyproject.toml | $(BIN)/python
 .venv/dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(BIN)/vgx $@
+
+.venv/browser: pyproject.toml .venv/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@touch $@

@@ -67,7 +67,7 @@ def sweep_specs(contents: Contents, summaries: Rows, ranked: Rows, score: str) -
     words = sorted({row["verdict"] for row in summaries})
     charts: dict[str, Any] = {}
     if ranked:
-        charts["ranking"] = sweep_figures.ranks(score, words)
+        charts["ranking"] = sweep_figures.ranks(score, words, min(len(ranked), sweep_figures.SHOWN))
     for field in ("predicted", "measured"):
         if any(row[field] is not None and row["score"] is not None for row in summaries):
             charts[field] = sweep_figures.slopes(field, field, score, words)
