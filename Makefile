@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-slow test-exports check format bench pictures clean
+.PHONY: help demo install test test-slow test-browser test-exports check format bench bench-reports pictures clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ test-exports: .venv/dev ## the tests against Weights & Biases and MLflow, which 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[exports]'
 	$(BIN)/python -m pytest -m slow tests/test_exports.py
 
+test-browser: .venv/browser ## the tests of pages in a browser; they need Chromium (apt-get install chromium)
+	$(BIN)/python -m pytest -m browser
+
 check: .venv/dev ## format, lint and types
 	$(BIN)/ruff format --check vgx tests benchmarks
 	$(BIN)/ruff check vgx tests benchmarks
@@ -33,6 +36,9 @@ format: .venv/dev ## put the code in shape
 
 bench: .venv/dev ## measure, and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.run
+
+bench-reports: .venv/browser ## measure how large pages are and how soon they open, and write benchmarks/REPORTS.md
+	$(BIN)/python -m benchmarks.reports
 
 pictures: .venv/dev ## draw the README's pictures anew
 	$(BIN)/python -m benchmarks.pictures
@@ -52,3 +58,7 @@ $(BIN)/vgx: pyproject.toml | $(BIN)/python
 .venv/dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(BIN)/vgx $@
+
+.venv/browser: pyproject.toml .venv/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@touch $@

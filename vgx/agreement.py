@@ -122,6 +122,8 @@ def agreement(predicted: np.ndarray, band: np.ndarray, delta_log10: np.ndarray, 
 def lanes_that_hold(run: Run) -> tuple[int, int]:
     """Returns in how many lanes theory holds at the first step in every layer, and of how many that is known."""
     rows = run.prediction(where=pc.field("statistic") == "delta_log10")
+    if not len(rows):
+        return 0, 0
     lane, layer = (rows[name].to_numpy() for name in ("lane", "layer"))
     predicted, band, measured = (rows[name].to_numpy() for name in ("predicted", "band", "measured"))
     lanes, first = np.unique(lane, return_index=True)

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
-from pyarrow import parquet
 
+from vgx.agreement import agreement, agreement_of
 from vgx.grid import inline
 from vgx.report.sweeps import swept_options
 from vgx.report.thinning import Bins, Thinned, bins, thin
@@ -94,6 +94,8 @@ class Contents(NamedTuple):
     """For each lane its metrics, [P, columns]."""
     forecasts: list[dict[str, Forecast]]
     """For each lane what was predicted, by statistic."""
+    held: list[str | None]
+    """For each lane whether theory held; of a sweep's lanes at the first step."""
 
     @property
     def is_sweep(self) -> bool:
@@ -147,9 +149,33 @@ def gather(run: Run) -> Contents:
     course, course_steps, courses = _courses(run, numbers)
     options = swept_options(run) if run.is_sweep else []
     forecasts = _forecasts(run, numbers)
+    held = [_held(run, number, forecast) for number, forecast in zip(numbers, forecasts, strict=True)]
     return Contents(
-        run, meta, config, lanes, options, statistics, axes, axis_of, cubes, course, course_steps, courses, forecasts
+        run,
+        meta,
+        config,
+        lanes,
+        options,
+        statistics,
+        axes,
+        axis_of,
+        cubes,
+        course,
+        course_steps,
+        courses,
+        forecasts,
+        held,
     )
+
+
+def _held(run: Run, number: int, forecasts: Mapping[str, Forecast]) -> str | None:
+    forecast = forecasts.get("delta_log10")
+    if forecast is None or np.isnan(forecast.measured).all():
+        return None
+    if run.is_sweep:
+        return agreement(forecast.predicted, forecast.band, forecast.measured[None], np.array([1])).sentence
+    full = agreement_of(run, number)
+    return full and full.sentence
 
 
 def _lanes_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -248,10 +274,7 @@ def _courses(run: Run, numbers: Sequence[int]) -> tuple[list[str], tuple[np.ndar
 
 
 def _forecasts(run: Run, numbers: Sequence[int]) -> list[dict[str, Forecast]]:
-    path = run.path / "prediction.parquet"
-    if not path.exists():
-        return [{} for _ in numbers]
-    table = parquet.read_table(path)
+    table = run.prediction()
     forecasts: list[dict[str, Forecast]] = [{} for _ in numbers]
     for name in PREDICTED:
         of_statistic = table.filter(pc.field("statistic") == name)

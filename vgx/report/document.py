@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +27,7 @@ def write_report(run: Run, output: Path | None = None) -> list[Path]:
     Raises EnvironmentFault when the disk refuses.
     """
     target = output or run.path / "report.html"
-    contents = gather(run)
-    specs = lane_specs(contents)
-    data: dict[str, Any] = {"data": packed(contents), "specs": specs}
-    scripts = [bundle(), page.static("report.js")]
-    if contents.is_sweep:
-        score, summaries = score_of(contents).replace("_", " "), cell_summaries(contents)
-        ranked = ranking(summaries)
-        specs |= sweep_specs(contents, summaries, ranked, score)
-        data["sweep"] = {
-            "cells": summaries,
-            "ranking": ranked[: sweep_figures.SHOWN],
-            "options": contents.options,
-            "score": score,
-            "shown": sweep_figures.SHOWN,
-            "cell": ranked[0]["cell"] if ranked else 0,
-            "colours": {"score": VIRIDIS, "slope": BLUE_ORANGE},
-        }
-        body, stills = (
-            sweep_page(contents, summaries, ranked, score),
-            sweep_stills(contents, specs, summaries, ranked, score),
-        )
-        scripts.append(page.static("sweep.js"))
-    else:
-        body, stills = page.run_page(contents), lane_stills(contents, specs)
-    html = page.shell(f"{contents.config['name']} - vgx", body, data, scripts)
+    html, stills = drawn(gather(run))
     folder = target.parent / "figures"
     with explained(target):
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,12 +38,36 @@ def write_report(run: Run, output: Path | None = None) -> list[Path]:
     return [target, *written]
 
 
+def drawn(contents: Contents) -> tuple[str, Iterator[tuple[str, Any]]]:
+    """Returns the page of a run or a sweep as HTML, and the name and spec of each figure that is to be a file."""
+    specs = lane_specs(contents)
+    data: dict[str, Any] = {"data": packed(contents), "specs": specs}
+    scripts = [bundle(), page.static("report.js")]
+    title = f"{contents.config['name']} - vgx"
+    if not contents.is_sweep:
+        return page.shell(title, page.run_page(contents), data, scripts), lane_stills(contents, specs)
+    score, summaries = score_of(contents).replace("_", " "), cell_summaries(contents)
+    ranked = ranking(summaries)
+    specs |= sweep_specs(contents, summaries, ranked, score)
+    data["sweep"] = {
+        "cells": summaries,
+        "ranking": ranked[: sweep_figures.SHOWN],
+        "options": contents.options,
+        "score": score,
+        "shown": sweep_figures.SHOWN,
+        "cell": ranked[0]["cell"] if ranked else 0,
+        "colours": {"score": VIRIDIS, "slope": BLUE_ORANGE},
+    }
+    html = page.shell(title, sweep_page(contents, summaries, ranked, score), data, [*scripts, page.static("sweep.js")])
+    return html, sweep_stills(contents, specs, summaries, ranked, score)
+
+
 def sweep_specs(contents: Contents, summaries: Rows, ranked: Rows, score: str) -> dict[str, Mapping[str, Any]]:
     """Returns the figures that show a sweep's cells side by side, as far as what they draw was measured."""
     words = sorted({row["verdict"] for row in summaries})
     charts: dict[str, Any] = {}
     if ranked:
-        charts["ranking"] = sweep_figures.ranks(score, words)
+        charts["ranking"] = sweep_figures.ranks(score, words, min(len(ranked), sweep_figures.SHOWN))
     for field in ("predicted", "measured"):
         if any(row[field] is not None and row["score"] is not None for row in summaries):
             charts[field] = sweep_figures.slopes(field, field, score, words)

@@ -11,9 +11,6 @@ from vgx.report.contents import Contents
 from vgx.report.palette import COURSES, power_of_ten
 from vgx.report.selection import Rows, course_rows, layer_rows
 
-FAR = 3.0
-"""Deviations of the band from which a layer is off the prediction."""
-
 
 def members(contents: Contents, lanes: Sequence[int] | None = None) -> list[int]:
     """Returns the lanes (of those given, or of all) that are shown together: those of the first's depth."""
@@ -57,22 +54,13 @@ def _size(row: dict) -> str:
 
 
 def prediction_finding(contents: Contents, lanes: Sequence[int]) -> str:
-    """Returns whether theory's slope held at the first step; nothing where there is no prediction."""
-    forecast = contents.forecasts[lanes[0]].get("delta_log10")
-    if forecast is None:
-        return ""
+    """Returns the predicted and the measured slope; nothing where there is no prediction."""
     predicted = contents.predicted_slope(lanes[0])
     measured = [contents.measured_slope(lane) for lane in lanes]
     if not math.isfinite(predicted) or not np.isfinite(measured).any():
         return ""
     found = signed(float(np.nanmean(measured)))
-    text = f"Theory: {signed(predicted)} decades per layer from the top down; measured at first {found}"
-    z = np.array([contents.forecasts[lane]["delta_log10"].z_score[:-1] for lane in lanes])
-    if not np.isfinite(z).any():
-        return f"{text}."
-    off = int((np.abs(z) > FAR).any(0).sum())
-    held = "within three deviations at every layer" if not off else f"off by more than three deviations at {off} layers"
-    return f"{text}, {held}."
+    return f"Theory: {signed(predicted)} decades per layer from the top down; measured at the first step {found}."
 
 
 def signed(value: float, digits: int = 3) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from vgx.agreement import FAR
 from vgx.report.contents import Contents, Forecast, grouped
-from vgx.report.palette import COURSES, SEEN, STATISTICS, VERDICTS
+from vgx.report.palette import COURSES, STATISTICS, VERDICTS
 from vgx.report.thinning import Thinned
 
 
@@ -48,7 +49,7 @@ def packed(contents: Contents) -> dict[str, Any]:
         "courseSteps": {"first": first.tolist(), "last": last.tolist(), "thin": thin},
         "courseNumbers": _base64(part for course in contents.courses for part in _kinds(course, thin)),
         "verdicts": {word: sign._asdict() for word, sign in VERDICTS.items()},
-        "seen": SEEN,
+        "far": FAR,
     }
 
 
@@ -69,6 +70,7 @@ def _lane(contents: Contents, i: int) -> dict[str, Any]:
     return {
         **{name: finite(row[name]) for name in shown if row.get(name) is not None},
         "label": contents.label(i),
+        "held": contents.held[i],
         "options": {option: contents.word(i, option) for option in contents.options},
         "score": finite(row.get(score_of(contents))),
         "axis": number,

@@ -174,7 +174,8 @@ def run_page(contents: Contents) -> str:
 def _verdict(contents: Contents, i: int) -> str:
     row = contents.lanes[i]
     name = f"<b>{escape(contents.label(i))}</b>: " if len(contents.lanes) > 1 else ""
-    return f"<li>{badge(row.get('verdict') or row['status'])} {name}{escape(row.get('evidence') or '')}</li>"
+    held = f"<small>{escape(contents.held[i] or '')}</small>" if contents.held[i] else ""
+    return f"<li>{badge(row.get('verdict') or row['status'])} {name}{escape(row.get('evidence') or '')}{held}</li>"
 
 
 def lane_menu(contents: Contents) -> str:
@@ -214,7 +215,7 @@ def lane_sections(contents: Contents, menus: str, lanes: Sequence[int] | None = 
         )
         caption = gradient_finding(contents, shown)
         if contents.forecasts[shown[0]]:
-            caption += " Dashed: predicted before training, ± two deviations over draws of the weights."
+            caption += " Dashed: predicted before training, ± three deviations over draws of the weights."
         parts.append(
             figure("gradient", "Gradient of one example at the pre-activations", caption, Numbers("layers", columns))
         )

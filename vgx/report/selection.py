@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vgx.agreement import FAR
 from vgx.report.contents import Contents, flag, grouped
 from vgx.report.palette import COURSES, STATISTICS
 from vgx.report.thinning import Thinned, is_null
@@ -84,7 +85,7 @@ def _add_prediction(rows: Rows, contents: Contents, lane: int) -> None:
         prefix = "predicted" if name == "delta_log10" else f"predicted_{name}"
         for row, x, spread in zip(rows, value + anchor, band, strict=True):
             row[prefix] = _drawn(x)
-            row[f"{prefix}_low"], row[f"{prefix}_high"] = _drawn(x - 2 * spread), _drawn(x + 2 * spread)
+            row[f"{prefix}_low"], row[f"{prefix}_high"] = _drawn(x - FAR * spread), _drawn(x + FAR * spread)
 
 
 def cell_rows(contents: Contents, lanes: Sequence[int], name: str) -> Rows:

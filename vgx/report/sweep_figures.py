@@ -60,7 +60,7 @@ def slopes(field: str, title: str, score: str, words: Sequence[str]) -> Any:
     )
 
 
-def ranks(score: str, words: Sequence[str]) -> Any:
+def ranks(score: str, words: Sequence[str], count: int) -> Any:
     """The cells in order of their score, with 95 % intervals over seeds."""
     base = alt.Chart(alt.NamedData(name="ranking"))
     y = alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=230, labelOverlap=False, domain=False))
@@ -71,9 +71,8 @@ def ranks(score: str, words: Sequence[str]) -> Any:
             y, alt.X("score_low:Q", scale=scale), alt.X2("score_high"), color=_verdict(words)["color"]
         ),
         base.mark_point(filled=True, size=60, opacity=1).encode(y, x, tooltip=_tooltip(score), **_verdict(words)),
-        height=alt.Step(19),
+        height=19 * count,
         width="container",
-        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from html import escape
 
+from vgx.agreement import lanes_that_hold
 from vgx.report.contents import Contents
 from vgx.report.findings import signed
 from vgx.report.page import about, badge, figure, foot, header, lane_sections
@@ -21,6 +22,9 @@ def sweep_page(contents: Contents, summaries: Rows, ranked: Rows, score: str) ->
     badges = "\n".join(
         f"<li>{badge(word)} {count:,} of {len(contents.lanes):,} lanes</li>" for word, count in counts.most_common()
     )
+    held, known = lanes_that_hold(contents.run)
+    if known:
+        badges += f"\n<li>Theory held at the first step of {held:,} of {known:,} lanes, in every layer.</li>"
     shown = _first(summaries)
     cells = "".join(f'<option value="{row["cell"]}">{escape(row["label"])}</option>' for row in summaries)
     menus = (

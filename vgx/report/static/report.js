@@ -91,7 +91,7 @@ function addPrediction(rows, lane) {
     const prefix = name === "delta_log10" ? "predicted" : "predicted_" + name;
     rows.forEach((row, g) => {
       const value = predicted.value[g] === null ? NaN : predicted.value[g] + anchor;
-      const band = predicted.band[g] === null ? NaN : 2 * predicted.band[g];
+      const band = predicted.band[g] === null ? NaN : DATA.far * predicted.band[g];
       row[prefix] = drawn(value);
       row[prefix + "_low"] = drawn(value - band);
       row[prefix + "_high"] = drawn(value + band);
@@ -285,6 +285,7 @@ function showVerdicts() {
     item.append(badge(lane.verdict ?? lane.status), " ");
     if (DATA.lanes.length > 1) item.append(element("b", lane.label), ": ");
     item.append(lane.error ?? lane.evidence ?? "");
+    if (lane.held) item.append(element("small", lane.held));
     return item;
   }));
 }
