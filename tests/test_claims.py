@@ -300,9 +300,10 @@ def test_a_number_off_its_tolerance_is_a_failure(run, folder):
 def test_a_check_may_be_made_for_each_value_over_a_spread_or_for_the_largest(run, folder):
     arm = {"model.initializer": "he_normal"}
     rate = "train.optimizer.learning_rate"
+    positive = {"name": "bound", "of": arm, "holds": "> 0"}
     checks = [
-        {"says": "each", "statistic": "accuracy", "for_each": [rate], "compare": {"name": "bound", "of": arm, "holds": "> 0"}},
-        {"says": "spread", "statistic": "accuracy", "spread_over": rate, "compare": {"name": "bound", "of": arm, "holds": "> 0"}},
+        {"says": "each", "statistic": "accuracy", "for_each": [rate], "compare": positive},
+        {"says": "spread", "statistic": "accuracy", "spread_over": rate, "compare": positive},
         {
             "says": "largest",
             "statistic": "accuracy",
@@ -378,7 +379,9 @@ def test_layers_are_summed_up_as_asked(run):
     # signals travel up: the growth of their square per layer
     assert of(over_layers="factor") == pytest.approx(table[-1, 2] / table[-1, 0])
     delta = np.array([row["delta_log10"] for row in run.layers().to_pylist() if row["lane"] == 0]).reshape(6, 4)
-    slope = float(STATISTICS.parse({"name": "layer", "column": "delta_log10", "over_layers": "factor"}).read(run, seats)[0])
+    slope = float(
+        STATISTICS.parse({"name": "layer", "column": "delta_log10", "over_layers": "factor"}).read(run, seats)[0]
+    )
     assert slope == pytest.approx(10 ** float(delta[-1, 0] - delta[-1, 2]))  # two layers: the square's root is the norm
 
 
