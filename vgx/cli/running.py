@@ -1,0 +1,154 @@
+"""Commands that train: one config, or a grid of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from vgx.cli.options import (
+    Axes,
+    BestOver,
+    ConfigFile,
+    GridColumns,
+    GridRows,
+    GridValue,
+    Overrides,
+    Platform,
+    RunsFolder,
+    app,
+    make_console,
+)
+
+if TYPE_CHECKING:
+    from vgx.cells import Sweep
+    from vgx.config import Config
+    from vgx.expectation import Held
+    from vgx.run_directory import Run
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    runs: RunsFolder = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that exists.")] = False,
+    device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice unless told.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last line only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Train a config and log the gradient at every layer at every step."""
+    import vgx
+    from vgx.report.live import watching
+    from vgx.report.terminal import plain, summary
+
+    tree = vgx.load_config(config, overrides or [])
+    with watching(make_console(), tree, silent=quiet or as_json) as watch:
+        run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
+    held = _held(tree, run) if tree.expect.asks else []
+    if as_json:
+        expected = {"expect": [one._asdict() | {"found": plain(one.found)} for one in held]} if held else {}
+        print(json.dumps(summary(run) | expected))
+    else:
+        from vgx.report.terminal import expectations, last_line, show
+
+        console = make_console()
+        console.print(last_line(run) if quiet else show(run, width=console.width), soft_wrap=quiet)
+        if held and not (quiet and all(one.holds for one in held)):
+            console.print()
+            console.print(expectations(held))
+    if not all(one.holds for one in held):
+        raise typer.Exit(3)
+
+
+def _held(config: Config, run: Run) -> list[Held]:
+    """What the config expects, and whether it holds."""
+    from vgx.expectation import evaluate, facts_of
+
+    return evaluate(config.expect.model_dump(mode="json"), facts_of(run), _predicted(config))
+
+
+@app.command()
+def sweep(
+    config: ConfigFile,
+    axes: Axes = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds, instead of the file's.")] = None,
+    overrides: Overrides = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be run, and run nothing.")] = False,
+    runs: RunsFolder = Path("runs"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again from nothing.")] = False,
+    retry: Annotated[Literal["failed"] | None, typer.Option(help="Try the lanes again that failed.")] = None,
+    memory: Annotated[str | None, typer.Option(help="What a round may take, as 4GB; half of what is free.")] = None,
+    device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice unless told.")] = None,
+    rows: GridRows = None,
+    columns: GridColumns = None,
+    value: GridValue = None,
+    best_over: BestOver = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last line only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Train a grid of configs side by side; the same command goes on with a sweep that was cut off or has grown."""
+    import vgx
+    from vgx.planning import parse_memory
+    from vgx.report import sweeps
+    from vgx.report.terminal import expectations, plain, summary
+
+    grid = vgx.load_sweep(config, overrides or [], axes or [], seeds)
+    limit = parse_memory(memory) if memory else None
+    console = make_console()
+    if plan:
+        planned = vgx.plan(grid, runs=runs, device=device, memory=limit)
+        if as_json:
+            print(json.dumps(planned._asdict() | {"path": str(planned.path)}))
+        else:
+            console.print(sweeps.show_plan(planned))
+        return
+    with sweeps.watching_sweep(console, silent=quiet or as_json) as watch:
+        again = retry == "failed"
+        run = vgx.sweep(
+            grid, runs=runs, overwrite=overwrite, retry_failed=again, device=device, memory=limit, watch=watch
+        )
+    held = _held_in_sweep(grid, run)
+    if as_json:
+        expected = {"expect": [one._asdict() | {"found": plain(one.found)} for one in held]} if held else {}
+        print(json.dumps(summary(run) | expected))
+    elif quiet:
+        console.print(sweeps.last_line(run), soft_wrap=True)
+    else:
+        console.print(sweeps.show_sweep(run, rows, columns, value, best_over, console.width))
+    if not all(one.holds for one in held):
+        if not as_json:
+            console.print()
+            console.print(expectations([one for one in held if not one.holds]))
+        raise typer.Exit(3)
+
+
+def _held_in_sweep(grid: Sweep, run: Run) -> list[Held]:
+    """What each cell expects of its lanes that have ended, and whether it holds."""
+    from vgx.expectation import evaluate, facts_of
+
+    if not grid.base.expect.asks:
+        return []
+    facts: dict[str, list[Any]] = {}
+    for lane, fact in zip(run.lanes().to_pylist(), facts_of(run), strict=True):
+        facts.setdefault(lane["cell"], []).append(fact)
+    return [
+        one
+        for cell in grid.cells
+        for one in evaluate(
+            cell.config.expect.model_dump(mode="json"), facts.get(cell.key, []), _predicted(cell.config)
+        )
+    ]
+
+
+def _predicted(config: Config) -> tuple[float, float] | None:
+    """The predicted slope and its tolerance, if the config expects that."""
+    if config.expect.slope is None or "predicted" not in config.expect.slope:
+        return None
+    import vgx
+
+    prediction = vgx.predict(config)
+    return prediction.slope, prediction.slope_tolerance
