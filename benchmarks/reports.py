@@ -56,7 +56,8 @@ def opening(browser: Browser, page: Path) -> float:
 
 
 def main() -> None:
-    """Prints the table, and writes it."""
+    """Prints the table, and writes it with the load that other work put on the machine."""
+    load = os.getloadavg()[0]
     sizes = ["data={name: synthetic, features: 64, examples: 1000}", "model.width=32", "train.evaluate_every=200"]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         root = Path(folder)
@@ -79,7 +80,7 @@ def main() -> None:
             opens = median(opening(browser, page) for _ in range(OPENINGS))
             rows.append(f"| {name} | {page.stat().st_size / 1e6:.1f} | {wrote:.1f} | {opens:.2f} |")
             print(rows[-1], flush=True)
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Chromium {browser.version}"
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Chromium {browser.version}, load {load:.1f} before"
     when = f"`make bench-reports`, {datetime.now(UTC):%Y-%m-%d}, {machine}"
     told = "Writing is the whole command; opening is from disk, with the network off, until every figure is drawn."
     RESULTS.write_text(f"# Pages\n\n{when}. {told} Median of {OPENINGS} openings.\n\n" + "\n".join(rows) + "\n")

@@ -143,7 +143,7 @@ def word(value: Any) -> str:
 def gather(run: Run) -> Contents:
     """Returns what a page shows of a run, whatever state it is in."""
     config, meta = run.config, run.meta
-    lanes = run.lanes().to_pylist() or _lanes_of(config)
+    lanes = run.lanes().to_pylist() or _lanes_of(config, meta["status"])
     numbers = [lane["lane"] for lane in lanes]
     statistics, axes, axis_of, cubes = _cubes(run, numbers)
     course, course_steps, courses = _courses(run, numbers)
@@ -178,11 +178,11 @@ def _held(run: Run, number: int, forecasts: Mapping[str, Forecast]) -> str | Non
     return full and full.sentence
 
 
-def _lanes_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _lanes_of(config: Mapping[str, Any], status: str) -> list[dict[str, Any]]:
     """The lanes of a run that has not ended."""
     seeds = config["seeds"]
     listed = list(range(seeds)) if isinstance(seeds, int) else seeds
-    return [{"lane": lane, "seed": seed, "status": "running", "verdict": None} for lane, seed in enumerate(listed)]
+    return [{"lane": lane, "seed": seed, "status": status, "verdict": None} for lane, seed in enumerate(listed)]
 
 
 def _split(table: pa.Table, numbers: Sequence[int]) -> tuple[np.ndarray, list[slice]]:

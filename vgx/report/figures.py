@@ -31,6 +31,8 @@ HEIGHT = 250
 FLOAT32 = -37.9298
 """log10 of the least normal float32: below it XLA reads 0."""
 LEGEND = alt.Legend(symbolType="stroke", symbolOpacity=1, symbolSize=160)
+WHOLE = "datum.value % 1 ? '' : format(datum.value, ',d')"
+"""Labels of layers and steps: there are no halves."""
 OVERLAP: dict[str, Any] = {"x2Offset": 0.7, "y2Offset": -0.7}
 """Of neighbouring cells, in pixels: no line of paper shines through."""
 PREDICTED = "predicted, at initialization"
@@ -50,7 +52,7 @@ def _x() -> alt.X:
         "layer:Q",
         title="layer, from the input to the readout",
         scale=alt.Scale(domain=[0.5, expression("top + 0.5")], nice=False),
-        axis=alt.Axis(tickMinStep=1, format="d"),
+        axis=alt.Axis(labelExpr=WHOLE),
     )
 
 
@@ -204,13 +206,13 @@ def heat(signed: bool = False, log10: bool = False, form: str = "~g") -> Any:
         "x:Q",
         title="step",
         scale=alt.Scale(domain=[expression("first"), expression("last")], nice=False, zero=False),
-        axis=alt.Axis(format=",d", tickMinStep=1),
+        axis=alt.Axis(labelExpr=WHOLE),
     )
     y = alt.Y(
         "y:Q",
         title=None,
         scale=alt.Scale(domain=[0.5, expression("top + 0.5")], nice=False),
-        axis=alt.Axis(tickMinStep=1, format="d", grid=False),
+        axis=alt.Axis(labelExpr=WHOLE, grid=False),
     )
     label: dict[str, Any] = {"labelExpr": power_label()} if log10 else {"format": form}
     colour = alt.Color(
@@ -268,7 +270,7 @@ def course(names: Sequence[str], title: str, form: str = "~g", log: bool = False
     colours = [COURSE_COLOURS.get(name.split()[0], GREY) for name in domain]
     legend = LEGEND if len(names) > 1 else None
     colour = alt.Color("name:N", scale=alt.Scale(domain=domain, range=colours), legend=legend)
-    x = alt.X("step:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(format=",d", tickMinStep=1))
+    x = alt.X("step:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(labelExpr=WHOLE))
     scale = (
         alt.Scale(domain=[0, 1])
         if share

@@ -75,14 +75,15 @@ def weights_finding(contents: Contents, lanes: Sequence[int]) -> str:
         return ""
     axis = contents.axes[number]
     rows = layer_rows(contents, lanes, len(axis.by_step.starts) - 1)
-    blind = [row["layers"] for row in rows if row.get("seen") == "only zeros"]
+    unseen = [row for row in rows if row.get("seen") == "only zeros"]
+    blind = [row["layers"] for row in unseen]
     precision = contents.config["train"]["precision"]
     if not blind:
         return f"The optimizer saw something of every layer, in {precision}."
     where = f"layers {blind[0].split('–')[0]} to {blind[-1].split('–')[-1]}" if len(blind) > 1 else f"layer {blind[0]}"
-    return (
-        f"The optimizer saw only zeros in {where} at the end: the true gradient is below the least {precision} number."
-    )
+    lost = any(row.get("weight_grad_log10") is not None for row in unseen)
+    why = f"the true gradient is below the least {precision} number" if lost else "there is no gradient"
+    return f"The optimizer saw only zeros in {where} at the end: {why}."
 
 
 def course_finding(contents: Contents, lanes: Sequence[int], names: Sequence[str]) -> str:

@@ -141,6 +141,7 @@ def theme(ink: str = "currentColor", faint: str = "currentColor") -> dict[str, A
             "title": None,
             "symbolStrokeWidth": 2,
             "symbolOpacity": 1,
+            "labelLimit": 320,
             "offset": 6,
         },
         "header": text,

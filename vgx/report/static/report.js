@@ -9,7 +9,8 @@ const SUFFIXES = ["", "_low", "_high"];
 const byId = id => document.getElementById(id);
 
 function floats(text) {
-  const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+  const binary = atob(text), bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
   return {value: new Float32Array(bytes.buffer), bits: new Uint32Array(bytes.buffer)};
 }
 
