@@ -378,7 +378,9 @@ def test_layers_are_summed_up_as_asked(run):
     # signals travel up: the growth of their square per layer
     assert of(over_layers="factor") == pytest.approx(table[-1, 2] / table[-1, 0])
     delta = np.array([row["delta_log10"] for row in run.layers().to_pylist() if row["lane"] == 0]).reshape(6, 4)
-    slope = float(STATISTICS.parse({"name": "layer", "column": "delta_log10", "over_layers": "factor"}).read(run, seats)[0])
+    slope = float(
+        STATISTICS.parse({"name": "layer", "column": "delta_log10", "over_layers": "factor"}).read(run, seats)[0]
+    )
     assert slope == pytest.approx(10 ** float(delta[-1, 0] - delta[-1, 2]))  # two layers: the square's root is the norm
 
 
