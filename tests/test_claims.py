@@ -300,16 +300,17 @@ def test_a_number_off_its_tolerance_is_a_failure(run, folder):
 def test_a_check_may_be_made_for_each_value_over_a_spread_or_for_the_largest(run, folder):
     arm = {"model.initializer": "he_normal"}
     rate = "train.optimizer.learning_rate"
+    positive = {"name": "bound", "of": arm, "holds": "> 0"}
     checks = [
-        {"says": "each", "statistic": "accuracy", "for_each": [rate], "compare": {"name": "bound", "of": arm, "holds": "> 0"}},
-        {"says": "spread", "statistic": "accuracy", "spread_over": rate, "compare": {"name": "bound", "of": arm, "holds": "> 0"}},
+        {"says": "each", "statistic": "accuracy", "for_each": [rate], "compare": positive},
+        {"says": "spread", "statistic": "accuracy", "spread_over": rate, "compare": positive},
         {
             "says": "largest",
             "statistic": "accuracy",
             "largest": {"over": rate, "at_least": 0.0},
             "compare": {"name": "bound", "of": arm, "holds": "> 0.5"},
         },
-    ]  # fmt: skip
+    ]
     result = finished(load_experiment(changed("claim/checks", checks)), folder)
     assert result is not None
     assert [outcome.setting for outcome in result.outcomes] == [
