@@ -310,7 +310,7 @@ def test_a_check_may_be_made_for_each_value_over_a_spread_or_for_the_largest(run
             "largest": {"over": rate, "at_least": 0.0},
             "compare": {"name": "bound", "of": arm, "holds": "> 0.5"},
         },
-    ]  # fmt: skip
+    ]
     result = finished(load_experiment(changed("claim/checks", checks)), folder)
     assert result is not None
     assert [outcome.setting for outcome in result.outcomes] == [
