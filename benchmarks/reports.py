@@ -80,9 +80,8 @@ def main() -> None:
             opens = median(opening(browser, page) for _ in range(OPENINGS))
             rows.append(f"| {name} | {page.stat().st_size / 1e6:.1f} | {wrote:.1f} | {opens:.2f} |")
             print(rows[-1], flush=True)
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Chromium {browser.version}"
-    machine += f", load {load:.1f} before"
-    when = f"`make bench-reports`, {datetime.now(UTC):%Y-%m-%d}, {machine}"
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {load:.1f} before"
+    when = f"`make bench-reports`, {datetime.now(UTC):%Y-%m-%d}, {machine}, Chromium {browser.version}"
     told = "Writing is the whole command; opening is from disk, with the network off, until every figure is drawn."
     RESULTS.write_text(f"# Pages\n\n{when}. {told} Median of {OPENINGS} openings.\n\n" + "\n".join(rows) + "\n")
 
