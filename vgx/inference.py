@@ -72,7 +72,7 @@ def student(p: float, freedom: int) -> float:
     low, high = 0.0, 1.0
     while _student_below(high, freedom) < p:
         high *= 2
-    for _ in range(200):
+    for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if _student_below(middle, freedom) < p else (low, middle)
     return (low + high) / 2
@@ -127,7 +127,8 @@ def seeds_to_tell(distance: float, std: float, seeds: int, level: float = LEVEL)
     """
     if not (math.isfinite(distance) and math.isfinite(std)) or seeds < 2:
         return None
-    for n in range(max(seeds, FEWEST), MOST + 1):
-        if half_width(std, n, level) < abs(distance):
-            return max(n - seeds, 1)
-    return None
+    low, high = max(seeds, FEWEST) - 1, MOST + 1
+    while high - low > 1:  # the interval narrows with every seed
+        n = (low + high) // 2
+        low, high = (low, n) if half_width(std, n, level) < abs(distance) else (n, high)
+    return max(high - seeds, 1) if high <= MOST else None
