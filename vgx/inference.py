@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 
 FEWEST = 3
 """Seeds below which nothing is decided."""
@@ -48,7 +49,7 @@ def half_width(std: float, n: int, level: float = LEVEL, freedom: int | None = N
 
     `freedom` are the degrees that `std` is known with, n - 1 unless told.
     """
-    return student((1 + level) / 2, freedom or n - 1) * std / math.sqrt(n)
+    return float(stdtrit(freedom or n - 1, (1 + level) / 2)) * std / math.sqrt(n)
 
 
 def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], n: int, level: float = LEVEL) -> tuple[float, float]:
@@ -67,45 +68,15 @@ def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], n: int, level: floa
     return float(low), float(high)
 
 
-def student(p: float, freedom: int) -> float:
-    """Returns the quantile p, at least 1/2, of Student's distribution with a whole number of degrees of freedom."""
-    low, high = 0.0, 1.0
-    while _student_below(high, freedom) < p:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_below(middle, freedom) < p else (low, middle)
-    return (low + high) / 2
-
-
-def _student_below(t: float, freedom: int) -> float:
-    """The chance of a value below t >= 0. Abramowitz and Stegun 1964, 26.7.3 and 26.7.4."""
-    angle = math.atan(t / math.sqrt(freedom))
-    square = math.cos(angle) ** 2
-    odd = freedom % 2
-    term = total = math.cos(angle) if odd else 1.0
-    for k in range(3 if odd else 2, freedom - 1, 2):
-        term *= square * (k - 1) / k
-        total += term
-    if odd:
-        between = 2 / math.pi * (angle + (math.sin(angle) * total if freedom > 1 else 0.0))
-    else:
-        between = math.sin(angle) * total
-    return 0.5 + between / 2
-
-
-NORMAL = 1.959963984540054
-"""The quantile of the normal distribution that leaves out what `LEVEL` does."""
-
-
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """Returns the interval of a share, of which `hits` of n were seen.
 
     Wilson 1927, Probable inference, the law of succession, and statistical inference.
     """
-    share, square = hits / n, NORMAL**2
+    share, normal = hits / n, float(ndtri((1 + LEVEL) / 2))
+    square = normal**2
     middle = (share + square / (2 * n)) / (1 + square / n)
-    half = NORMAL / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
+    half = normal / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
