@@ -39,8 +39,9 @@ from vgx.statistics import STATISTICS, Accuracy, Layer, Statistic
 
 Scale = Literal["smoke", "cpu", "full"]
 SCALES: tuple[str, ...] = get_args(Scale)
-CONFIGS = Path(__file__).parent.parent / "configs" / "reproduce"
-"""The experiments that come with vgx."""
+_PLACES = Path(__file__).parents[1] / "configs" / "reproduce", Path(__file__).with_name("reproduce")
+CONFIGS = next((path for path in _PLACES if path.is_dir()), _PLACES[0])
+"""The experiments that come with vgx: in a checkout, or in the package that was made of it."""
 ACTIVATION = "model.activation"
 PREDICTED = ("delta_log10", "act_rms", "preact_std", "cosine")
 """Columns of the layer table that theory predicts."""
