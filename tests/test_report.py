@@ -414,7 +414,7 @@ def test_text_from_a_config_cannot_become_markup(tmp_path, no_bundle):
     assert root.find(".//h1").text == EVIL
     assert root.find(".//title").text == f"{EVIL} - vgx"
     assert not list(root.iter("img"))
-    assert len(list(root.iter("script"))) == 5
+    assert len(list(root.iter("script"))) == 6
     assert json.loads(json_in_html({"a": EVIL})) == {"a": EVIL}
     assert not set("<>&\u2028") & set(json_in_html({"a": EVIL}))
 

@@ -86,6 +86,10 @@ class Comparison(NamedTuple):
     """Of each contender but the first."""
     loss_partings: tuple[Parting, ...]
     """Likewise of the training loss, P = 1."""
+    losses: tuple[Course, ...]
+    """Of the training loss, P = 1."""
+    accuracies: tuple[Course, ...]
+    """Of the test accuracy, P = 1, at the steps that measured it; T = 0 for none."""
 
 
 def contenders_of(
@@ -159,7 +163,7 @@ def compare(contenders: Sequence[Contender], statistic: str = "delta_log10") -> 
     raw = [_curves(one, statistic) for one in named]
     recorded = all(steps.size for steps, _ in raw)
     courses = [course_of(steps, aligned(values, positions)) for steps, values in raw] if recorded else []
-    losses = [course_of(*_losses(one)) for one in named]
+    losses = [course_of(*_metric(one, "train_loss")) for one in named]
     bands = [_band(one, positions) if statistic == "delta_log10" else None for one in named]
     ends = [_evaluated(one) for one in named]
     finals = [accuracy[-1] for _, accuracy in ends if len(accuracy)]
@@ -177,6 +181,8 @@ def compare(contenders: Sequence[Contender], statistic: str = "delta_log10") -> 
             for course, band in zip(courses[1:], bands[1:], strict=False)
         ),
         loss_partings=tuple(part("train_loss", losses[0], one) for one in losses[1:]),
+        losses=tuple(losses),
+        accuracies=tuple(course_of(*_metric(one, "test_accuracy")) for one in named),
     )
 
 
@@ -217,12 +223,13 @@ def _curves(one: Contender, statistic: str) -> tuple[np.ndarray, np.ndarray]:
     return steps, _by_seed(one, table, steps, table["layer"].to_numpy() - 1, table[statistic], one.layers)
 
 
-def _losses(one: Contender) -> tuple[np.ndarray, np.ndarray]:
-    """The steps [T], and the training loss [S, T, 1]."""
-    table = one.run.metrics(["lane", "step", "train_loss"], where=pc.field("lane").isin(list(one.lanes)))
+def _metric(one: Contender, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps [T] at which a column of the metrics table was measured, and its values [S, T, 1]."""
+    table = one.run.metrics(["lane", "step", name], where=pc.field("lane").isin(list(one.lanes)))
+    table = table.filter(pc.field(name).is_valid())
     steps = _some(np.unique(table["step"].to_numpy()))
     table = table.filter(pc.field("step").isin(steps.tolist()))
-    return steps, _by_seed(one, table, steps, np.zeros(len(table), int), table["train_loss"], 1)
+    return steps, _by_seed(one, table, steps, np.zeros(len(table), int), table[name], 1)
 
 
 def _some(steps: np.ndarray) -> np.ndarray:

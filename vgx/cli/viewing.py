@@ -56,13 +56,24 @@ def compare(
     ] = None,
     runs: RunsFolder = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write one HTML page instead, which works offline.")
+    ] = None,
 ) -> None:
     """Compare runs: configs, outcomes, and where and when their gradients part beyond the seeds' spread."""
     from vgx.comparison import compare
+    from vgx.errors import RunError
     from vgx.report.comparison import comparison, to_json
 
+    if html and as_json:
+        raise RunError("--html, --json: choose one")
     compared = compare(_contenders(names, runs, where or []), statistic)
-    if as_json:
+    if html:
+        from vgx.report.comparison_page import write_comparison
+
+        write_comparison(compared, html, step)
+        print(f"{html}: written")
+    elif as_json:
         print(json.dumps(to_json(compared), allow_nan=False))
     else:
         console = make_console()

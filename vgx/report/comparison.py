@@ -32,8 +32,8 @@ def comparison(compared: Comparison, step: int | None = None, width: int = 80) -
     if compared.courses:
         parts += [Text(), _curves(compared, step, width)]
     partings = compared.partings or (None,) * (len(compared.contenders) - 1)
-    for i, (parting, loss) in enumerate(zip(partings, compared.loss_partings, strict=True), start=1):
-        parts += [Text(), *_apart(compared, i, parting, loss, width)]
+    for i, parting in enumerate(partings, start=1):
+        parts += [Text(), *_apart(compared, i, parting, width)]
     return Group(*parts)
 
 
@@ -53,13 +53,7 @@ def _tables(compared: Comparison, width: int) -> list[RenderableType]:
         path: [Text(value) for value in values] for path, values in compared.differences.items()
     }
     rows["verdict"] = [_words(outcome.words) for outcome in outcomes]
-    for name, pick, form in _FIGURES:
-        rows[name] = [Text(_figure(pick(outcome), form)) for outcome in outcomes]
-    rows["steps"] = [Text(f"{outcome.steps:,}") for outcome in outcomes]
-    if math.isfinite(compared.accuracy):
-        reached = [Text("never" if one.reached is None else f"{one.reached:,}") for one in outcomes]
-        rows[f"steps to {compared.accuracy:.4f}"] = reached
-    rows["training seconds"] = [Text(f"{outcome.seconds:.1f}") for outcome in outcomes]
+    rows |= {name: [Text(value) for value in values] for name, values in outcome_rows(compared).items()}
     room = max(map(len, rows)) + 2
     each = max(1, min(len(outcomes), (width - room) // 16))
     column = (width - room) // each - 1
@@ -73,6 +67,18 @@ def _tables(compared: Comparison, width: int) -> list[RenderableType]:
             table.add_row(name, *cells[start : start + each])
         tables += [table, Text()]
     return tables[:-1]
+
+
+def outcome_rows(compared: Comparison) -> dict[str, list[str]]:
+    """Returns how each contender did and what it cost, in words, by what is told; the verdicts left out."""
+    outcomes = compared.outcomes
+    rows = {name: [_figure(pick(outcome), form) for outcome in outcomes] for name, pick, form in _FIGURES}
+    rows["steps"] = [f"{outcome.steps:,}" for outcome in outcomes]
+    if math.isfinite(compared.accuracy):
+        reached = ["never" if one.reached is None else f"{one.reached:,}" for one in outcomes]
+        rows[f"steps to {compared.accuracy:.4f}"] = reached
+    rows["training seconds"] = [f"{outcome.seconds:.1f}" for outcome in outcomes]
+    return rows
 
 
 _FIGURES: tuple[tuple[str, Callable[[Outcome], Figure], str], ...] = (
@@ -121,11 +127,10 @@ def _curves(compared: Comparison, step: int | None, width: int) -> Text:
     return text.append_text(curve_picture(curves, width, least_range=least, ends=ends))
 
 
-def _apart(compared: Comparison, i: int, parting: Parting | None, loss: Parting, width: int) -> list[RenderableType]:
+def _apart(compared: Comparison, i: int, parting: Parting | None, width: int) -> list[RenderableType]:
     """What is to be said of a contender against the first: where and when, and the map."""
     text = Text.assemble((LETTERS[i], f"bold {INKS[i]}"), " against ", (LETTERS[0], f"bold {INKS[0]}"), ": ")
-    text.append(_sentence(compared, parting) if parting else "no layer is recorded")
-    text.append(f"; the training loss {_when(loss)}")
+    text.append(apart_in_words(compared, i))
     if parting is None or not len(parting.steps):
         return [text]
     steps = parting.steps
@@ -136,9 +141,12 @@ def _apart(compared: Comparison, i: int, parting: Parting | None, loss: Parting,
     return [text, title, drawn] if set("+-") & set(drawn.plain) else [text]
 
 
-def _when(parting: Parting) -> str:
-    since = int(parting.since[0]) if len(parting.since) else 0
-    return f"parts at step {since:,}" if since else "does not part"
+def apart_in_words(compared: Comparison, i: int) -> str:
+    """Returns where and when contender `i`, counted from 0, is apart from the first, and when its training loss is."""
+    curves = _sentence(compared, compared.partings[i - 1]) if compared.partings else "no layer is recorded"
+    loss = compared.loss_partings[i - 1].since
+    since = int(loss[0]) if len(loss) else 0
+    return f"{curves}; the training loss {f'parts at step {since:,}' if since else 'does not part'}"
 
 
 def _sentence(compared: Comparison, parting: Parting) -> str:
@@ -163,9 +171,8 @@ def _sentence(compared: Comparison, parting: Parting) -> str:
 
 def _places(compared: Comparison, which: np.ndarray) -> str:
     """`layers 1-27 of 30`, or relative depths where the depths differ."""
-    depths = {one.layers for one in compared.contenders}
     count = len(compared.positions)
-    if len(depths) == 1 and depths == {count}:
+    if has_layers(compared):
         names, noun, whole = [str(i + 1) for i in which], "layer", f" of {count}"
     else:
         names, noun, whole = [f"{compared.positions[i]:.0%}" for i in which], "depth", ""
@@ -176,6 +183,11 @@ def _places(compared: Comparison, which: np.ndarray) -> str:
     ranged = f"{names[0]}-{names[-1]}" if noun == "layer" else f"{names[0]} to {names[-1]}"
     gaps = "" if which[-1] - which[0] + 1 == len(which) else f"{len(which)} of "
     return f"{gaps}{noun}s {ranged}{whole if not gaps else ''}"
+
+
+def has_layers(compared: Comparison) -> bool:
+    """Returns whether all are of one depth and each position is a layer of theirs."""
+    return {one.layers for one in compared.contenders} == {len(compared.positions)}
 
 
 def to_json(compared: Comparison) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def drawn(contents: Contents) -> tuple[str, Iterator[tuple[str, Any]]]:
     """Returns the page of a run or a sweep as HTML, and the name and spec of each figure that is to be a file."""
     specs = lane_specs(contents)
     data: dict[str, Any] = {"data": packed(contents), "specs": specs}
-    scripts = [bundle(), page.static("report.js")]
+    scripts = [bundle(), page.static("page.js"), page.static("report.js")]
     title = f"{contents.config['name']} - vgx"
     if not contents.is_sweep:
         return page.shell(title, page.run_page(contents), data, scripts), lane_stills(contents, specs)

@@ -26,7 +26,7 @@ class Numbers(NamedTuple):
     """A table that the page fills in when it is opened."""
 
     of: str
-    """layers, cells or course."""
+    """layers, cells or course; of a comparison its figure."""
     columns: Sequence[str] = ()
 
 
@@ -35,7 +35,7 @@ def static(name: str) -> str:
     return resources.files("vgx.report").joinpath("static", name).read_text(encoding="utf-8")
 
 
-def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
+def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str], no_script: str = NO_SCRIPT) -> str:
     """Returns a whole page.
 
     Args:
@@ -43,6 +43,7 @@ def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str]
         body: HTML, escaped already.
         data: what scripts draw and how, as plain values, by the name of its element.
         scripts: JavaScript, the libraries first.
+        no_script: what to say where JavaScript is off.
     """
     embedded = "\n".join(
         f'<script type="application/json" id="{name}">{json_in_html(value)}</script>'
@@ -66,7 +67,7 @@ def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str]
 <body>
 <a class="skip" href="#main">To the content</a>
 {body}
-<noscript><p class="note">{NO_SCRIPT}</p></noscript>
+<noscript><p class="note">{no_script}</p></noscript>
 {embedded}
 {code}
 </body>

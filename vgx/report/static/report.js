@@ -2,11 +2,9 @@
 /* One lane, or several seeds together, step by step. The data and the figures are JSON in the page; selection.py draws
    the same rows for the stills. */
 
-const read = id => JSON.parse(document.getElementById(id).textContent);
-const DATA = read("data"), SPECS = read("specs"), THEME = read("theme");
+const DATA = read("data"), SPECS = read("specs");
 const NULL = 0x7fc0dead;
 const SUFFIXES = ["", "_low", "_high"];
-const byId = id => document.getElementById(id);
 
 function floats(text) {
   const binary = atob(text), bytes = new Uint8Array(binary.length);
@@ -53,9 +51,7 @@ function together(values, kind) {
 }
 
 const scaled = (statistic, x) => x !== null && DATA.statistics[statistic].scale === "log" ? Math.log10(x) : x;
-const drawn = x => x !== null && Number.isFinite(x) ? x : null;
 const flag = x => x === null || Number.isFinite(x) ? "" : Number.isNaN(x) ? "NaN" : x < 0 ? "0" : "∞";
-const span = (first, last) => first === last ? String(first) : `${first}–${last}`;
 const layerName = (axis, g) => axis.lowest[g] === axis.top ? "readout" : span(axis.lowest[g], axis.highest[g]);
 const stepName = (axis, s) => axis.first[s] === axis.last[s]
   ? `step ${axis.first[s].toLocaleString("en")}` : `steps ${span(axis.first[s], axis.last[s])}`;
@@ -136,20 +132,6 @@ function courseRows(lanes) {
   return rows;
 }
 
-/* The ends of an axis that holds some fields, at least so far apart. */
-function ends(rows, fields, least = 0) {
-  let low = Infinity, high = -Infinity;
-  for (const row of rows)
-    for (const field of fields)
-      if (row[field] != null) {
-        low = Math.min(low, row[field]);
-        high = Math.max(high, row[field]);
-      }
-  if (low > high) [low, high] = [0, 1];
-  const lack = Math.max(least - (high - low), low === high ? 1e-9 : 0) / 2;
-  return [low - lack, high + lack];
-}
-
 /* Figures over the layers: which fields their axis holds, and how long it is at the least. */
 const BY_LAYER = {
   gradient: {fields: ["delta_log10_low", "delta_log10_high", "predicted_low", "predicted_high", "predicted"], least: 1},
@@ -161,32 +143,6 @@ const BY_LAYER = {
 };
 
 const state = {lanes: [0], step: 0, statistic: "delta_log10", rows: []};
-const views = {};
-
-async function embed(id, spec) {
-  views[id]?.finalize();
-  const done = await vegaEmbed(byId("chart-" + id), spec, {
-    mode: "vega-lite", renderer: "svg", actions: false, config: THEME, tooltip: {theme: "custom"}, logLevel: 1,
-  });
-  views[id] = done;
-  return done.view;
-}
-
-function set(view, signals, data) {
-  for (const [name, value] of Object.entries(signals)) view.signal(name, value);
-  for (const [name, rows] of Object.entries(data)) view.data(name, rows);
-  return view.runAsync();
-}
-
-const withData = (spec, name, rows) => ({...spec, datasets: {...spec.datasets, [name]: rows}});
-const withParams = (spec, values) => ({
-  ...spec, params: (spec.params ?? []).map(p => p.name in values ? {...p, value: values[p.name]} : p),
-});
-
-function power(exponent) {
-  if (-4 < exponent && exponent < 4) return String(Number((10 ** exponent).toPrecision(3)));
-  return "10" + [...exponent.toFixed(1)].map(c => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·"["-0123456789.".indexOf(c)]).join("");
-}
 
 const shown = (row, field) => row[field + "_flag"] || (row[field] == null ? "not measured" : power(row[field]));
 
@@ -266,13 +222,6 @@ async function showHeat() {
 const number = (x, scale) => x == null ? "" : scale === "log10" || scale === "log" ? power(x)
   : scale === "share" ? `${(100 * x).toFixed(1)} %` : String(Number(x.toPrecision(5)));
 
-function element(tag, text, attributes = {}) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
-
 function badge(word) {
   const sign = DATA.verdicts[word] ?? {colour: "#8a8a8a", letter: "–"};
   const made = element("span", undefined, {class: "badge", style: `--verdict: ${sign.colour}`});
@@ -295,13 +244,7 @@ function showVerdicts() {
 function fill(table) {
   const [head, body] = table.dataset.of === "layers" ? layerTable(table.dataset.columns.split(","))
     : table.dataset.of === "cells" ? cellTable() : courseTable(table.dataset.columns.split(","));
-  const line = (tag, cells) => {
-    const row = element("tr");
-    row.append(...cells.map((cell, i) => element(i ? tag : "th", cell, i ? {} : {scope: tag === "th" ? "col" : "row"})));
-    return row;
-  };
-  table.tHead.replaceChildren(line("th", head));
-  table.tBodies[0].replaceChildren(...body.map(cells => line("td", cells)));
+  fillTable(table, head, body);
 }
 
 function layerTable(columns) {
@@ -333,10 +276,6 @@ function courseTable(columns) {
   return [["step", ...names], [...bySteps].map(([step, values]) => [step, ...names.map(name => values[name] ?? "")])];
 }
 
-function choose(select, change) {
-  byId(select)?.addEventListener("change", event => change(event.target.value));
-}
-
 function listen() {
   byId("step")?.addEventListener("input", event => {
     state.step = Number(event.target.value);
@@ -352,11 +291,7 @@ function listen() {
   });
   for (const details of document.querySelectorAll("details"))
     details.addEventListener("toggle", () => details.open && details.querySelectorAll("table[data-of]").forEach(fill));
-  byId("theme-toggle").addEventListener("click", () => {
-    const root = document.documentElement, system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-    root.dataset.theme = (root.dataset.theme ?? system) === "dark" ? "light" : "dark";
-    byId("theme-toggle").setAttribute("aria-pressed", root.dataset.theme === "dark");
-  });
+  listenToTheme();
 }
 
 let membersNow = () => DATA.lanes.map((_, i) => i);

@@ -1,0 +1,78 @@
+"use strict";
+/* What every page needs: the figures are JSON in the page, and are drawn in its own ink. */
+
+const read = id => JSON.parse(document.getElementById(id).textContent);
+const THEME = read("theme");
+const byId = id => document.getElementById(id);
+const drawn = x => x !== null && Number.isFinite(x) ? x : null;
+const span = (first, last) => first === last ? String(first) : `${first}–${last}`;
+
+/* The ends of an axis that holds some fields, at least so far apart. */
+function ends(rows, fields, least = 0) {
+  let low = Infinity, high = -Infinity;
+  for (const row of rows)
+    for (const field of fields)
+      if (row[field] != null) {
+        low = Math.min(low, row[field]);
+        high = Math.max(high, row[field]);
+      }
+  if (low > high) [low, high] = [0, 1];
+  const lack = Math.max(least - (high - low), low === high ? 1e-9 : 0) / 2;
+  return [low - lack, high + lack];
+}
+
+const views = {};
+
+async function embed(id, spec) {
+  views[id]?.finalize();
+  const done = await vegaEmbed(byId("chart-" + id), spec, {
+    mode: "vega-lite", renderer: "svg", actions: false, config: THEME, tooltip: {theme: "custom"}, logLevel: 1,
+  });
+  views[id] = done;
+  return done.view;
+}
+
+function set(view, signals, data) {
+  for (const [name, value] of Object.entries(signals)) view.signal(name, value);
+  for (const [name, rows] of Object.entries(data)) view.data(name, rows);
+  return view.runAsync();
+}
+
+const withData = (spec, name, rows) => ({...spec, datasets: {...spec.datasets, [name]: rows}});
+const withParams = (spec, values) => ({
+  ...spec, params: (spec.params ?? []).map(p => p.name in values ? {...p, value: values[p.name]} : p),
+});
+
+function power(exponent) {
+  if (-4 < exponent && exponent < 4) return String(Number((10 ** exponent).toPrecision(3)));
+  return "10" + [...exponent.toFixed(1)].map(c => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·"["-0123456789.".indexOf(c)]).join("");
+}
+
+function element(tag, text, attributes = {}) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+function fillTable(table, head, body) {
+  const line = (tag, cells) => {
+    const row = element("tr");
+    row.append(...cells.map((cell, i) => element(i ? tag : "th", cell, i ? {} : {scope: tag === "th" ? "col" : "row"})));
+    return row;
+  };
+  table.tHead.replaceChildren(line("th", head));
+  table.tBodies[0].replaceChildren(...body.map(cells => line("td", cells)));
+}
+
+function choose(select, change) {
+  byId(select)?.addEventListener("change", event => change(event.target.value));
+}
+
+function listenToTheme() {
+  byId("theme-toggle").addEventListener("click", () => {
+    const root = document.documentElement, system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    root.dataset.theme = (root.dataset.theme ?? system) === "dark" ? "light" : "dark";
+    byId("theme-toggle").setAttribute("aria-pressed", root.dataset.theme === "dark");
+  });
+}
