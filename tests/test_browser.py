@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 import pytest
 
 import vgx
+from vgx.comparison import compare, contenders_of
+from vgx.report.comparison_page import write_comparison
 from vgx.report.document import write_report
 from vgx.run_directory import Run
 
@@ -313,6 +315,33 @@ def test_everything_is_reached_by_the_tabulator(pages, visit):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     assert {"theme-toggle", "lane", "step", "statistic", "SUMMARY"} <= reached
+
+
+def test_a_comparison_draws_the_means_at_every_step_and_what_is_apart(pages, visit, tmp_path):
+    runs = [Run(pages[name].parent) for name in ("twenty", "full", "diverged")]
+    compared = compare([one for run in runs for one in contenders_of(run)])
+    write_comparison(compared, tmp_path / "comparison.html")
+    for viewport, scheme in ((PHONE, "dark"), (DESKTOP, "light")):
+        page = visit(tmp_path / "comparison.html", viewport, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        assert page.locator(".chart svg").count() == 5
+    slider = page.locator("#step")
+    for key, step in (("Home", 1), ("ArrowRight", 2)):
+        slider.press(key)
+        page.wait_for_function("step => document.getElementById('step-name').textContent === `step ${step}`", arg=step)
+        page.wait_for_timeout(100)
+        expected = np.concatenate([course.mean[course.steps.searchsorted(step)] for course in compared.courses])
+        assert near(points(page, "curves", "value"), list(expected[np.isfinite(expected)]), page, "curves")
+    for i, parting in enumerate(compared.partings, start=1):
+        kinds = page.evaluate("id => views[id].view.data('cells').map(row => row.kind)", f"parting-{i}")
+        assert len(kinds) == parting.apart.size
+        assert len(kinds) - kinds.count("level") == parting.apart.sum()
+    page.click("#figure-parting-1 summary")
+    cells = page.locator("#figure-parting-1 tbody tr").first.locator("td").all_inner_texts()
+    assert [float(cell.removesuffix(" *")) for cell in cells] == pytest.approx(
+        compared.partings[0].difference[0].tolist(), rel=1e-4
+    )
+    assert [cell.endswith("*") for cell in cells] == compared.partings[0].apart[0].tolist()
 
 
 def test_a_name_of_markup_is_text(pages, visit, tmp_path):

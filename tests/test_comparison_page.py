@@ -140,7 +140,7 @@ def test_contenders_are_told_apart_without_colour():
 
 
 def test_a_map_of_many_cells_draws_some_steps_and_says_so(compared, monkeypatch):
-    assert embedded(page.comparison_page(compared))["partings"][0]["drawn"] == list(range(STEPS))
+    assert page.packed(compared)["partings"][0]["drawn"] == list(range(STEPS))
     monkeypatch.setattr(page, "CELLS", 20)
     html = page.comparison_page(compared)
     drawn = embedded(html)["partings"][0]["drawn"]
@@ -150,10 +150,10 @@ def test_a_map_of_many_cells_draws_some_steps_and_says_so(compared, monkeypatch)
 
 
 def test_a_step_is_chosen_and_the_last_one_unless_told(compared):
-    assert embedded(page.comparison_page(compared))["step"] == STEPS - 1
-    assert embedded(page.comparison_page(compared, 3))["step"] == 2
+    assert page.packed(compared)["step"] == STEPS - 1
+    assert page.packed(compared, 3)["step"] == 2
     with pytest.raises(RunError, match="step 77 is none that is compared; the nearest is 12"):
-        page.comparison_page(compared, 77)
+        page.packed(compared, 77)
 
 
 def test_without_layers_there_are_no_curves_over_the_depth(write_run):

@@ -103,7 +103,9 @@ function reach() {
       low = Math.min(low, x - band);
       high = Math.max(high, x + band);
     });
-  return ends([{low, high}].filter(row => row.low <= row.high), ["low", "high"], DATA.log10 ? 1 : 0);
+  const [lo, hi] = ends([{low, high}].filter(row => row.low <= row.high), ["low", "high"], DATA.log10 ? 1 : 0);
+  const odd = COURSES.some(course => !course.mean.every(Number.isFinite));
+  return [odd ? lo - 0.1 * (hi - lo) : lo, hi];  // room for what stands below
 }
 
 function sentence(step) {
