@@ -93,7 +93,9 @@ def curves(count: int, layers: int, label: str, log10: bool) -> Any:
 
 def course(name: str, count: int, title: str, log: bool = False, share: bool = False) -> Any:
     """A column of the metrics table over the steps, of so many contenders; the data is called `name`."""
-    scale = alt.Scale(domain=[0, 1]) if share else (alt.Scale(type="log") if log else alt.Scale(zero=False))
+    scale = (
+        alt.Scale(domain=[0, 1]) if share else (alt.Scale(type="log") if log else alt.Scale(type="linear", zero=False))
+    )
     y = alt.Y(
         "value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, **_of_value(form=".0%" if share else "~g"))
     )
