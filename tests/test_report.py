@@ -481,3 +481,14 @@ def test_the_command_says_where_the_page_is_and_refuses_what_is_no_run(run, tmp_
     refused = CliRunner().invoke(cli.app, ["report", "nothing", "--runs", str(tmp_path)])
     assert isinstance(refused.exception, RunError)
     assert "nothing: does not exist" in str(refused.exception)
+
+
+def test_a_report_never_replaces_what_is_no_page_of_vgx(run, tmp_path):
+    notes = tmp_path / "notes.html"
+    notes.write_text("mine")
+    with pytest.raises(RunError, match=r"notes\.html: exists, and is no page of vgx"):
+        document.write_report(run, notes)
+    assert notes.read_text() == "mine"
+    with pytest.raises(RunError, match="is a folder"):
+        document.write_report(run, tmp_path)
+    assert sorted(tmp_path.iterdir()) == [notes]

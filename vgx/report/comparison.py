@@ -113,7 +113,7 @@ def _curves(compared: Comparison, step: int | None, width: int) -> Text:
         raise RunError(f"step {wanted} is none that is compared; the nearest is {near}")
     curves, late = [], []
     for letter, course in zip(LETTERS, compared.courses, strict=False):
-        at = np.flatnonzero(course.steps <= wanted)[-1]
+        at = max(int(np.sum(course.steps <= wanted)) - 1, 0)
         curves.append((course.mean[at], course.spread[at]))
         if course.steps[at] != wanted:
             late.append(f"{letter} at its step {course.steps[at]:,}")

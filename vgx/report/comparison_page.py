@@ -18,7 +18,7 @@ from vgx.report import comparison_figures as figures
 from vgx.report import page
 from vgx.report.comparison import apart_in_words, has_layers, outcome_rows
 from vgx.report.curves import LETTERS
-from vgx.report.document import bundle
+from vgx.report.document import bundle, refuse_others
 from vgx.report.palette import STATISTICS, ink_on
 from vgx.report.statistics import evenly
 from vgx.report.terminal import describe_config
@@ -27,7 +27,6 @@ from vgx.run_directory import explained
 CELLS = 12_000
 """How many cells the maps of a page have together, about; more open slowly."""
 NO_SCRIPT = "The figures are drawn by JavaScript, which is off; the tables and sentences are whole without it."
-MARK = b'<meta name="generator" content="vgx">'
 
 
 def write_comparison(compared: Comparison, target: Path, step: int | None = None) -> None:
@@ -42,10 +41,7 @@ def write_comparison(compared: Comparison, target: Path, step: int | None = None
     EnvironmentFault when the disk refuses.
     """
     with explained(target):
-        if target.is_dir():
-            raise RunError(f"{target}: is a folder; name a file")
-        if target.exists() and MARK not in target.read_bytes()[:2000]:
-            raise RunError(f"{target}: exists, and is no page of vgx; choose another file, or move it away")
+        refuse_others(target)
         html = comparison_page(compared, step)
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}.tmp")

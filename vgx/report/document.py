@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vgx.errors import RunError
 from vgx.report import figures, page, sweep_figures
 from vgx.report.contents import Contents, gather
 from vgx.report.overview import cell_summaries, ranking
@@ -16,17 +17,29 @@ from vgx.report.stills import lane_stills, sweep_stills, vegalite_version, write
 from vgx.report.sweep_page import sweep_page
 from vgx.run_directory import Run, explained
 
+MARK = b'<meta name="generator" content="vgx">'
+
+
+def refuse_others(target: Path) -> None:
+    """Raises RunError when a page would replace something else than a page of vgx."""
+    if target.is_dir():
+        raise RunError(f"{target}: is a folder; name a file")
+    if target.exists() and MARK not in target.read_bytes()[:2000]:
+        raise RunError(f"{target}: exists, and is no page of vgx; choose another file, or move it away")
+
 
 def write_report(run: Run, output: Path | None = None) -> list[Path]:
     """Writes a run's page, and its figures to a folder `figures` beside it; returns the files, the page first.
 
     Args:
         run: in whatever state.
-        output: the page's path; `report.html` in the run directory unless told.
+        output: the page's path; `report.html` in the run directory unless told. An older page is replaced.
 
-    Raises EnvironmentFault when the disk refuses.
+    Raises RunError when something else than a page of vgx is there; EnvironmentFault when the disk refuses.
     """
     target = output or run.path / "report.html"
+    with explained(target):
+        refuse_others(target)
     html, stills = drawn(gather(run))
     folder = target.parent / "figures"
     with explained(target):
