@@ -85,8 +85,7 @@ def test_a_shipped_experiment_loads_at_every_scale_and_is_called_after_its_file(
     assert experiment.name == path.stem
     assert experiment.claim.letter
     smoke = scale == "smoke"
-    at_start_only = path.stem == "batch-norm-explosion"  # the figures of a first step, which no data moves
-    assert experiment.sweep.base.data.name == ("digits" if smoke or at_start_only else "mnist")
+    assert experiment.sweep.base.data.name == ("digits" if smoke else "mnist")
     assert len(experiment.sweep.base.seed_list) >= 2
     assert experiment.size.judged or smoke
     assert smoke or all(list(experiment.settings(one)) for one in experiment.claim.checks)
