@@ -337,6 +337,7 @@ def test_a_comparison_draws_the_means_at_every_step_and_what_is_apart(pages, vis
         assert len(kinds) == parting.apart.size
         assert len(kinds) - kinds.count("level") == parting.apart.sum()
     page.click("#figure-parting-1 summary")
+    page.locator("#figure-parting-1 tbody tr td").first.wait_for()  # the numbers come a moment after the unfolding
     cells = page.locator("#figure-parting-1 tbody tr").first.locator("td").all_inner_texts()
     assert [float(cell.removesuffix(" *")) for cell in cells] == pytest.approx(
         compared.partings[0].difference[0].tolist(), rel=1e-4
