@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ import vgx
 from vgx.claims import CONFIGS, SCALES, check, experiment_called, find_experiments, load_experiment
 from vgx.errors import ConfigError
 from vgx.reproduction import finished, reproduce
-from vgx.run_directory import Run
-from vgx.statistics import STATISTICS, Seat
+from vgx.run_directory import LAYERS, Run
+from vgx.statistics import STATISTICS, Column, Seat
 
 BASE: dict[str, Any] = {
     "name": "small",
@@ -394,3 +394,7 @@ def test_a_lane_that_diverged_is_right_about_nothing(tmp_path):
     found = figures(result.run, name="accuracy")
     assert found[lost].tolist() == [0.0] * len(lost)
     assert math.isfinite(result.outcomes[0].findings[0].ours)
+
+
+def test_a_claim_may_name_every_column_of_the_layer_table():
+    assert get_args(Column) == LAYERS

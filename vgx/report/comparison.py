@@ -121,6 +121,8 @@ def _curves(compared: Comparison, step: int | None, width: int) -> Text:
     ends = ("1 (input)", f"{max(depths)} (top)") if len(depths) == 1 else ("input", "top")
     by = "layer" if len(depths) == 1 else "relative depth"
     name = LOOKS[compared.statistic].label
+    if not compared.statistic.endswith("_log10"):
+        name = name.removeprefix("log10 ")  # a comparison is of the column as it stands
     note = f" ({', '.join(late)})" if late else ""
     text = Text(f"{name} by {by}, step {wanted:,}{note}; dots: the spread of seeds\n", "bold")
     least = 1.0 if compared.statistic.endswith("_log10") else 0.0
