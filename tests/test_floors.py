@@ -20,6 +20,7 @@ ROOT = Path(vgx.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "disk": 1,
     "bounds": 1,
     "inference": 1,
     "registry": 1,
@@ -42,6 +43,7 @@ FLOORS = {
     "comparisons": 2,
     "training": 4,
     "lanes": 4,
+    "directories": 3,
     "run_directory": 4,
     "checkpoint": 4,
     "outcome": 4,
@@ -121,6 +123,8 @@ PAPER = (
     "verdict",
     "attribution",
     "batches",
+    "disk",
+    "directories",
     "run_directory",
     "outcome",
     "agreement",
@@ -141,7 +145,19 @@ JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 NUMERICS = ("quadrature", "parts", "probes", "moments", "spread", "theory", "model", "training", "lanes")
 """What knows jax and no files."""
 FILES = {"pathlib", "os", "io", "shutil", "tempfile", "json", "yaml", "pyarrow", "rich", "orbax", "pooch"}
-PAPER_ONLY = {"places", "grid", "verdict", "run_directory", "report", "checkpoint", "machine", "experiment", "cli"}
+PAPER_ONLY = {
+    "places",
+    "grid",
+    "verdict",
+    "disk",
+    "directories",
+    "run_directory",
+    "report",
+    "checkpoint",
+    "machine",
+    "experiment",
+    "cli",
+}
 
 
 class Import(NamedTuple):

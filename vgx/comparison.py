@@ -294,7 +294,9 @@ def _figure(values: Iterable[float | None]) -> Figure:
 def _seconds(one: Contender) -> float:
     rounds: list[dict[str, Any]] = [one.run.meta | {"lanes": list(one.lanes)}]
     if one.run.is_sweep:
-        rounds = [json.loads(path.read_text()) for path in (one.run.path / "rounds").glob("[0-9]*.json")]
+        rounds = [
+            json.loads(path.read_text(encoding="utf-8")) for path in (one.run.path / "rounds").glob("[0-9]*.json")
+        ]
     share = {}
     for state in rounds:
         seconds = state["seconds"] - state["compile_seconds"]

@@ -30,7 +30,7 @@ class Ledger:
         self.writer = writer
         self.rounds: dict[int, dict[str, Any]] = {}
         for path in sorted((writer.path / "rounds").glob("[0-9]*.json")):
-            self.rounds[int(path.stem)] = json.loads(path.read_text())
+            self.rounds[int(path.stem)] = json.loads(path.read_text(encoding="utf-8"))
         self.lanes: list[dict[str, Any]] = Run(writer.path).lanes().to_pylist()
 
     def add_lanes(self, wanted: Sequence[tuple[str, int]], options: Mapping[str, Mapping[str, Any]]) -> None:
@@ -86,7 +86,7 @@ class Ledger:
 
     def _write(self, number: int, state: dict[str, Any]) -> None:
         self.rounds[number] = state
-        with explained(self.writer.path):
+        with explained(self.writer.path, run=True):
             (self.writer.path / "rounds").mkdir(exist_ok=True)
         self.writer.write_json(self.file(number), state)
 

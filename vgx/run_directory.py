@@ -5,11 +5,8 @@ A kill at any moment leaves a directory that pandas, polars, DuckDB and pyarrow 
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +19,9 @@ import pyarrow.dataset
 import yaml
 from pyarrow import parquet
 
-from vgx.errors import EnvironmentFault, RunError
+from vgx import directories
+from vgx.disk import explained
+from vgx.errors import RunError
 
 METRICS = (
     "epoch",
@@ -145,12 +144,12 @@ class Run:
     @property
     def meta(self) -> dict[str, Any]:
         """The contents of `meta.json`: status, versions, devices, timing."""
-        return json.loads((self.path / "meta.json").read_text())
+        return json.loads((self.path / "meta.json").read_text(encoding="utf-8"))
 
     @property
     def config(self) -> dict[str, Any]:
         """The resolved config, as plain values; `vgx.load_config(run.path / "config.yaml")` gives the typed one."""
-        return yaml.safe_load((self.path / "config.yaml").read_text())
+        return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
 
     @property
     def status(self) -> str:
@@ -200,7 +199,8 @@ class Run:
 
 
 def find_runs(root: str | Path) -> list[Run]:
-    """Returns the runs right below `root`, the newest first."""
+    """Returns the runs right below `root`, the newest first, after finishing what killed processes left there."""
+    directories.recover(Path(root))
     folders = [path.parent for path in Path(root).glob("[!.]*/meta.json")]
     return [Run(path) for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
 
@@ -218,42 +218,36 @@ def find_run(name: str | Path, root: str | Path = "runs") -> Run:
 class RunWriter:
     """A run directory, to write; one writer at a time holds its lock."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, lock: int | None = None):
+        """Opens a directory that is there; `lock` is its lock when it is taken already."""
         self.path = path
-        with explained(path):
-            self._lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(self._lock, 32).decode() or "?"
-            os.close(self._lock)
-            raise RunError(
-                f"{path}: another vgx is writing this run (process {holder}); wait for it, or stop it"
-            ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        self._lock = directories.lock(path) if lock is None else lock
 
     def close(self) -> None:
         """Lets go of the lock."""
         os.close(self._lock)
 
     @classmethod
-    def create(cls, path: Path, config_yaml: str, meta: dict[str, Any]) -> RunWriter:
-        """Makes a new run directory, whole or not at all, and opens it."""
-        draft = path.with_name(f".{path.name}.{os.getpid()}.new")
-        with explained(path):
-            shutil.rmtree(draft, ignore_errors=True)
-            (draft / "metrics").mkdir(parents=True)
-            (draft / "layers").mkdir()
-            (draft / "config.yaml").write_text(config_yaml)
-            (draft / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
-            draft.rename(path)
-        return cls(path)
+    def create(cls, path: Path, config_yaml: str, meta: dict[str, Any], overwrite: bool = False) -> RunWriter:
+        """Makes a new run directory, whole or not at all, and opens it; overwriting, in the place of another run."""
+        directories.ready(path, overwrite)
+        earlier = directories.lock(path) if overwrite and directories.occupied(path) else None
+        try:
+            with explained(path, run=True), directories.draft(path) as (draft, lock):
+                (draft / "metrics").mkdir()
+                (draft / "layers").mkdir()
+                (draft / "config.yaml").write_text(config_yaml, encoding="utf-8")
+                (draft / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+                directories.publish(draft, path, overwrite)
+        finally:
+            if earlier is not None:
+                os.close(earlier)
+        return cls(path, lock)
 
     def write_json(self, name: str, values: dict[str, Any]) -> None:
         """Replaces a file such as `meta.json`."""
         with self._in_place(name) as draft:
-            draft.write_text(json.dumps(values, indent=2) + "\n")
+            draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     def append(self, metrics: pa.Table, layers: pa.Table) -> None:
         """Writes the next part of both tables."""
@@ -275,22 +269,22 @@ class RunWriter:
 
     def drop_lanes(self) -> None:
         """Removes `lanes.parquet`: how a run ended, when it is to go on."""
-        with explained(self.path):
+        with explained(self.path, run=True):
             (self.path / "lanes.parquet").unlink(missing_ok=True)
 
     def write_text(self, name: str, text: str) -> None:
         """Replaces a file of text."""
         with self._in_place(name) as draft:
-            draft.write_text(text)
+            draft.write_text(text, encoding="utf-8")
 
     def drop_after(self, step: int, lanes: Sequence[int] | None = None) -> None:
         """Removes every row after `step` (of some lanes): what a killed run wrote since its last checkpoint."""
         late = pc.field("step") > step
         if lanes is not None:
             late &= pc.field("lane").isin(list(lanes))
-        with explained(self.path):
+        with explained(self.path, run=True):
             for table in ("metrics", "layers"):
-                for stray in (self.path / table).glob(".*"):
+                for stray in (self.path / table).glob(".[0-9]*.parquet.tmp"):
                     stray.unlink()
                 for path in sorted((self.path / table).glob("[0-9]*.parquet")):
                     if not _holds(path, lanes):
@@ -310,7 +304,7 @@ class RunWriter:
         """A draft beside the file `name`, renamed over it when it is whole."""
         path = self.path / name
         draft = path.with_name(f".{path.name}.tmp")
-        with explained(path):
+        with explained(path, run=True):
             try:
                 yield draft
                 with draft.open("rb") as file:
@@ -326,21 +320,6 @@ def _holds(path: Path, lanes: Sequence[int] | None) -> bool:
         return True
     present = parquet.read_table(path, columns=["lane"])["lane"].unique()
     return not set(present.to_pylist()).isdisjoint(lanes)
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns what the file system refuses into one line: no space, no permission, no such folder."""
-    try:
-        yield
-    except OSError as error:
-        mend = {
-            errno.ENOSPC: "make room, then go on with --resume",
-            errno.EDQUOT: "make room, then go on with --resume",
-            errno.EACCES: "choose another folder with --runs, or mend its permissions",
-            errno.EROFS: "choose another folder with --runs",
-        }.get(error.errno or 0, "what was written before is whole")
-        raise EnvironmentFault(f"{path}: cannot write: {error.strerror or error}; {mend}") from error
 
 
 def lane_rows(results: Sequence[LaneResult]) -> pa.Table:

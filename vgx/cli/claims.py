@@ -48,6 +48,10 @@ def reproduce_claim(
     if name and every:
         raise ConfigError(f"--all runs every experiment, and '{name}' names one; leave one of the two out")
     import_modules(modules or [])
+    if write:
+        from vgx.report.claims_page import refuse_others
+
+        refuse_others(CLAIMS_PAGE)
     files = [experiment_called(name)] if name else find_experiments().values()
     loaded = [load_experiment(file, scale, overrides or [], activations or [], seeds) for file in files]
     experiments = sorted(loaded, key=lambda experiment: experiment.claim.letter)
@@ -72,11 +76,8 @@ def reproduce_claim(
     if as_json:
         print(json.dumps({"experiments": [claims.to_json(result) for result in results]}, allow_nan=False))
     if write:
-        from vgx.report.claims_page import page
-        from vgx.run_directory import explained
+        from vgx.report.claims_page import write_page
 
-        with explained(CLAIMS_PAGE):
-            CLAIMS_PAGE.parent.mkdir(exist_ok=True)
-            CLAIMS_PAGE.write_text(page(results))
+        write_page(results, CLAIMS_PAGE)
     if any(result.failed for result in results):
         raise typer.Exit(3)

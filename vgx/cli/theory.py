@@ -87,9 +87,10 @@ def cure(
     """Find the smallest change that makes the gradient level, by theory."""
     import vgx
     from vgx.cure import diagnose, slower, written
+    from vgx.disk import explained, write_new
     from vgx.errors import ConfigError
     from vgx.report.cures import Proof, diagnosis_text, proof_table
-    from vgx.run_directory import explained, find_run
+    from vgx.run_directory import find_run
 
     is_file = config == "-" or config.endswith((".yaml", ".yml")) or Path(config).is_file()
     file = config if is_file else str(find_run(config, runs).path / "config.yaml")
@@ -102,8 +103,9 @@ def cure(
         raise ConfigError(f"{file}: there is no cure to write or prove")
     proofs = []
     if best and write:
-        with explained(write):
-            write.write_text(written(Path(file).read_text(), best, overrides or []))
+        with explained(Path(file), "read"):
+            text = Path(file).read_text(encoding="utf-8")
+        write_new(write, written(text, best, overrides or []))
         if not as_json:
             print(f"\n{write}: written, with {best.in_words}")
     if best and prove:

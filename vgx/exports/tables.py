@@ -25,7 +25,7 @@ def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
     for table in ("prediction",):
         if (path := run.path / f"{table}.parquet").is_file():
             csv.write_csv(parquet.read_table(path), draft / f"{table}.csv")
-    (draft / "config.yaml").write_text((run.path / "config.yaml").read_text())
+    (draft / "config.yaml").write_bytes((run.path / "config.yaml").read_bytes())
 
 
 def _parts(run: Run, table: str) -> Iterator[pa.Table]:
@@ -64,7 +64,8 @@ def write_npz(run: Run, draft: Path, output: Path, layers: int) -> None:
             arrays[f"{table}.{name}"] = values
             if unknown.any():
                 arrays[f"null.{table}.{name}"] = unknown
-    np.savez_compressed(draft, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    with draft.open("wb") as file:  # of a name, numpy would make one that ends in .npz
+        np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
 def _plain(column: pa.ChunkedArray) -> np.ndarray:
