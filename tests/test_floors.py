@@ -21,6 +21,8 @@ ROOT = Path(vgx.__file__).parent
 FLOORS = {
     "errors": 0,
     "bounds": 1,
+    "manifest": 1,
+    "run_files": 1,
     "inference": 1,
     "registry": 1,
     "quadrature": 1,
@@ -121,6 +123,8 @@ PAPER = (
     "verdict",
     "attribution",
     "batches",
+    "manifest",
+    "run_files",
     "run_directory",
     "outcome",
     "agreement",

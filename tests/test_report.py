@@ -55,6 +55,7 @@ def sweep(tmp_path_factory) -> Run:
     planned = vgx.load_sweep(TINY | {"sweep": {"axes": GRID}})
     path, rng, lanes = tmp_path_factory.mktemp("runs") / planned.folder, np.random.default_rng(0), range(8)
     meta = {"status": "done", "step": 48, "seconds": 1.0, "steps_per_second": 9.0, "lanes": 8, "lanes_done": 8}
+    meta |= {"devices": ["cpu: cpu"], "compile_seconds": 0.5}
     writer = RunWriter.create(path, planned.to_yaml(), meta)
     keep, accuracy = np.ones((6, 8), bool), rng.uniform(size=(6, 8))
     delta = np.cumsum(rng.normal(size=(6, 8, 5)), 2)
@@ -95,6 +96,7 @@ def made_up(
     steps, layers = delta.shape
     config = vgx.load_config({"name": "made-up", "model": {"depth": layers - 1, "width": 4}}).to_yaml()
     meta = {"status": status, "step": steps, "seconds": 1.0, "compile_seconds": 0.5, "steps_per_second": None}
+    meta["devices"] = ["cpu: cpu"]
     writer = RunWriter.create(path, config.replace("name: made-up", f"name: {json.dumps(name)}", 1), meta)
     numbers, keep = np.arange(1, steps + 1), np.ones((steps, 1), bool)
     loss = np.ma.array(np.linspace(2, 1, steps)[:, None])
@@ -103,6 +105,9 @@ def made_up(
         metrics_rows("float32", np.arange(1), numbers, {"train_loss": loss}, keep),
         table_of_layers("float32", np.arange(1), layers, numbers, of_layers, keep),
     )
+    ended = {"lane": 0, "seed": 0, "status": "done", "evidence": "made up"}
+    if status == "done":
+        writer.write_lanes(pa.Table.from_pylist([ended]))
     writer.close()
     return Run(path)
 
@@ -409,7 +414,7 @@ EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\u2028&a
 
 
 def test_text_from_a_config_cannot_become_markup(tmp_path, no_bundle):
-    run = made_up(tmp_path / "evil", np.zeros((2, 3)), name=EVIL, status=EVIL)
+    run = made_up(tmp_path / "evil", np.zeros((2, 3)), name=EVIL)
     root = parsed(document.drawn(gather(run))[0])
     assert root.find(".//h1").text == EVIL
     assert root.find(".//title").text == f"{EVIL} - vgx"
@@ -460,12 +465,14 @@ def test_figures_are_files_beside_the_page_wherever_it_is(run, sweep, tmp_path):
     assert sum(len(list(g)) for g in drawn) == 6 * 5
 
 
-def test_nothing_logged_and_nothing_run_yet_are_pages_too(tmp_path, no_bundle):
+def test_nothing_logged_and_nothing_run_yet_are_pages_too(tmp_path, no_bundle, list_parts):
     run = made_up(tmp_path / "none", np.zeros((2, 3)))
     for part in (run.path / "layers").iterdir():
         part.unlink()
+    list_parts(run)
     assert "No layer was recorded here" in text_of(run)
     meta = {"status": "running", "step": 0, "seconds": 0.0, "compile_seconds": 0.0, "steps_per_second": None}
+    meta["devices"] = ["cpu: cpu"]
     RunWriter.create(tmp_path / "new", vgx.load_config(TINY).to_yaml(), meta).close()
     assert "Nothing is written yet." in text_of(Run(tmp_path / "new"))
 

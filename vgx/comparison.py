@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -294,7 +293,7 @@ def _figure(values: Iterable[float | None]) -> Figure:
 def _seconds(one: Contender) -> float:
     rounds: list[dict[str, Any]] = [one.run.meta | {"lanes": list(one.lanes)}]
     if one.run.is_sweep:
-        rounds = [json.loads(path.read_text()) for path in (one.run.path / "rounds").glob("[0-9]*.json")]
+        rounds = list(one.run.rounds.values())
     share = {}
     for state in rounds:
         seconds = state["seconds"] - state["compile_seconds"]
