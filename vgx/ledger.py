@@ -10,8 +10,8 @@ A lane keeps its number for good: a sweep that grows adds lanes behind those tha
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -91,9 +91,7 @@ class Ledger:
     def unplanned(self) -> list[int]:
         """Returns the lanes that have not ended, and are in no round."""
         planned = {lane for state in self.rounds.values() for lane in state["lanes"]}
-        return [
-            lane["lane"] for lane in self.lanes if lane["lane"] not in planned and lane["status"] in PENDING
-        ]
+        return [lane["lane"] for lane in self.lanes if lane["lane"] not in planned and lane["status"] in PENDING]
 
     def add_round(self, program: str, lanes: Sequence[int], room: int) -> int:
         """Plans a round of these lanes, in a program with `room` for so many; returns its number."""

@@ -77,10 +77,9 @@ def read(folder: Path) -> dict[str, Part] | None:
             break
         try:
             part = Part(**json.loads(line))
-            kinds = [type(value) for value in part]
         except (ValueError, TypeError, RecursionError):
-            kinds = []
-        if kinds != [str, int, int, str]:
+            raise Damaged(path, f"line {number} is no part of a run") from None
+        if [type(value) for value in part] != [str, int, int, str]:
             raise Damaged(path, f"line {number} is no part of a run")
         parts[part.file] = part
     return parts

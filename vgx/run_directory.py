@@ -244,14 +244,18 @@ class Run:
         Of a run that is written, what is not yet in the list of parts is left out. Runs of format 1 have no list.
         """
         schema = {"metrics": metrics_schema, "layers": layers_schema}[table](self._precision)
-        parts = manifest.read(self.path)
+        meta, parts = self.meta, manifest.read(self.path)
+        files = table_files(self.path / table)
         if parts is None:
-            if "format" in self.meta:
+            if "format" in meta:
                 raise Damaged(self.path / manifest.FILE, "is missing")
-            files = table_files(self.path / table)
             check_schema(files, schema)
             return files
         mine = [part for part in parts.values() if part.file.startswith(f"{table}/")]
+        # A kill leaves at most one part that is whole and not yet listed; more are a list that lost its end.
+        unlisted = [path for path in files if f"{table}/{path.name}" not in parts]
+        if len(unlisted) > (0 if meta["status"] == "done" else 1):
+            raise Damaged(self.path / manifest.FILE, f"does not list {table}/{unlisted[0].name}")
         for part in mine:
             path = self.path / part.file
             if part not in self._checked or self._checked[part] != _stamp(path):
@@ -302,7 +306,10 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def is_run(path: Path) -> bool:
-    """Returns whether a folder is a run of vgx, or what is left of one. Raises OSError where it cannot be looked into."""
+    """Returns whether a folder is a run of vgx, or what is left of one.
+
+    Raises OSError where it cannot be looked into.
+    """
     names = set(os.listdir(path)) if path.is_dir() else set()
     return "meta.json" in names or ("config.yaml" in names and bool(names & {"metrics", "layers", "rounds"}))
 
@@ -357,17 +364,13 @@ class RunWriter:
         self._parts = self._listed()
 
     def _listed(self) -> dict[str, Part]:
-        """The parts that are there; what a kill left out of the list is removed, and a run of format 1 gets a list."""
+        """The parts of the run; one of format 1 gets a list of those that are there."""
         parts = manifest.read(self.path)
         files = [path for table in ("metrics", "layers") for path in table_files(self.path / table)]
         if parts is None:
             rows = {path: parquet.read_metadata(path).num_rows for path in files}
             named = {path: f"{path.parent.name}/{path.name}" for path in files}
             parts = {named[path]: manifest.part_of(named[path], path, rows[path]) for path in files}
-        for path in reversed(files):
-            if f"{path.parent.name}/{path.name}" not in parts:
-                with explained(path):
-                    path.unlink()
         self.write_text(manifest.FILE, manifest.to_lines(parts.values()))
         return parts
 
@@ -444,13 +447,24 @@ class RunWriter:
                     raise Damaged(self.path / part.file, f"reaches over step {step}, where the checkpoint was written")
                 if last > step or step == 0:
                     late.append(part)
-        # The list first, and the newest part first: at every moment what is read has no hole.
+        kept = [self._reach_of(part) for part in self._parts.values() if part not in late]
+        reached = max((last for _, last, held in kept if lanes is None or not held.isdisjoint(lanes)), default=0)
+        if reached < step:
+            what = f"lists rows up to step {reached}, and the checkpoint is of step {step}"
+            raise Damaged(self.path / manifest.FILE, what)
+        # The list first: what it does not name is not read.
         for part in late:
             del self._parts[part.file]
         self.write_text(manifest.FILE, manifest.to_lines(self._parts.values()))
+        self._remove_unlisted()
+
+    def _remove_unlisted(self) -> None:
+        """Removes the parts that a kill left out of the list."""
         with explained(self.path):
-            for part in reversed(late):
-                (self.path / part.file).unlink()
+            for table in ("metrics", "layers"):
+                for path in table_files(self.path / table):
+                    if f"{table}/{path.name}" not in self._parts:
+                        path.unlink()
 
     def _reach_of(self, part: Part) -> _Reach:
         """What a part holds, read once."""

@@ -11,18 +11,19 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 import pyarrow as pa
 import yaml
 from pyarrow import parquet
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from vgx.errors import Damaged, RunError
 
 FORMAT = 2
-"""Of the run directories that this version writes: 2 lists the parts of its tables. `meta.json` carries it; none is 1."""
+"""Of the run directories that this version writes: 2 lists the parts of its tables. It stands in `meta.json`; where
+there is none, it is 1."""
 
 _OPEN = with_config(ConfigDict(extra="allow"))
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -145,7 +146,9 @@ def read_json(path: Path, kind: type[T]) -> T:
     except (ValueError, RecursionError):
         raise Damaged(path, "is no JSON") from None
     if kind is Meta and isinstance(value, dict) and isinstance(number := value.get("format"), int) and number > FORMAT:
-        raise RunError(f"{path}: format {number} is newer than this vgx, which reads up to {FORMAT}; install a newer vgx")
+        raise RunError(
+            f"{path}: format {number} is newer than this vgx, which reads up to {FORMAT}; install a newer vgx"
+        )
     return _valid(path, kind, value)
 
 
@@ -175,7 +178,8 @@ def read_table(path: Path, schema: pa.Schema, where: Any = None) -> pa.Table:
     column is of another type, or a key is null.
     """
     try:
-        table = parquet.read_table(path, filters=where)
+        with path.open("rb") as file:  # Python's own errors say why a file cannot be opened
+            table = parquet.read_table(file, filters=where)
     except FileNotFoundError:
         raise Damaged(path, "is missing") from None
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
@@ -212,7 +216,8 @@ def check_schema(files: Sequence[Path], schema: pa.Schema) -> None:
     """Raises Damaged for the first part that is no Parquet file, or has not the keys and types of a table."""
     for path in files:
         try:
-            found = parquet.read_schema(path)
+            with path.open("rb") as file:
+                found = parquet.read_schema(file)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise Damaged(path, f"cannot be read ({_reason(error)})") from None
         for field in schema:

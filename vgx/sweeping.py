@@ -243,7 +243,9 @@ class _Sweeping:
         options = {cell.key: {path: value_at(cell.config, path) for path in paths} for cell in self.sweep.cells}
         wanted = [(cell.key, seed) for cell in self.sweep.cells for seed in self.sweep.base.seed_list]
         if strangers := {lane["cell"] for lane in self.ledger.lanes} - set(self.cells):
-            raise Damaged(self.writer.path / "lanes.parquet", f"has a cell {min(strangers)} that is none of the sweep's")
+            raise Damaged(
+                self.writer.path / "lanes.parquet", f"has a cell {min(strangers)} that is none of the sweep's"
+            )
         self.ledger.add_lanes(wanted, options)
         Run(self.writer.path).check()
         for number in self.ledger.lost_results():
