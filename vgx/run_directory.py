@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ import pyarrow.dataset
 import yaml
 from pyarrow import parquet
 
-from vgx.errors import EnvironmentFault, RunError
+from vgx.errors import EnvironmentFault, RunError, did_you_mean
 
 METRICS = (
     "epoch",
@@ -205,14 +206,40 @@ def find_runs(root: str | Path) -> list[Run]:
     return [Run(path) for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
-def find_run(name: str | Path, root: str | Path = "runs") -> Run:
-    """Returns the run at the path `name`, or the newest run below `root` whose name begins with it."""
+def runs_called(name: str | Path, root: str | Path = "runs") -> list[Run]:
+    """Returns the runs that `name` stands for, the newest first.
+
+    It is a path; or else, below `root`, the name of a directory; or else that of a config, of which there may be several
+    runs; or else the beginning of some.
+    """
     if (Path(name) / "meta.json").is_file():
-        return Run(name)
-    for run in find_runs(root):
-        if run.path.name.startswith(str(name)):
-            return run
-    return Run(name)
+        return [Run(name)]
+    word, runs = str(name), find_runs(root)
+    for fits in (word.__eq__, lambda folder: _config_of(folder) == word, lambda folder: folder.startswith(word)):
+        if found := [run for run in runs if fits(run.path.name)]:
+            return found
+    return []
+
+
+def _config_of(folder: str) -> str:
+    """The name of the config that a run directory was made for."""
+    return re.sub(r"-[0-9a-f]{8}$", "", folder)
+
+
+def find_run(name: str | Path, root: str | Path = "runs") -> Run:
+    """Returns the one run that `name` stands for, as `runs_called` finds it.
+
+    Raises RunError where there is none, or more than one.
+    """
+    found = runs_called(name, root)
+    if len(found) > 1:
+        lines = "\n".join(f"  {run.path.name}" for run in found)
+        raise RunError(f"{name}: {len(found)} runs are called so; say which, by its directory's name:\n{lines}")
+    if not found and not Path(name).exists():
+        known = [word for run in find_runs(root) for word in (_config_of(run.path.name), run.path.name)]
+        if near := did_you_mean(Path(name).name, known):
+            raise RunError(f"{name}: does not exist{near}")
+    return found[0] if found else Run(name)
 
 
 class RunWriter:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vgx.cli.naming import newest_run
 from vgx.cli.options import Axes, ConfigFile, Overrides, RunsFolder, app, import_modules, make_console
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ def cure(
     from vgx.cure import diagnose, slower, written
     from vgx.errors import ConfigError
     from vgx.report.cures import Proof, diagnosis_text, proof_table
-    from vgx.run_directory import explained, find_run
+    from vgx.run_directory import explained
 
     is_file = config == "-" or config.endswith((".yaml", ".yml")) or Path(config).is_file()
-    file = config if is_file else str(find_run(config, runs).path / "config.yaml")
+    file = config if is_file else str(newest_run(config, runs).path / "config.yaml")
     tree, console = vgx.load_config(file, overrides or []), make_console()
     diagnosis = diagnose(tree)
     if not as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vgx.cli.naming import newest_run
 from vgx.cli.options import BestOver, GridColumns, GridRows, GridValue, RunName, RunsFolder, app, make_console
 
 if TYPE_CHECKING:
@@ -32,9 +33,8 @@ def show(
     from vgx.report.courses import cells_map
     from vgx.report.sweeps import show_sweep
     from vgx.report.terminal import show
-    from vgx.run_directory import find_run
 
-    console, found = make_console(), find_run(run, runs)
+    console, found = make_console(), newest_run(run, runs)
     if found.is_sweep and (lane, step, statistic, layer) == (None,) * 4:
         console.print(show_sweep(found, rows, columns, value, best_over, console.width))
         return
@@ -113,9 +113,8 @@ def export(
 ) -> None:
     """Write a run in another tool's format."""
     from vgx.exports import export
-    from vgx.run_directory import find_run
 
-    print(export(find_run(run, runs), to, output, layers, overwrite))
+    print(export(newest_run(run, runs), to, output, layers, overwrite))
 
 
 @app.command()
