@@ -209,8 +209,8 @@ def find_runs(root: str | Path) -> list[Run]:
 def runs_called(name: str | Path, root: str | Path = "runs") -> list[Run]:
     """Returns the runs that `name` stands for, the newest first.
 
-    It is a path; or else, below `root`, the name of a directory; or else that of a config, of which there may be several
-    runs; or else the beginning of some.
+    It is a path; or else, below `root`, the name of a directory; or else that of a config, which may have several runs;
+    or else the beginning of some names.
     """
     if (Path(name) / "meta.json").is_file():
         return [Run(name)]
