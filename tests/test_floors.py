@@ -21,6 +21,7 @@ ROOT = Path(vgx.__file__).parent
 FLOORS = {
     "errors": 0,
     "bounds": 1,
+    "words": 1,
     "inference": 1,
     "registry": 1,
     "quadrature": 1,
@@ -114,6 +115,7 @@ NEIGHBOURS = {
 
 PAPER = (
     "errors",
+    "words",
     "registry",
     "places",
     "data",

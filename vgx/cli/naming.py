@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vgx.cli.hints import say_aside
+
 if TYPE_CHECKING:
     from vgx.run_directory import Run
 
@@ -14,14 +16,11 @@ def newest_run(name: str, runs: Path) -> Run:
 
     Raises RunError where there is none.
     """
-    from rich.console import Console
-
     from vgx.run_directory import find_run, runs_called
 
     found = runs_called(name, runs)
     if len(found) < 2:
         return find_run(name, runs)
     newest, *others = (run.path.name for run in found)
-    line = f"'{name}' names {len(found)} runs: this is {newest}, the newest; also {', '.join(others)}"
-    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(line, style="dim")
+    say_aside(f"'{name}' names {len(found)} runs: this is {newest}, the newest; also {', '.join(others)}")
     return found[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vgx.cli.hints import say_aside
 from vgx.cli.naming import newest_run
 from vgx.cli.options import BestOver, GridColumns, GridRows, GridValue, RunName, RunsFolder, app, make_console
 
@@ -82,9 +83,10 @@ def compare(
 
 def _contenders(names: list[str], runs: Path, where: list[str]) -> list[Contender]:
     """What the runs, and the cells of sweeps among them, are to a comparison."""
-    from vgx.comparison import contenders_of
+    from vgx.comparison import contenders_of, unended_cells
     from vgx.errors import RunError
     from vgx.run_directory import find_run
+    from vgx.words import counted
 
     found = [find_run(name, runs) for name in names]
     if where and not any(run.is_sweep for run in found):
@@ -95,6 +97,9 @@ def _contenders(names: list[str], runs: Path, where: list[str]) -> list[Contende
 
         cells = [cell for run in found if run.is_sweep for cell in load_sweep(run.path / "config.yaml").cells]
         configs = {cell.key: cell.config.model_dump(mode="json") for cell in cells}
+        for run in found:
+            if run.is_sweep and (missing := unended_cells(run)):
+                say_aside(f"{run.path.name}: {counted(missing, 'cell')} left out, of which no lane has ended")
     return [one for run in found for one in contenders_of(run, configs, where)]
 
 
@@ -129,9 +134,10 @@ def report(
     """Write a run or a sweep as one HTML page that works offline, and its figures as SVG and PNG."""
     from vgx.report.document import write_report
     from vgx.run_directory import find_run
+    from vgx.words import counted
 
     page, *figures = write_report(find_run(run, runs), output)
-    print(f"{page}: written, and {len(figures)} figures in {page.parent / 'figures'}")
+    print(f"{page}: written, and {counted(len(figures), 'figure')} in {page.parent / 'figures'}")
 
 
 @app.command(name="runs")

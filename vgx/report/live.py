@@ -14,6 +14,7 @@ from rich.text import Text
 
 from vgx.report.bars import gradient_picture
 from vgx.report.terminal import describe_config
+from vgx.words import counted, figure
 
 if TYPE_CHECKING:
     from vgx.config import Config
@@ -62,9 +63,10 @@ def _figures(progress: TrainingProgress) -> Text:
     text = Text()
     for name in ("train_loss", "train_accuracy", "test_accuracy"):
         value = getattr(progress, name)
-        shown = "-" if math.isnan(value) and progress.phase == "compiling" else f"{value:.4f}"
+        known = progress.evaluated if name == "test_accuracy" else progress.phase != "compiling"
+        shown = figure(value if known or not math.isnan(value) else None)
         text.append(f"{name.replace('_', ' ')} ", "dim").append(f"{shown}   ")
-    return text.append(f"mean of {progress.lanes} seeds" if progress.lanes > 1 else "", "dim")
+    return text.append(f"mean of {counted(progress.lanes, 'seed')}" if progress.lanes > 1 else "", "dim")
 
 
 def _lines(console: Console, config: Config) -> Callable[[TrainingProgress], None]:
@@ -78,7 +80,7 @@ def _lines(console: Console, config: Config) -> Callable[[TrainingProgress], Non
         elif progress.evaluated > evaluated:
             evaluated = progress.evaluated
             step = f"step {progress.step:,}/{progress.steps:,}"
-            figures = f"loss {progress.train_loss:.4f}  test accuracy {progress.test_accuracy:.4f}"
+            figures = f"loss {figure(progress.train_loss)}  test accuracy {figure(progress.test_accuracy)}"
             text = f"{step}  {figures}  {progress.steps_per_second:,.0f} steps/s"
         else:
             return
