@@ -18,6 +18,7 @@ from vgx.agreement import lanes_that_hold
 from vgx.errors import RunError, did_you_mean
 from vgx.report.bars import gradient_picture
 from vgx.report.terminal import COLOURS, describe_config, swept_options
+from vgx.report.working import Clock, working
 from vgx.run_directory import Run
 from vgx.verdict import thresholds
 from vgx.words import counted, figure, speed_of
@@ -281,10 +282,11 @@ def watching_sweep(console: Console, *, silent: bool) -> Iterator[Callable[[Swee
         yield None
     elif console.is_terminal:
         picture = _Picture(console)
-        with Live(console=console, refresh_per_second=8, transient=True) as live:
+        with Live(Clock("planning"), console=console, refresh_per_second=8, transient=True) as live:
             yield lambda progress: live.update(picture(progress))
     else:
-        yield _lines(console)
+        with working("planning") as say:
+            yield _lines(console, say)
 
 
 class _Picture:
@@ -303,6 +305,8 @@ class _Picture:
         parts: list[RenderableType] = [self.bar]
         if progress.current and progress.config:
             parts += [_now(progress), Text()]
+            if progress.current.phase == "compiling":
+                parts.append(Clock("compiling"))
             if progress.current.delta_log10 is not None:
                 parts.append(gradient_picture(progress.current.delta_log10, self.console.width, height=5))
         return Group(*parts)
@@ -322,12 +326,13 @@ def _now(progress: SweepProgress) -> Text:
     return Text(f"{where}: {lanes}, step {current.step:,}/{current.steps:,}, {speed}\nfirst lane: {net}")
 
 
-def _lines(console: Console) -> Callable[[SweepProgress], None]:
+def _lines(console: Console, say: Clock) -> Callable[[SweepProgress], None]:
     """Prints a line for each round that ends."""
     done = -1
 
     def watch(progress: SweepProgress) -> None:
         nonlocal done
+        say("compiling" if progress.current and progress.current.phase == "compiling" else "")
         if progress.note:
             console.print(progress.note, soft_wrap=True)
         if progress.rounds_done > done:
