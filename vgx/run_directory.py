@@ -215,14 +215,14 @@ def runs_called(name: str | Path, root: str | Path = "runs") -> list[Run]:
     if (Path(name) / "meta.json").is_file():
         return [Run(name)]
     word, runs = str(name), find_runs(root)
-    for fits in (word.__eq__, lambda folder: _config_of(folder) == word, lambda folder: folder.startswith(word)):
+    for fits in (word.__eq__, lambda folder: config_of(folder) == word, lambda folder: folder.startswith(word)):
         if found := [run for run in runs if fits(run.path.name)]:
             return found
     return []
 
 
-def _config_of(folder: str) -> str:
-    """The name of the config that a run directory was made for."""
+def config_of(folder: str) -> str:
+    """Returns the name of the config that a run directory was made for: the folder's, without the digest."""
     return re.sub(r"-[0-9a-f]{8}$", "", folder)
 
 
@@ -236,7 +236,7 @@ def find_run(name: str | Path, root: str | Path = "runs") -> Run:
         lines = "\n".join(f"  {run.path.name}" for run in found)
         raise RunError(f"{name}: {len(found)} runs are called so; say which, by its directory's name:\n{lines}")
     if not found and not Path(name).exists():
-        known = [word for run in find_runs(root) for word in (_config_of(run.path.name), run.path.name)]
+        known = [word for run in find_runs(root) for word in (config_of(run.path.name), run.path.name)]
         if near := did_you_mean(Path(name).name, known):
             raise RunError(f"{name}: does not exist{near}")
     return found[0] if found else Run(name)

@@ -62,8 +62,11 @@ def make_console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def fail(message: str, code: int) -> None:
+def fail(message: str, code: int, *asides: str) -> None:
     from rich.console import Console
 
-    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(message, style="red")
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console.print(message, style="red")
+    for line in asides:
+        console.print(line, style="dim")
     sys.exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from vgx.errors import RunError
 from vgx.report.bars import MARK, picture, sparkline
 from vgx.report.courses import heat_map, layer_over_steps
 from vgx.report.statistics import LOOKS, known_statistic, shown_values
-from vgx.run_directory import Run
+from vgx.run_directory import Run, config_of
 from vgx.verdict import thresholds
 from vgx.words import counted, figure, speed_of
 
@@ -292,6 +293,21 @@ def runs_table(runs: Sequence[Run]) -> Table:
             figure(mean["test_accuracy"]),
         )
     return table
+
+
+def runs_json(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns what `vgx runs --json` prints: the table's figures, and how many lanes came to which verdict."""
+    found = []
+    for run in runs:
+        lanes, meta = run.lanes().to_pylist(), run.meta
+        words = [lane["verdict"] or lane["status"] for lane in lanes]
+        means = {name: _mean([lane[name] for lane in lanes]) for name in ("slope", "test_accuracy")}
+        found.append(
+            {"run": str(run.path), "name": config_of(run.path.name), "status": meta["status"], "step": meta["step"]}
+            | {"sweep": run.is_sweep, "lanes": len(lanes), "verdicts": dict(Counter(words))}
+            | {name: plain(mean) for name, mean in means.items()}
+        )
+    return {"runs": found}
 
 
 def _mean(values: list[float | None]) -> float | None:
