@@ -22,6 +22,7 @@ FLOORS = {
     "errors": 0,
     "bounds": 1,
     "words": 1,
+    "doctor": 5,
     "inference": 1,
     "registry": 1,
     "quadrature": 1,

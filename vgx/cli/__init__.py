@@ -8,7 +8,7 @@ from vgx.cli.options import app, fail
 
 # Each room adds its commands to the app; `vgx --help` lists them in this order.
 # isort: off
-from vgx.cli import running, theory, viewing, claims, asking  # noqa: F401
+from vgx.cli import running, theory, viewing, claims, asking, doctor  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main"]

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from vgx.cli.naming import config_files
 from vgx.cli.options import Overrides, app, data, fail, make_console
 
 
 @app.command()
 def check(
-    configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="YAML files.")], overrides: Overrides = None
+    configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="YAML files.", autocompletion=config_files)],
+    overrides: Overrides = None,
 ) -> None:
     """Check configs and say all that is wrong with them, without running anything."""
     from vgx.errors import VgxError

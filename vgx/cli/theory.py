@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vgx.cli.hints import going_on, same_command, say_aside, say_next, short_name
-from vgx.cli.naming import newest_run
+from vgx.cli.naming import configs_and_runs, newest_run
 from vgx.cli.options import Axes, ConfigFile, Overrides, RunsFolder, app, import_modules, make_console
 from vgx.words import counted
 
@@ -111,7 +111,9 @@ def _outlook(sweep: Sweep, measure: bool, say: Clock) -> Shown:
 
 @app.command()
 def cure(
-    config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run of one.")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run of one.", autocompletion=configs_and_runs)
+    ],
     overrides: Overrides = None,
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="Write the best cure there.")] = None,
     prove: Annotated[bool, typer.Option("--prove", help="Train before and after, and show both.")] = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vgx.cli.hints import say_aside
-from vgx.cli.naming import newest_run
+from vgx.cli.naming import newest_run, run_names
 from vgx.cli.options import BestOver, GridColumns, GridRows, GridValue, RunName, RunsFolder, app, make_console
 
 if TYPE_CHECKING:
@@ -53,7 +53,12 @@ def show(
 
 @app.command()
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs; each cell of a sweep is one of its own.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Runs; each cell of a sweep is one of its own.", autocompletion=run_names
+        ),
+    ],
     statistic: Annotated[str, typer.Option(help="A column of the layer table.")] = "delta_log10",
     step: Annotated[int | None, typer.Option(help="The step to draw; the last recorded one unless told.")] = None,
     where: Annotated[

@@ -21,7 +21,7 @@ from vgx.report.terminal import COLOURS, describe_config, swept_options
 from vgx.report.working import Clock, working
 from vgx.run_directory import Run
 from vgx.verdict import thresholds
-from vgx.words import counted, figure, speed_of
+from vgx.words import counted, figure, in_bytes, speed_of
 
 if TYPE_CHECKING:
     from vgx.sweeping import Plan, SweepProgress
@@ -247,7 +247,7 @@ def show_plan(plan: Plan) -> Text:
         "programs": f"{plan.programs:,} to compile",
         "rounds": f"{plan.rounds:,}, of up to {counted(plan.room, 'lane')}",
         "devices": f"{len(plan.devices)} ({', '.join(sorted(set(plan.devices)))})",
-        "memory": f"up to about {_size(plan.bytes)} in a round",
+        "memory": f"up to about {in_bytes(plan.bytes)} in a round",
         "work": f"{plan.run_steps:,.0f} run-steps",
         "time": f"about {duration(plan.seconds)}",
     }
@@ -256,14 +256,6 @@ def show_plan(plan: Plan) -> Text:
         text.append(f"{name:<10}", "dim").append(f"{line}\n")
     text.rstrip()
     return text
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
 
 
 def duration(seconds: float) -> str:
