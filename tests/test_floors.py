@@ -23,6 +23,8 @@ FLOORS = {
     "bounds": 1,
     "manifest": 1,
     "run_files": 1,
+    "words": 1,
+    "doctor": 5,
     "inference": 1,
     "registry": 1,
     "quadrature": 1,
@@ -116,6 +118,7 @@ NEIGHBOURS = {
 
 PAPER = (
     "errors",
+    "words",
     "registry",
     "places",
     "data",

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ import pyarrow.dataset
 from pyarrow import parquet
 
 from vgx import manifest
-from vgx.errors import Damaged, EnvironmentFault, RunError
+from vgx.errors import Damaged, EnvironmentFault, RunError, did_you_mean
 from vgx.manifest import Part
 from vgx.run_files import (
     FORMAT,
@@ -324,23 +325,47 @@ def find_runs(root: str | Path) -> list[Run]:
         for path in Path(root).iterdir() if Path(root).exists() else ():
             with contextlib.suppress(RunError):
                 if not path.name.startswith(".") and path.is_dir():
-                    run = Run(path)
-                    stamp = _stamp(path / "meta.json") or _stamp(path)
-                    found.append((stamp[2] if stamp else 0, run))
+                    found.append((path.stat().st_mtime_ns, Run(path)))
     except OSError as error:
         raise RunError(f"{root}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     return [run for _, run in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
 
-def find_run(name: str | Path, root: str | Path = "runs") -> Run:
-    """Returns the run at the path `name`, or the newest run below `root` whose name begins with it."""
+def runs_called(name: str | Path, root: str | Path = "runs") -> list[Run]:
+    """Returns the runs that `name` stands for, the newest first.
+
+    It is a path; or else, below `root`, the name of a directory; or else that of a config, which may have several runs;
+    or else the beginning of some names.
+    """
     with contextlib.suppress(OSError, ValueError):
         if is_run(Path(name)):
-            return Run(name)
-    for run in find_runs(root):
-        if run.path.name.startswith(str(name)):
-            return run
-    return Run(name)
+            return [Run(name)]
+    word, runs = str(name), find_runs(root)
+    for fits in (word.__eq__, lambda folder: config_of(folder) == word, lambda folder: folder.startswith(word)):
+        if found := [run for run in runs if fits(run.path.name)]:
+            return found
+    return []
+
+
+def config_of(folder: str) -> str:
+    """Returns the name of the config that a run directory was made for: the folder's, without the digest."""
+    return re.sub(r"-[0-9a-f]{8}$", "", folder)
+
+
+def find_run(name: str | Path, root: str | Path = "runs") -> Run:
+    """Returns the one run that `name` stands for, as `runs_called` finds it.
+
+    Raises RunError where there is none, or more than one.
+    """
+    found = runs_called(name, root)
+    if len(found) > 1:
+        lines = "\n".join(f"  {run.path.name}" for run in found)
+        raise RunError(f"{name}: {len(found)} runs are called so; say which, by its directory's name:\n{lines}")
+    if not found and len(str(name)) < 256 and not Path(name).exists():
+        known = [word for run in find_runs(root) for word in (config_of(run.path.name), run.path.name)]
+        if near := did_you_mean(Path(name).name, known):
+            raise RunError(f"{name}: does not exist{near}")
+    return found[0] if found else Run(name)
 
 
 class RunWriter:
