@@ -445,7 +445,7 @@ def test_figures_are_files_beside_the_page_wherever_it_is(run, sweep, tmp_path):
         page, *figures = document.write_report(one, tmp_path / one.path.name / "a.html")
         assert page == tmp_path / one.path.name / "a.html"
         assert "vegaEmbed" in page.read_text()
-        assert {path.parent for path in figures} == {page.parent / "figures"}
+        assert {path.parent for path in figures} == {page.parent / "a-figures"}
         assert names <= {path.stem for path in figures}
         for path in figures:
             if path.suffix == ".svg":
@@ -453,7 +453,7 @@ def test_figures_are_files_beside_the_page_wherever_it_is(run, sweep, tmp_path):
                 ElementTree.parse(path)
             else:
                 assert path.read_bytes().startswith(b"\x89PNG")
-    heat = ElementTree.parse(tmp_path / run.path.name / "figures" / "heat.svg")
+    heat = ElementTree.parse(tmp_path / run.path.name / "a-figures" / "heat.svg")
     drawn = [
         g for g in heat.iter("{http://www.w3.org/2000/svg}g") if "mark-rect role-mark" in g.attrib.get("class", "")
     ]
@@ -473,10 +473,13 @@ def test_nothing_logged_and_nothing_run_yet_are_pages_too(tmp_path, no_bundle):
 def test_the_command_says_where_the_page_is_and_refuses_what_is_no_run(run, tmp_path, monkeypatch, no_bundle):
     monkeypatch.setattr(document, "write_stills", lambda stills, folder: [folder / f"{name}.svg" for name, _ in stills])
     command = ["report", run.path.name[:5], "--runs", str(run.path.parent)]
-    for more, page in (([], run.path / "report.html"), (["-o", str(tmp_path / "p.html")], tmp_path / "p.html")):
+    for more, page, folder in (
+        ([], run.path / "report.html", run.path / "figures"),
+        (["-o", str(tmp_path / "p.html")], tmp_path / "p.html", tmp_path / "p-figures"),
+    ):
         result = CliRunner().invoke(cli.app, command + more)
         assert result.exit_code == 0
-        assert result.output == f"{page}: written, and 11 figures in {page.parent / 'figures'}\n"
+        assert result.output == f"{page}: written, and 11 figures in {folder}\n"
         assert page.read_text().startswith("<!DOCTYPE html>")
     refused = CliRunner().invoke(cli.app, ["report", "nothing", "--runs", str(tmp_path)])
     assert isinstance(refused.exception, RunError)
@@ -492,3 +495,39 @@ def test_a_report_never_replaces_what_is_no_page_of_vgx(run, tmp_path):
     with pytest.raises(RunError, match="is a folder"):
         document.write_report(run, tmp_path)
     assert sorted(tmp_path.iterdir()) == [notes]
+
+
+def test_a_page_of_another_run_keeps_its_figures(tmp_path, no_bundle):
+    drawn = {}
+    for letter, depth in (("a", 3), ("b", 5)):
+        run = made_up(tmp_path / letter, np.random.default_rng(depth).normal(size=(2, depth)))
+        page, *figures = document.write_report(run, tmp_path / "pages" / f"{letter}.html")
+        drawn[letter] = {path: path.read_bytes() for path in figures}
+        assert {path.parent for path in figures} == {tmp_path / "pages" / f"{letter}-figures"}
+        assert f"in {letter}-figures/" in page.read_text()
+    assert len(drawn["a"]) == len(drawn["b"]) > 0
+    for path, content in (drawn["a"] | drawn["b"]).items():
+        assert path.read_bytes() == content
+    own = document.write_report(Run(tmp_path / "a"))
+    assert {path.parent for path in own} == {tmp_path / "a", tmp_path / "a" / "figures"}
+    assert document.write_report(Run(tmp_path / "a"), tmp_path / "a" / "report.html") == own
+
+
+def test_figures_never_replace_what_is_no_figure_of_vgx_and_none_is_left_of_an_older_page(tmp_path, no_bundle):
+    run, folder = made_up(tmp_path / "mine", np.zeros((2, 3))), tmp_path / "p-figures"
+    folder.mkdir()
+    for name in ("gradient.svg", "loss.png"):
+        (folder / name).write_text("mine")
+        with pytest.raises(RunError, match=rf"{name}: exists, and is no figure of vgx"):
+            document.write_report(run, tmp_path / "p.html")
+        assert [path.name for path in folder.iterdir()] == [name]
+        assert not (tmp_path / "p.html").exists()
+        (folder / name).rename(tmp_path / "notes.svg")
+    (tmp_path / "notes.svg").rename(folder / "notes.svg")
+    document.write_report(run, tmp_path / "p.html")
+    assert (folder / "notes.svg").read_text() == "mine"
+    assert (folder / "gradient.png").exists()
+    for part in (run.path / "layers").iterdir():
+        part.unlink()
+    document.write_report(run, tmp_path / "p.html")  # the run has no layers any more: nor has the page figures of them
+    assert sorted(path.name for path in folder.iterdir()) == ["loss.png", "loss.svg", "notes.svg"]

@@ -132,7 +132,7 @@ def report(
     from vgx.run_directory import find_run
 
     page, *figures = write_report(find_run(run, runs), output)
-    print(f"{page}: written, and {len(figures)} figures in {page.parent / 'figures'}")
+    print(f"{page}: written, and {len(figures)} figures in {figures[0].parent}" if figures else f"{page}: written")
 
 
 @app.command(name="runs")

@@ -13,7 +13,7 @@ from vgx.report.overview import cell_summaries, ranking
 from vgx.report.packing import packed, score_of
 from vgx.report.palette import BLUE_ORANGE, VIRIDIS
 from vgx.report.selection import Rows
-from vgx.report.stills import lane_stills, sweep_stills, vegalite_version, write_stills
+from vgx.report.stills import figures_folder, lane_stills, sweep_stills, vegalite_version, write_stills
 from vgx.report.sweep_page import sweep_page
 from vgx.run_directory import Run, explained
 
@@ -29,36 +29,43 @@ def refuse_others(target: Path) -> None:
 
 
 def write_report(run: Run, output: Path | None = None) -> list[Path]:
-    """Writes a run's page, and its figures to a folder `figures` beside it; returns the files, the page first.
+    """Writes a run's page, and its figures to a folder of their own beside it; returns the files, the page first.
 
     Args:
         run: in whatever state.
         output: the page's path; `report.html` in the run directory unless told. An older page is replaced.
 
-    Raises RunError when something else than a page of vgx is there; EnvironmentFault when the disk refuses.
+    Raises RunError when something else than a page or a figure of vgx is there; EnvironmentFault when the disk
+    refuses.
     """
     target = output or run.path / "report.html"
     with explained(target):
         refuse_others(target)
-    html, stills = drawn(gather(run))
-    folder = target.parent / "figures"
+    folder = figures_folder(target, run.path)
+    html, stills = drawn(gather(run), folder.name)
     with explained(target):
-        folder.mkdir(parents=True, exist_ok=True)
-        written = write_stills(stills, folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = write_stills(list(stills), folder)
         draft = target.with_name(f".{target.name}.tmp")
         draft.write_text(html, encoding="utf-8")
         draft.rename(target)
     return [target, *written]
 
 
-def drawn(contents: Contents) -> tuple[str, Iterator[tuple[str, Any]]]:
-    """Returns the page of a run or a sweep as HTML, and the name and spec of each figure that is to be a file."""
+def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tuple[str, Any]]]:
+    """Returns the page of a run or a sweep as HTML, and the name and spec of each figure that is to be a file.
+
+    Args:
+        contents: of the run.
+        folder: the name of that of the figures, beside the page.
+    """
     specs = lane_specs(contents)
     data: dict[str, Any] = {"data": packed(contents), "specs": specs}
     scripts = [bundle(), page.static("page.js"), page.static("report.js")]
     title = f"{contents.config['name']} - vgx"
+    no_script = f"The figures are drawn by JavaScript, which is off; the same are beside this page, in {folder}/."
     if not contents.is_sweep:
-        return page.shell(title, page.run_page(contents), data, scripts), lane_stills(contents, specs)
+        return page.shell(title, page.run_page(contents), data, scripts, no_script), lane_stills(contents, specs)
     score, summaries = score_of(contents).replace("_", " "), cell_summaries(contents)
     ranked = ranking(summaries)
     specs |= sweep_specs(contents, summaries, ranked, score)
@@ -71,7 +78,8 @@ def drawn(contents: Contents) -> tuple[str, Iterator[tuple[str, Any]]]:
         "cell": ranked[0]["cell"] if ranked else 0,
         "colours": {"score": VIRIDIS, "slope": BLUE_ORANGE},
     }
-    html = page.shell(title, sweep_page(contents, summaries, ranked, score), data, [*scripts, page.static("sweep.js")])
+    body = sweep_page(contents, summaries, ranked, score)
+    html = page.shell(title, body, data, [*scripts, page.static("sweep.js")], no_script)
     return html, sweep_stills(contents, specs, summaries, ranked, score)
 
 

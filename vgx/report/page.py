@@ -19,9 +19,6 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 """Vega compiles its expressions, so eval is allowed; nothing may be fetched."""
 
 
-NO_SCRIPT = "The figures are drawn by JavaScript, which is off; the same are beside this page, in figures/."
-
-
 class Numbers(NamedTuple):
     """A table that the page fills in when it is opened."""
 
@@ -35,7 +32,7 @@ def static(name: str) -> str:
     return resources.files("vgx.report").joinpath("static", name).read_text(encoding="utf-8")
 
 
-def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str], no_script: str = NO_SCRIPT) -> str:
+def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str], no_script: str) -> str:
     """Returns a whole page.
 
     Args:
@@ -43,7 +40,7 @@ def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str]
         body: HTML, escaped already.
         data: what scripts draw and how, as plain values, by the name of its element.
         scripts: JavaScript, the libraries first.
-        no_script: what to say where JavaScript is off.
+        no_script: what to say where JavaScript is off; any text.
     """
     embedded = "\n".join(
         f'<script type="application/json" id="{name}">{json_in_html(value)}</script>'
@@ -67,7 +64,7 @@ def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str]
 <body>
 <a class="skip" href="#main">To the content</a>
 {body}
-<noscript><p class="note">{no_script}</p></noscript>
+<noscript><p class="note">{escape(no_script)}</p></noscript>
 {embedded}
 {code}
 </body>
