@@ -20,6 +20,7 @@ ROOT = Path(vgx.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "safe_text": 0,
     "bounds": 1,
     "inference": 1,
     "registry": 1,
@@ -114,6 +115,7 @@ NEIGHBOURS = {
 
 PAPER = (
     "errors",
+    "safe_text",
     "registry",
     "places",
     "data",

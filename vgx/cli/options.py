@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vgx.cli.screen import Commands
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(
     name="vgx",
+    cls=Commands,
     help="Where does my gradient go? Trains deep MLPs and logs the gradient at every layer at every step.",
     no_args_is_help=True,
     add_completion=False,
@@ -57,13 +60,13 @@ def import_modules(modules: list[str]) -> None:
 
 
 def make_console() -> Console:
-    from rich.console import Console
+    from vgx.cli.console import SafeConsole
 
-    return Console(highlight=False, markup=False, emoji=False)
+    return SafeConsole()
 
 
 def fail(message: str, code: int) -> None:
-    from rich.console import Console
+    from vgx.cli.console import SafeConsole
 
-    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(message, style="red")
+    SafeConsole(stderr=True, soft_wrap=True).print(message, style="red")
     sys.exit(code)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from vgx.run_directory import LAYERS, METRICS, Run
+from vgx.safe_text import csv_cell
 
 
 def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
@@ -21,11 +22,22 @@ def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
         with csv.CSVWriter(draft / f"{name}.csv", schema) as writer:
             for part in _parts(run, name):
                 writer.write_table(part.select(schema.names).cast(schema))
-    csv.write_csv(run.lanes(), draft / "lanes.csv")
+    csv.write_csv(_safe(run.lanes()), draft / "lanes.csv")
     for table in ("prediction",):
         if (path := run.path / f"{table}.parquet").is_file():
-            csv.write_csv(parquet.read_table(path), draft / f"{table}.csv")
+            csv.write_csv(_safe(parquet.read_table(path)), draft / f"{table}.csv")
     (draft / "config.yaml").write_text((run.path / "config.yaml").read_text())
+
+
+def _safe(table: pa.Table) -> pa.Table:
+    """A table whose texts, and the names of whose columns, no spreadsheet computes."""
+    for i, name in enumerate(table.column_names):
+        column = table.column(i)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            texts = [text if text is None else csv_cell(text) for text in column.to_pylist()]
+            column = pa.array(texts, column.type)
+        table = table.set_column(i, csv_cell(name), column)
+    return table
 
 
 def _parts(run: Run, table: str) -> Iterator[pa.Table]:
