@@ -25,12 +25,13 @@ from vgx.report import document
 from vgx.report.contents import NUMBERS, STEPS, _axis, _cubes, flag, gather, word
 from vgx.report.findings import gradient_finding, weights_finding
 from vgx.report.overview import cell_summaries, interval
-from vgx.report.packing import json_in_html, packed
+from vgx.report.packing import packed
 from vgx.report.palette import BLUE_ORANGE, VERDICTS, VIRIDIS, colour_at, ink_on, power_of_ten
 from vgx.report.selection import cell_rows, course_rows, layer_rows, together
 from vgx.report.thinning import NULL, Thinned, bins, is_null, thin
 from vgx.run_directory import Run, RunWriter, metrics_rows
 from vgx.run_directory import layer_rows as table_of_layers
+from vgx.safe_text import json_in_html
 
 TINY = {
     "name": "tiny",
@@ -325,6 +326,7 @@ def test_words():
     assert power_of_ten(-2) == "0.01"
     assert word("{name: leaky_relu, negative_slope: 0.2}") == "leaky_relu 0.2"
     assert word(1e-05) == "1e-05"
+    assert power_of_ten(math.log10(3249.7)) == "3250"
 
 
 def contrast(a: str, b: str) -> float:
@@ -417,6 +419,46 @@ def test_text_from_a_config_cannot_become_markup(tmp_path, no_bundle):
     assert len(list(root.iter("script"))) == 6
     assert json.loads(json_in_html({"a": EVIL})) == {"a": EVIL}
     assert not set("<>&\u2028") & set(json_in_html({"a": EVIL}))
+
+
+def test_every_choice_of_lanes_has_captions_that_are_its_own(sweep, no_bundle):
+    contents = gather(sweep)
+    data, labels = packed(contents), [row["label"] for row in cell_summaries(contents)]
+    said = set()
+    for label, cell in zip(labels, data["cells"], strict=True):
+        assert cell["lanes"] == cell["shown"] == [2 * labels.index(label), 2 * labels.index(label) + 1]
+        for lanes in (cell["shown"], *([lane] for lane in cell["lanes"])):
+            where = (pc.field("step") == 6) & pc.field("lane").isin(lanes)
+            table = sweep.layers(["delta_log10"], where=where)["delta_log10"].to_numpy().reshape(-1, 5)
+            bottom, top = (power_of_ten(float(np.median(table[:, layer]))) for layer in (0, 3))
+            caption = data["captions"][",".join(map(str, lanes))]["gradient"]
+            assert f"At step 6 the gradient is {top} in the top hidden layer and {bottom} in layer 1" in caption
+            said.add(caption)
+    assert len(said) == 4 * 3
+    # What stands there before any script runs is said of the cell whose name stands above it, the best.
+    best = max(cell_summaries(contents), key=lambda row: row["score"])
+    root = parsed(document.drawn(contents)[0])
+    assert root.find(".//h2[@id='curves-title']").text == best["label"]
+    for key, text in data["captions"][",".join(map(str, best["lanes"]))].items():
+        assert root.find(f".//figure[@id='figure-{key}']/figcaption").text == text
+        assert root.find(f".//div[@id='chart-{key}']").attrib["aria-label"].endswith(f". {text}")
+
+
+def test_a_lane_that_ended_early_is_told_by_its_own_last_step(tmp_path):
+    run = made_up(tmp_path / "short", np.zeros((2, 3)), weight_grad_zero=np.ones((2, 3)))
+    writer, steps = RunWriter(run.path), np.arange(1, 6)
+    rows = table_of_layers(
+        "float32", np.array([1]), 3, steps, {"delta_log10": np.ones((5, 1, 3))}, np.ones((5, 1), bool)
+    )
+    writer.append(metrics_rows("float32", np.array([1]), steps, {}, np.ones((5, 1), bool)), rows)
+    writer.close()
+    contents = gather(run)
+    tables = dict(zip(("statistics", "axes", "axis_of", "cubes"), _cubes(run, [0, 1]), strict=True))
+    contents = contents._replace(**tables, lanes=contents.lanes * 2, forecasts=[{}, {}])
+    assert contents.axis_of == [0, 0]
+    assert "At step 2 the gradient is 1 in the top hidden layer" in gradient_finding(contents, [0])
+    assert weights_finding(contents, [0]).startswith("At step 2 the optimizer saw only zeros")
+    assert "At step 5 the gradient is 10 in the top" in gradient_finding(contents, [1])
 
 
 def test_what_was_drawn_together_is_said(tmp_path, no_bundle):

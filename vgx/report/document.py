@@ -8,8 +8,9 @@ from typing import Any
 
 from vgx.errors import RunError
 from vgx.report import figures, page, sweep_figures
+from vgx.report.captions import ACCURACIES, LOSSES, course_of
 from vgx.report.contents import Contents, gather
-from vgx.report.overview import cell_summaries, ranking
+from vgx.report.overview import cell_summaries, first_cell, ranking
 from vgx.report.packing import packed, score_of
 from vgx.report.palette import BLUE_ORANGE, VIRIDIS
 from vgx.report.selection import Rows
@@ -68,6 +69,7 @@ def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tu
         return page.shell(title, page.run_page(contents), data, scripts, no_script), lane_stills(contents, specs)
     score, summaries = score_of(contents).replace("_", " "), cell_summaries(contents)
     ranked = ranking(summaries)
+    data["data"]["first"] = first_cell(ranked)
     specs |= sweep_specs(contents, summaries, ranked, score)
     data["sweep"] = {
         "cells": summaries,
@@ -75,7 +77,6 @@ def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tu
         "options": contents.options,
         "score": score,
         "shown": sweep_figures.SHOWN,
-        "cell": ranked[0]["cell"] if ranked else 0,
         "colours": {"score": VIRIDIS, "slope": BLUE_ORANGE},
     }
     body = sweep_page(contents, summaries, ranked, score)
@@ -130,8 +131,7 @@ def lane_specs(contents: Contents) -> dict[str, Mapping[str, Any]]:
 
 def course_charts(contents: Contents) -> dict[str, Any]:
     """Returns the figures of the metrics table."""
-    losses = page.course_of(contents, page.LOSSES)
-    accuracies = page.course_of(contents, page.ACCURACIES)
+    losses, accuracies = course_of(contents, LOSSES), course_of(contents, ACCURACIES)
     charts: dict[str, Any] = {}
     if losses:
         charts["loss"] = figures.course(losses, "loss", log=_spans_decades(contents, losses))

@@ -14,6 +14,7 @@ from vgx.report.contents import Contents
 from vgx.report.findings import members
 from vgx.report.palette import BLUE_ORANGE, STATISTICS, UNJUDGED, VERDICTS, VIRIDIS, colour_at, ink_on, theme
 from vgx.report.selection import Rows, cell_rows, course_rows, ends, layer_rows
+from vgx.safe_text import everywhere
 
 WIDTH = 560
 INK = "#1b1f24"
@@ -156,7 +157,7 @@ def write_stills(stills: Sequence[tuple[str, Any]], folder: Path) -> list[Path]:
     if names:
         folder.mkdir(parents=True, exist_ok=True)
     for name, spec in stills:
-        svg = vl_convert.vegalite_to_svg(spec, vl_version=vegalite_version(), config=theme(INK, INK))
+        svg = vl_convert.vegalite_to_svg(everywhere(spec), vl_version=vegalite_version(), config=theme(INK, INK))
         _write(folder / f"{name}.svg", svg.replace(">", f">{SVG_MARK}", 1).encode())
         _write(folder / f"{name}.png", _signed(vl_convert.svg_to_png(svg, scale=2)))
     for path in folder.glob("*"):
