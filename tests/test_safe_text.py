@@ -19,12 +19,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 import vgx
 from vgx import cli
 from vgx.cli.console import SafeConsole
+from vgx.cli.screen import safe_streams
 from vgx.exports import export
 from vgx.report import document
 from vgx.report.contents import gather
@@ -91,6 +93,23 @@ def test_a_console_styles_its_text_and_the_text_styles_nothing():
     assert r"b\u001b[2Jc" in text
     assert r"red\u001b]0;x" in text
     assert steers(re.sub("\x1b\\[[0-9;]*m", "", text)) == set()
+
+
+def test_a_live_picture_moves_the_cursor_on_safe_streams_and_what_is_printed_below_it_does_not(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    with safe_streams():
+        with Live(Text("a\x1b[2Jb", "red"), console=SafeConsole(force_terminal=True, width=80)) as live:
+            print("\x1b[2Jprinted")
+            live.update("later")
+        print("\x1b[2Jdone")
+    text = out.getvalue()
+    assert "\x1b[2K" in text
+    assert r"a\u001b[2Jb" in text
+    assert r"\u001b[2Jdone" in text
+    assert steers(re.sub("\x1b\\[[?0-9;]*[A-Za-z]|\r", "", text)) == set()
+    assert r"\u001b[2K" not in text
+    assert "\x1b[2J" not in text
 
 
 @pytest.fixture

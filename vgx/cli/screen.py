@@ -13,21 +13,20 @@ from vgx.safe_text import visible
 
 
 class SafeStream:
-    """A text stream on which control characters are written out. A console of rich writes past it, to style its text:
-    `vgx.cli.console` makes that text safe."""
+    """A text stream on which control characters are written out."""
 
     def __init__(self, stream: TextIO):
-        self.rich_proxied_file = stream  # the name by which rich finds the stream itself
+        self.below = stream
 
     def write(self, text: str) -> int:
-        return self.rich_proxied_file.write(visible(text))
+        return self.below.write(visible(text))
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.rich_proxied_file, name)
+        return getattr(self.below, name)
 
 
 @contextmanager
