@@ -21,6 +21,7 @@ ROOT = Path(vgx.__file__).parent
 FLOORS = {
     "errors": 0,
     "disk": 1,
+    "safe_text": 0,
     "bounds": 1,
     "manifest": 1,
     "run_files": 1,
@@ -121,6 +122,7 @@ NEIGHBOURS = {
 PAPER = (
     "errors",
     "words",
+    "safe_text",
     "registry",
     "places",
     "data",

@@ -116,8 +116,8 @@ def make_initial_states(
         for law, members in laws.items():
             numbers = [_initial_numbers(configs[i]) for i in members]
             stacked = jax.tree.map(lambda *values: np.asarray(values, master_dtype(program.config)), *numbers)
-            keys = lane.key[np.asarray(members)]
-            own = jax.tree.map(lambda values: values[np.asarray(members)], lane.numbers)
+            index = np.asarray(members)
+            keys, own = lane.key[index], jax.tree.map(lambda values, index=index: values[index], lane.numbers)
             states = _growing(same)(_drawing(law)(keys, stacked), own)
             if isinstance(law.initializer, LSUV):
                 states = _fitting(same, cast(Any, law.initializer))(states, keys, stacked["initializer"], data, first)

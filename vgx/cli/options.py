@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vgx.cli.naming import config_files, run_names
+from vgx.cli.screen import Commands
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(
     name="vgx",
+    cls=Commands,
     help="Where does my gradient go? Trains deep MLPs and logs the gradient at every layer at every step.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -83,15 +85,15 @@ def import_modules(modules: list[str]) -> None:
 
 
 def make_console() -> Console:
-    from rich.console import Console
+    from vgx.cli.console import SafeConsole
 
-    return Console(highlight=False, markup=False, emoji=False)
+    return SafeConsole()
 
 
 def fail(message: str, code: int, *asides: str) -> None:
-    from rich.console import Console
+    from vgx.cli.console import SafeConsole
 
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = SafeConsole(stderr=True, soft_wrap=True)
     console.print(message, style="red")
     for line in asides:
         console.print(line, style="dim")

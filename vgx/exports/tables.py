@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from vgx.run_directory import LAYERS, METRICS, Run, layers_schema, metrics_schema
+from vgx.safe_text import csv_cell
 
 
 def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
@@ -19,10 +20,21 @@ def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
         with csv.CSVWriter(draft / f"{name}.csv", schema(run.config["train"]["precision"])) as writer:
             for part in run.batches(name):
                 writer.write_table(part)
-    csv.write_csv(run.lanes(), draft / "lanes.csv")
+    csv.write_csv(_safe(run.lanes()), draft / "lanes.csv")
     if len(prediction := run.prediction()):
-        csv.write_csv(prediction, draft / "prediction.csv")
+        csv.write_csv(_safe(prediction), draft / "prediction.csv")
     (draft / "config.yaml").write_bytes((run.path / "config.yaml").read_bytes())
+
+
+def _safe(table: pa.Table) -> pa.Table:
+    """A table whose texts, and the names of whose columns, no spreadsheet computes."""
+    for i, name in enumerate(table.column_names):
+        column = table.column(i)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            texts = [text if text is None else csv_cell(text) for text in column.to_pylist()]
+            column = pa.array(texts, column.type)
+        table = table.set_column(i, csv_cell(name), column)
+    return table
 
 
 def write_npz(run: Run, draft: Path, output: Path, layers: int) -> None:
