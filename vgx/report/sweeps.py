@@ -19,6 +19,7 @@ from vgx.errors import RunError, did_you_mean
 from vgx.report.bars import gradient_picture
 from vgx.report.terminal import COLOURS, describe_config
 from vgx.run_directory import Run
+from vgx.sizes import size_in_words
 
 if TYPE_CHECKING:
     from vgx.sweeping import Plan, SweepProgress
@@ -224,7 +225,7 @@ def show_plan(plan: Plan) -> Text:
         "programs": f"{plan.programs:,} to compile",
         "rounds": f"{plan.rounds:,}, of up to {plan.room:,} lanes",
         "devices": f"{len(plan.devices)} ({', '.join(sorted(set(plan.devices)))})",
-        "memory": f"up to about {_size(plan.bytes)} in a round",
+        "memory": f"up to about {size_in_words(plan.bytes)} in a round",
         "work": f"{plan.run_steps:,.0f} run-steps",
         "time": f"about {duration(plan.seconds)}",
     }
@@ -233,14 +234,6 @@ def show_plan(plan: Plan) -> Text:
         text.append(f"{name:<10}", "dim").append(f"{line}\n")
     text.rstrip()
     return text
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
 
 
 def duration(seconds: float) -> str:
