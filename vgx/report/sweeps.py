@@ -20,8 +20,9 @@ from vgx.report.bars import gradient_picture
 from vgx.report.terminal import COLOURS, describe_config, swept_options
 from vgx.report.working import Clock, working
 from vgx.run_directory import Run
+from vgx.sizes import size_in_words
 from vgx.verdict import thresholds
-from vgx.words import counted, figure, in_bytes, speed_of
+from vgx.words import counted, figure, speed_of
 
 if TYPE_CHECKING:
     from vgx.sweeping import Plan, SweepProgress
@@ -247,7 +248,7 @@ def show_plan(plan: Plan) -> Text:
         "programs": f"{plan.programs:,} to compile",
         "rounds": f"{plan.rounds:,}, of up to {counted(plan.room, 'lane')}",
         "devices": f"{len(plan.devices)} ({', '.join(sorted(set(plan.devices)))})",
-        "memory": f"up to about {in_bytes(plan.bytes)} in a round",
+        "memory": f"up to about {size_in_words(plan.bytes)} in a round",
         "work": f"{plan.run_steps:,.0f} run-steps",
         "time": f"about {duration(plan.seconds)}",
     }
