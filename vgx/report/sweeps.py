@@ -310,13 +310,12 @@ def _now(progress: SweepProgress) -> Text:
     current, config = progress.current, progress.config
     assert current
     assert config
-    speed = (
-        "compiling" if current.phase == "compiling" else f"{current.lanes * current.steps_per_second:,.0f} run-steps/s"
-    )
+    fast = current.lanes * current.steps_per_second
+    speed = "" if current.phase == "compiling" else f", {fast:,.0f} run-steps/s"
     where = f"round {progress.rounds_done + 1}/{progress.rounds} ({counted(progress.programs, 'program')})"
     lanes = counted(current.lanes, "lane")
     net = describe_config(config.model_dump(mode="json"))
-    return Text(f"{where}: {lanes}, step {current.step:,}/{current.steps:,}, {speed}\nfirst lane: {net}")
+    return Text(f"{where}: {lanes}, step {current.step:,}/{current.steps:,}{speed}\nfirst lane: {net}")
 
 
 def _lines(console: Console, say: Clock) -> Callable[[SweepProgress], None]:
