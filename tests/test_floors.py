@@ -21,7 +21,12 @@ ROOT = Path(vgx.__file__).parent
 FLOORS = {
     "errors": 0,
     "disk": 1,
+    "safe_text": 0,
     "bounds": 1,
+    "manifest": 1,
+    "run_files": 1,
+    "words": 1,
+    "doctor": 5,
     "inference": 1,
     "registry": 1,
     "quadrature": 1,
@@ -118,6 +123,8 @@ NEIGHBOURS = {
 
 PAPER = (
     "errors",
+    "words",
+    "safe_text",
     "registry",
     "places",
     "data",
@@ -125,6 +132,8 @@ PAPER = (
     "verdict",
     "attribution",
     "batches",
+    "manifest",
+    "run_files",
     "disk",
     "written",
     "directories",

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from vgx.disk import Leftover, explained, hidden, is_alive, leftovers, short
 from vgx.errors import RunError
-from vgx.written import EXPORT_MARK, FOLDERS, WRITTEN, is_run, sort
+from vgx.written import EXPORT_MARK, FOLDERS, WRITTEN, is_run_of_vgx, sort
 
 LOG = logging.getLogger("vgx")
 
@@ -113,7 +113,7 @@ def _home(path: Path) -> Path:
 
 def _refuse_strangers(path: Path) -> None:
     with explained(path, "read"):
-        if not is_run(path):
+        if not is_run_of_vgx(path):
             raise RunError(f"{path}: is no run of vgx, and is left as it is; move it away, or choose another --runs")
 
 
@@ -212,11 +212,11 @@ def find(name: str, root: Path) -> Path:
     recover(root)
     here, there = Path(name), root / name
     with explained(here, "read"):
-        if is_run(here) or (os.path.lexists(here) and not os.path.lexists(there)):
+        if is_run_of_vgx(here) or (os.path.lexists(here) and not os.path.lexists(there)):
             return here
         if os.path.lexists(there):
             return there
-        begins = [] if "/" in name else sorted(filter(is_run, root.glob(f"{glob.escape(name)}*")))
+        begins = [] if "/" in name else sorted(filter(is_run_of_vgx, root.glob(f"{glob.escape(name)}*")))
     if len(begins) > 1:
         listed = ", ".join(path.name for path in begins[:5]) + (", ..." if len(begins) > 5 else "")
         raise RunError(f"{name}: {len(begins)} runs begin so: {listed}; give the whole name")

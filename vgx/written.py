@@ -14,14 +14,16 @@ PAGE_MARK = b'<meta name="generator" content="vgx">'
 """In the first 2,000 bytes of every page."""
 NPZ_ARRAYS = {"config.npy", "lanes.lane.npy", "metrics.step.npy", "layers.step.npy"}
 """What every npz of a run has."""
+SVG_MARK, PNG_MARK = "<!-- vgx -->", b"Software\0vgx"
+"""In the first 2,000 bytes of every figure of a page."""
 FIGURES = (
     "gradient-first|gradient|gradients|weights|activations|sizes|shares|updates|heat|loss|accuracy|learning_rate"
     "|grid-[a-z-]+|ranking|predicted-slope|measured-slope"
 )
-"""The figures beside a page."""
+"""The figures beside the pages of earlier versions, which have no mark."""
 FOLDERS = ("metrics", "layers", "rounds", "checkpoint", "figures", "exports", "tensorboard")
 WRITTEN = re.compile(
-    r"\.lock|config\.yaml|meta\.json|(lanes|prediction)\.parquet"
+    r"\.lock|config\.yaml|meta\.json|parts\.jsonl|(lanes|prediction)\.parquet"
     r"|(metrics|layers)/[0-9]+\.parquet|rounds/[0-9]+\.json"
     r"|checkpoint/[0-9]+(\.orbax-checkpoint-tmp[^/]*)?/.+"
     rf"|figures/({FIGURES})\.(svg|png)"
@@ -96,10 +98,10 @@ def _is_ours(path: Path, name: str) -> bool:
         return bool(WRITTEN.fullmatch(whole)) or whole == "report.html" or whole.endswith(".npz")
     if name == "report.html":
         return is_page(path)
-    return name.startswith("exports/") and is_npz_of_a_run(path)
+    return (name.startswith("figures/") and is_figure(path)) or (name.startswith("exports/") and is_npz_of_a_run(path))
 
 
-def is_run(path: Path) -> bool:
+def is_run_of_vgx(path: Path) -> bool:
     """Whether a directory is a run, or one whose meta.json is lost or damaged and that holds nothing else."""
     if not path.is_dir():
         return False
@@ -115,10 +117,19 @@ def is_run(path: Path) -> bool:
 
 def is_page(path: Path) -> bool:
     """Whether a file is a page that vgx wrote."""
+    return PAGE_MARK in _beginning(path)
+
+
+def is_figure(path: Path) -> bool:
+    """Whether a file is a figure that vgx wrote."""
+    return (SVG_MARK.encode() if path.suffix == ".svg" else PNG_MARK) in _beginning(path)
+
+
+def _beginning(path: Path) -> bytes:
     if not path.is_file():
-        return False
+        return b""
     with path.open("rb") as file:
-        return PAGE_MARK in file.read(2000)
+        return file.read(2000)
 
 
 def is_npz_of_a_run(path: Path) -> bool:

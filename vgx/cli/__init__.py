@@ -15,7 +15,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'vgx.cli' has no attribute '{name}'")
     # Each room adds its commands to the app; `vgx --help` lists them in this order.
     # isort: off
-    from vgx.cli import running, theory, viewing, removing, claims, asking  # noqa: F401
+    from vgx.cli import running, theory, viewing, removing, claims, asking, doctor  # noqa: F401
 
     # isort: on
     from vgx.cli.options import app
@@ -28,7 +28,7 @@ def main() -> None:
 
     Ctrl-C and SIGTERM end it with 130, whenever they come.
     """
-    message = ""
+    message, asides = "", ()
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         from vgx.cli import process
@@ -42,6 +42,7 @@ def main() -> None:
             # Whoever read our output may have left (`vgx parts | head`), and wants no more words.
             left = isinstance(error.__cause__, BrokenPipeError)
             code, message = (0, "") if left else (error.exit_code, str(error))
+            asides = getattr(error, "__notes__", ())
         except (OSError, ImportError, UnicodeEncodeError) as error:
             fault = process.refusal(error)
             if fault is None:
@@ -51,7 +52,7 @@ def main() -> None:
         code, message = 130, "interrupted"
     from vgx.cli.process import end
 
-    end(code, message)
+    end(code, message, *asides)
 
 
 def _run() -> int:

@@ -103,7 +103,7 @@ def refusal(error: BaseException) -> VgxError | None:
     return kind(f"{where}: {os.strerror(code).lower()}; {MENDS[code]}")
 
 
-def end(code: int, message: str = "", *, at_once: bool = False) -> NoReturn:
+def end(code: int, message: str = "", *asides: str, at_once: bool = False) -> NoReturn:
     """Ends the process with a message, if any; a signal that comes now changes nothing any more."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -114,7 +114,7 @@ def end(code: int, message: str = "", *, at_once: bool = False) -> NoReturn:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if message:
-        _say(message)
+        _say(message, *asides)
     if at_once:
         if sys.stdout.isatty():
             os.write(1, b"\x1b[?25h")  # a live view has hidden the cursor
@@ -122,11 +122,11 @@ def end(code: int, message: str = "", *, at_once: bool = False) -> NoReturn:
     sys.exit(code)
 
 
-def _say(message: str) -> None:
+def _say(message: str, *asides: str) -> None:
     try:
         from vgx.cli.options import fail
 
-        fail(message, 0)
+        fail(message, 0, *asides)
     except SystemExit:
         return
     except (OSError, ImportError):  # no more files can be opened

@@ -17,6 +17,7 @@ from vgx.colours import viridis
 from vgx.exports import LAYERS, require
 from vgx.exports.series import begun, by_step, lane_name, options_of, series_of
 from vgx.run_directory import Run, explained
+from vgx.safe_text import everywhere
 
 PICTURE_STEPS = 512
 """Steps of the picture, at the most."""
@@ -82,7 +83,7 @@ class EventFile:
         """Appends what sets the lane apart, for TensorBoard's table of hyperparameters."""
         hparams = require("tensorboardX.summary", "tensorboard").hparams
         known = {"loss/train": 0, "loss/test": 0, "accuracy/test": 0, "gradient/slope": 0}
-        for summary in hparams(dict(options), known):
+        for summary in hparams(everywhere(dict(options)), known):
             self._append([self._proto.Event(wall_time=time.time(), summary=summary)])
 
 

@@ -23,6 +23,7 @@ from vgx.report.document import bundle, refuse_others
 from vgx.report.palette import STATISTICS, ink_on
 from vgx.report.statistics import evenly
 from vgx.report.terminal import describe_config
+from vgx.words import counted
 
 CELLS = 12_000
 """How many cells the maps of a page have together, about; more open slowly."""
@@ -180,7 +181,7 @@ def _letter(i: int) -> str:
 
 def _net(compared: Comparison, i: int) -> str:
     one = compared.contenders[i]
-    seeds = f"{len(one.lanes)} seed{'s' * (len(one.lanes) > 1)}"
+    seeds = counted(len(one.lanes), "seed")
     what = escape(f"{describe_config(one.config)}; {seeds}; {one.run.path}")
     return f'<span class="badge net-name">{_letter(i)}<span>{escape(one.name)}</span></span><small>{what}</small>'
 
@@ -229,12 +230,15 @@ def _key(compared: Comparison) -> str:
 def _curves(compared: Comparison, label: str) -> str:
     if not compared.courses:
         return '<p class="note">One of them has no layer recorded: there are no curves over the depth.</p>'
-    caption = f"Means over seeds; the bands are one standard deviation. {_key(compared)}"
+    caption = "Means over seeds; the bands are one standard deviation."
+    if STATISTICS[compared.statistic].scale == "log10":
+        caption = "Geometric means over seeds; the bands are one standard deviation of the logarithm."
+    caption += f" {_key(compared)}"
     drawn = page.figure("curves", label, caption, page.Numbers("curves"))
     return f"""<section id="curves" aria-label="Layers">
 <h2>At every depth</h2>
 <div class="controls">
-<label class="slide">Step <input type="range" id="step" min="0" max="0" value="0" step="1"></label>
+<label class="slide">Step <input type="range" id="step" min="0" max="0" value="0" step="1" autocomplete="off"></label>
 <output id="step-name" for="step"></output>
 </div>
 <p id="curves-now" aria-live="polite"></p>
@@ -265,7 +269,7 @@ def _ends(courses: Sequence[Course]) -> str:
 
 
 def _partings(compared: Comparison, label: str) -> str:
-    drawn = []
+    drawn, decades = [], ", in decades" if STATISTICS[compared.statistic].scale == "log10" else ""
     for i, parting in enumerate(compared.partings, start=1):
         if not len(parting.steps):
             continue
@@ -279,7 +283,7 @@ def _partings(compared: Comparison, label: str) -> str:
         shown = len(_drawn(compared, parting))
         if shown < len(parting.steps):
             caption += f" Drawn are {shown} of {len(parting.steps):,} steps; the numbers have all."
-        title = f"{LETTERS[i]} less {LETTERS[0]}: {label}"
+        title = f"{LETTERS[i]} less {LETTERS[0]}: {label}{decades}"
         drawn.append(page.figure(f"parting-{i}", title, caption, page.Numbers("parting", [str(i)])))
     if not drawn:
         return ""
