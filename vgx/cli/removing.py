@@ -25,7 +25,7 @@ def remove_runs(
     for path in paths:
         directories.ready(path, overwrite=True)
     if not yes:
-        if not sys.stdin.isatty():
+        if not _can_ask():
             raise RunError("rm asks before it deletes, and there is no terminal to ask in; --yes goes ahead")
         print("\n".join(map(str, paths)))
         try:
@@ -39,3 +39,7 @@ def remove_runs(
         rest = directories.remove(path)
         kept = f"; {directories.in_words(path, rest)}" if rest else ""
         print(f"{path}: deleted{kept}")
+
+
+def _can_ask() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
