@@ -104,7 +104,7 @@ def refusal(error: BaseException) -> VgxError | None:
 
 
 def end(code: int, message: str = "", hints: Sequence[str] = (), *, at_once: bool = False) -> NoReturn:
-    """Ends the process with a message, if any, and hints on what to do next; a signal that comes now changes nothing any more."""
+    """Ends the process with a message, if any, and hints on what to do next; no signal changes that any more."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     try:
