@@ -191,6 +191,7 @@ def _opened(path: Path, sweep: Sweep, devices: list[Device], overwrite: bool) ->
         "seconds": 0.0,
         "compile_seconds": 0.0,
         "steps_per_second": None,
+        **dict.fromkeys(("lanes", "lanes_done", "programs", "rounds", "rounds_done"), 0),
     }
     return RunWriter.create(path, sweep.to_yaml(), meta, overwrite)
 
@@ -230,8 +231,8 @@ class _Sweeping:
         self.cells: dict[str, Cell] = {cell.key: cell for cell in sweep.cells}
         self.ledger = Ledger(writer)
         self.shelf = Shelf()
-        kept = {name: value for name, value in Run(writer.path).meta.items() if name != "error"}
-        self.meta = kept | {"format": FORMAT}
+        known = {name: value for name, value in Run(writer.path).meta.items() if name != "error"}
+        self.meta = known | {"format": FORMAT}
         self.began = time.monotonic()
         self.before: float | None = None
         self.note = ""

@@ -28,7 +28,7 @@ def main() -> None:
 
     Ctrl-C and SIGTERM end it with 130, whenever they come.
     """
-    message, asides = "", ()
+    message, hints = "", []
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         from vgx.cli import process
@@ -42,7 +42,7 @@ def main() -> None:
             # Whoever read our output may have left (`vgx parts | head`), and wants no more words.
             left = isinstance(error.__cause__, BrokenPipeError)
             code, message = (0, "") if left else (error.exit_code, str(error))
-            asides = getattr(error, "__notes__", ())
+            hints = [] if left else getattr(error, "__notes__", [])
         except (OSError, ImportError, UnicodeEncodeError) as error:
             fault = process.refusal(error)
             if fault is None:
@@ -52,7 +52,7 @@ def main() -> None:
         code, message = 130, "interrupted"
     from vgx.cli.process import end
 
-    end(code, message, *asides)
+    end(code, message, hints)
 
 
 def _run() -> int:

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
@@ -103,8 +103,8 @@ def refusal(error: BaseException) -> VgxError | None:
     return kind(f"{where}: {os.strerror(code).lower()}; {MENDS[code]}")
 
 
-def end(code: int, message: str = "", *asides: str, at_once: bool = False) -> NoReturn:
-    """Ends the process with a message, if any; a signal that comes now changes nothing any more."""
+def end(code: int, message: str = "", hints: Sequence[str] = (), *, at_once: bool = False) -> NoReturn:
+    """Ends the process with a message, if any, and hints on what to do next; no signal changes that any more."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     try:
@@ -114,7 +114,7 @@ def end(code: int, message: str = "", *asides: str, at_once: bool = False) -> No
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if message:
-        _say(message, *asides)
+        _say(message, hints)
     if at_once:
         if sys.stdout.isatty():
             os.write(1, b"\x1b[?25h")  # a live view has hidden the cursor
@@ -122,11 +122,11 @@ def end(code: int, message: str = "", *asides: str, at_once: bool = False) -> No
     sys.exit(code)
 
 
-def _say(message: str, *asides: str) -> None:
+def _say(message: str, hints: Sequence[str]) -> None:
     try:
         from vgx.cli.options import fail
 
-        fail(message, 0, *asides)
+        fail(message, 0, *hints)
     except SystemExit:
         return
     except (OSError, ImportError):  # no more files can be opened
