@@ -56,6 +56,7 @@ def sweep(tmp_path_factory) -> Run:
     planned = vgx.load_sweep(TINY | {"sweep": {"axes": GRID}})
     path, rng, lanes = tmp_path_factory.mktemp("runs") / planned.folder, np.random.default_rng(0), range(8)
     meta = {"status": "done", "step": 48, "seconds": 1.0, "steps_per_second": 9.0, "lanes": 8, "lanes_done": 8}
+    meta |= {"devices": ["cpu: cpu"], "compile_seconds": 0.5}
     writer = RunWriter.create(path, planned.to_yaml(), meta)
     keep, accuracy = np.ones((6, 8), bool), rng.uniform(size=(6, 8))
     delta = np.cumsum(rng.normal(size=(6, 8, 5)), 2)
@@ -96,6 +97,7 @@ def made_up(
     steps, layers = delta.shape
     config = vgx.load_config({"name": "made-up", "model": {"depth": layers - 1, "width": 4}}).to_yaml()
     meta = {"status": status, "step": steps, "seconds": 1.0, "compile_seconds": 0.5, "steps_per_second": None}
+    meta["devices"] = ["cpu: cpu"]
     writer = RunWriter.create(path, config.replace("name: made-up", f"name: {json.dumps(name)}", 1), meta)
     numbers, keep = np.arange(1, steps + 1), np.ones((steps, 1), bool)
     loss = np.ma.array(np.linspace(2, 1, steps)[:, None])
@@ -104,6 +106,9 @@ def made_up(
         metrics_rows("float32", np.arange(1), numbers, {"train_loss": loss}, keep),
         table_of_layers("float32", np.arange(1), layers, numbers, of_layers, keep),
     )
+    ended = {"lane": 0, "seed": 0, "status": "done", "evidence": "made up"}
+    if status == "done":
+        writer.write_lanes(pa.Table.from_pylist([ended]))
     writer.close()
     return Run(path)
 
@@ -411,7 +416,7 @@ EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\u2028&a
 
 
 def test_text_from_a_config_cannot_become_markup(tmp_path, no_bundle):
-    run = made_up(tmp_path / "evil", np.zeros((2, 3)), name=EVIL, status=EVIL)
+    run = made_up(tmp_path / "evil", np.zeros((2, 3)), name=EVIL)
     root = parsed(document.drawn(gather(run))[0])
     assert root.find(".//h1").text == EVIL
     assert root.find(".//title").text == f"{EVIL} - vgx"
@@ -502,12 +507,14 @@ def test_figures_are_files_beside_the_page_wherever_it_is(run, sweep, tmp_path):
     assert sum(len(list(g)) for g in drawn) == 6 * 5
 
 
-def test_nothing_logged_and_nothing_run_yet_are_pages_too(tmp_path, no_bundle):
+def test_nothing_logged_and_nothing_run_yet_are_pages_too(tmp_path, no_bundle, list_parts):
     run = made_up(tmp_path / "none", np.zeros((2, 3)))
     for part in (run.path / "layers").iterdir():
         part.unlink()
+    list_parts(run)
     assert "No layer was recorded here" in text_of(run)
     meta = {"status": "running", "step": 0, "seconds": 0.0, "compile_seconds": 0.0, "steps_per_second": None}
+    meta["devices"] = ["cpu: cpu"]
     RunWriter.create(tmp_path / "new", vgx.load_config(TINY).to_yaml(), meta).close()
     assert "Nothing is written yet." in text_of(Run(tmp_path / "new"))
 
@@ -555,7 +562,9 @@ def test_a_page_of_another_run_keeps_its_figures(tmp_path, no_bundle):
     assert document.write_report(Run(tmp_path / "a"), tmp_path / "a" / "report.html") == own
 
 
-def test_figures_never_replace_what_is_no_figure_of_vgx_and_none_is_left_of_an_older_page(tmp_path, no_bundle):
+def test_figures_never_replace_what_is_no_figure_of_vgx_and_none_is_left_of_an_older_page(
+    tmp_path, no_bundle, list_parts
+):
     run, folder = made_up(tmp_path / "mine", np.zeros((2, 3))), tmp_path / "p-figures"
     folder.mkdir()
     for name in ("gradient.svg", "loss.png"):
@@ -571,5 +580,6 @@ def test_figures_never_replace_what_is_no_figure_of_vgx_and_none_is_left_of_an_o
     assert (folder / "gradient.png").exists()
     for part in (run.path / "layers").iterdir():
         part.unlink()
+    list_parts(run)
     document.write_report(run, tmp_path / "p.html")  # the run has no layers any more: nor has the page figures of them
     assert sorted(path.name for path in folder.iterdir()) == ["loss.png", "loss.svg", "notes.svg"]

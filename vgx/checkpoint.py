@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import jax
 
+from vgx.errors import Damaged
 from vgx.run_directory import explained
 
 Tree = TypeVar("Tree")
@@ -33,9 +34,17 @@ def newest(folder: Path) -> int | None:
 
 
 def load(folder: Path, step: int, like: Tree) -> Tree:
-    """Returns the checkpoint of `step`, in the structure, types and placement of `like`."""
-    with _checkpointer() as checkpointer:
-        named = checkpointer.restore((folder / f"{step:09d}").absolute(), _named(like))
+    """Returns the checkpoint of `step`, in the structure, types and placement of `like`.
+
+    Raises Damaged when it cannot be read, or is of another state.
+    """
+    path = folder / f"{step:09d}"
+    try:
+        with _checkpointer() as checkpointer:
+            named = checkpointer.restore(path.absolute(), _named(like))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        # What orbax and tensorstore raise where files are missing, cut short, altered, or of another state.
+        raise Damaged(path, f"cannot be read ({' '.join(str(error).split())[:100]})") from None
     return jax.tree.unflatten(jax.tree.structure(like), list(named.values()))
 
 

@@ -18,6 +18,7 @@ from vgx.loop import Account, Interrupted, Loop, Progress, Seat, Watch
 from vgx.machine import Device, Platform, describe, find_devices, keep_compiled_programs, matmul_precision, numerics
 from vgx.outcome import judge_lanes
 from vgx.run_directory import Run, RunWriter, lane_rows
+from vgx.run_files import FORMAT
 
 __all__ = ["Interrupted", "Progress", "Watch", "run_path", "train"]
 
@@ -60,7 +61,9 @@ def train(
         existing = Run(path)
         if not resume:
             raise RunError(_in_the_way(existing))
-        if existing.status == "done":
+        if existing.status == "done" and (path / "lanes.parquet").exists():
+            existing.check()
+            existing.lanes()
             return existing
     keep_compiled_programs()
     devices = find_devices(device, len(config.seed_list))
@@ -80,6 +83,7 @@ def train(
             oracle.write(writer, dict.fromkeys(lanes, config))
             results = judge_lanes(Run(path), lanes, config.seed_list, len(config.model.widths))
             writer.write_lanes(lane_rows(results))
+            Run(path).check()
             meta["ended"] = now()
             loop.note(step, "done")
             loop.watch(loop.progress._replace(phase="done", step=step))
@@ -116,6 +120,7 @@ def _open(
 ) -> tuple[RunWriter, dict[str, Any]]:
     """Makes the run directory, or opens the one that is there, at its last checkpoint."""
     meta: dict[str, Any] = {
+        "format": FORMAT,
         "status": "running",
         "step": 0,
         "started": now(),
@@ -134,7 +139,7 @@ def _open(
         return RunWriter.create(path, config.to_yaml(), meta), meta
     writer = RunWriter(path)
     kept = Run(path).meta
-    if kept["data_digest"] != dataset.digest:
+    if kept.get("data_digest") != dataset.digest:
         writer.close()
         raise RunError(
             f"{path}: the data set '{dataset.name}' is no longer what this run began with; --overwrite starts again"
@@ -142,4 +147,5 @@ def _open(
     step = checkpoint.newest(path / "checkpoint") or 0
     writer.drop_lanes()
     writer.drop_after(step)
-    return writer, meta | {key: kept[key] for key in ("started", "seconds", "compile_seconds")} | {"step": step}
+    kept_of = {key: kept[key] for key in ("started", "seconds", "compile_seconds") if key in kept}
+    return writer, meta | kept_of | {"step": step}

@@ -75,10 +75,15 @@ def matmul_precision(precision: str) -> str:
     return "default" if precision == "bfloat16" else "highest"
 
 
+def programs_cache() -> Path:
+    """Returns the folder in which compiled programs are kept."""
+    return Path(jax.config.values["jax_compilation_cache_dir"] or Path(pooch.os_cache("vgx")) / "programs")
+
+
 def keep_compiled_programs() -> None:
     """Makes jax keep compiled programs in the user's cache, for a fast second start. The user's own choice stands."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(Path(pooch.os_cache("vgx")) / "programs"))
+        jax.config.update("jax_compilation_cache_dir", str(programs_cache()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from vgx import checkpoint
 from vgx.cells import Cell, Sweep, differences, load_sweep, value_at
 from vgx.config import Config
 from vgx.data import Dataset
-from vgx.errors import RunError, VgxError
+from vgx.errors import Damaged, RunError, VgxError
 from vgx.experiment import load_data, now
 from vgx.exports import events
 from vgx.foretold import Oracle
@@ -34,7 +34,8 @@ from vgx.machine import (
 )
 from vgx.outcome import judge_lanes
 from vgx.planning import plan_rounds, seconds_for
-from vgx.run_directory import Run, RunWriter
+from vgx.run_directory import LaneResult, Run, RunWriter
+from vgx.run_files import FORMAT
 
 
 class SweepProgress(NamedTuple):
@@ -153,9 +154,8 @@ def sweep(
     data = _Data(sweep)
     writer = _opened(path, sweep, devices, overwrite)
     try:
-        if (path / "lanes.parquet").exists():
-            sweep = _grown(path, sweep)
-            writer.write_text("config.yaml", sweep.to_yaml())
+        sweep = _grown(path, sweep)
+        writer.write_text("config.yaml", sweep.to_yaml())
         _Sweeping(sweep, data, devices, memory, writer, watch or (lambda progress: None)).run(retry_failed)
     finally:
         writer.close()
@@ -233,7 +233,7 @@ class _Sweeping:
         self.cells: dict[str, Cell] = {cell.key: cell for cell in sweep.cells}
         self.ledger = Ledger(writer)
         self.shelf = Shelf()
-        self.meta = Run(writer.path).meta
+        self.meta = Run(writer.path).meta | {"format": FORMAT}
         self.began = time.monotonic()
         self.before: float | None = None
         self.note = ""
@@ -242,7 +242,14 @@ class _Sweeping:
         paths = self.sweep.paths
         options = {cell.key: {path: value_at(cell.config, path) for path in paths} for cell in self.sweep.cells}
         wanted = [(cell.key, seed) for cell in self.sweep.cells for seed in self.sweep.base.seed_list]
+        if strangers := {lane["cell"] for lane in self.ledger.lanes} - set(self.cells):
+            raise Damaged(
+                self.writer.path / "lanes.parquet", f"has a cell {min(strangers)} that is none of the sweep's"
+            )
         self.ledger.add_lanes(wanted, options)
+        Run(self.writer.path).check()
+        for number in self.ledger.lost_results():
+            self._judge_again(number)
         if retry_failed:
             self.ledger.retry_failed()
         lanes = [(lane, self._config(lane)) for lane in self.ledger.unplanned()]
@@ -256,12 +263,26 @@ class _Sweeping:
             finally:
                 ended = [lane for lane in self.ledger.lanes if lane["status"] in ("done", "diverged")]
                 Oracle(self.data).write(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended})
+        Run(self.writer.path).check()
         self.meta["ended"] = now()
         self._write_meta("done")
         self._tell(None, None)
 
     def _config(self, lane: int) -> Config:
         return self.cells[self.ledger.lanes[lane]["cell"]].config
+
+    def _judge_again(self, number: int) -> None:
+        """Makes the rows of the lane table again that a round had written, from its tables."""
+        state = self.ledger.rounds[number]
+        if state["status"] == "failed":
+            self.ledger.fail(number, state.get("error", ""), state.get("details", ""))
+        else:
+            self.ledger.finish(number, self._results(state["lanes"]), state["step"])
+
+    def _results(self, lanes: Sequence[int]) -> list[LaneResult]:
+        """How lanes of one program ended."""
+        seeds = [self.ledger.lanes[lane]["seed"] for lane in lanes]
+        return judge_lanes(Run(self.writer.path), lanes, seeds, len(self._config(lanes[0]).model.widths))
 
     def _round(self, number: int) -> None:
         """Runs a round to its end, or notes why it cannot be."""
@@ -309,8 +330,7 @@ class _Sweeping:
                 step = loop.run()
             except Interrupted as interrupted:
                 raise Interrupted(f"{interrupted}; the same command goes on") from None
-            seeds = [seat.seed for seat in seats]
-            results = judge_lanes(Run(self.writer.path), state["lanes"], seeds, len(config.model.widths))
+            results = self._results(state["lanes"])
             loop.note(step, "running")
         return results, step
 

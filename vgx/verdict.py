@@ -83,6 +83,11 @@ def _travel(slope: float, span: float) -> str:
     return f"{slope:+.3f} decades per layer ({20 * slope:+.1f} dB), {span:+.1f} from top to bottom"
 
 
+def thresholds() -> str:
+    """Returns from where on a net is called what, in a line."""
+    return f"vanishing/exploding from {SPAN:g} decades, dead from {DEAD:.0%} of units, saturated from {SATURATED:.0%}"
+
+
 def _layers(which: np.ndarray) -> str:
     """`layer 3`, `layers 1-12`, `12 layers, 1 to 40`: the layers that a mask picks."""
     numbers = np.flatnonzero(which) + 1

@@ -8,7 +8,7 @@ from vgx.cli.options import app, fail
 
 # Each room adds its commands to the app; `vgx --help` lists them in this order.
 # isort: off
-from vgx.cli import running, theory, viewing, claims, asking  # noqa: F401
+from vgx.cli import running, theory, viewing, claims, asking, doctor  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main"]
@@ -21,7 +21,7 @@ def main() -> None:
     try:
         app()
     except VgxError as error:
-        fail(str(error), error.exit_code)
+        fail(str(error), error.exit_code, *getattr(error, "__notes__", ()))
     except KeyboardInterrupt:
         fail("interrupted", 130)
     except BrokenPipeError:

@@ -177,7 +177,8 @@ class MnistLike(ImageSource):
         if missing:
             raise DataError(
                 f"{self.name}: no {', '.join(missing)} (looked for all four files together, with or without .gz, in"
-                f" {', '.join(map(str, places(self.name, self.dir)))}); run `vgx data get {self.name}`"
+                f" {', '.join(map(str, places(self.name, self.dir)))}); run `vgx data get {self.name}`, or point"
+                f" VGX_DATA_DIR at a folder with {self.name}/ in it"
             )
         train, test = _read_idx_files([path for path in paths.values() if path is not None])
         for raw in (train, test):

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv, parquet
+from pyarrow import csv
 
-from vgx.run_directory import LAYERS, METRICS, Run
+from vgx.run_directory import LAYERS, METRICS, Run, layers_schema, metrics_schema
 from vgx.safe_text import csv_cell
 
 
 def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
     """Writes a CSV file for each table of the run, and its config: NaN as `nan`, -inf as `-inf`, null as nothing."""
     del output, layers
-    for name, empty in (("metrics", run.metrics), ("layers", run.layers)):
-        schema = next(_parts(run, name), empty()).schema
-        with csv.CSVWriter(draft / f"{name}.csv", schema) as writer:
-            for part in _parts(run, name):
-                writer.write_table(part.select(schema.names).cast(schema))
+    for name, schema in (("metrics", metrics_schema), ("layers", layers_schema)):
+        with csv.CSVWriter(draft / f"{name}.csv", schema(run.config["train"]["precision"])) as writer:
+            for part in run.batches(name):
+                writer.write_table(part)
     csv.write_csv(_safe(run.lanes()), draft / "lanes.csv")
-    for table in ("prediction",):
-        if (path := run.path / f"{table}.parquet").is_file():
-            csv.write_csv(_safe(parquet.read_table(path)), draft / f"{table}.csv")
-    (draft / "config.yaml").write_text((run.path / "config.yaml").read_text())
+    if len(prediction := run.prediction()):
+        csv.write_csv(_safe(prediction), draft / "prediction.csv")
+    (draft / "config.yaml").write_bytes((run.path / "config.yaml").read_bytes())
 
 
 def _safe(table: pa.Table) -> pa.Table:
@@ -38,12 +35,6 @@ def _safe(table: pa.Table) -> pa.Table:
             column = pa.array(texts, column.type)
         table = table.set_column(i, csv_cell(name), column)
     return table
-
-
-def _parts(run: Run, table: str) -> Iterator[pa.Table]:
-    """A table part by part: a long run's layers need not be in memory at once."""
-    for path in sorted((run.path / table).glob("[0-9]*.parquet")):
-        yield parquet.read_table(path)
 
 
 def write_npz(run: Run, draft: Path, output: Path, layers: int) -> None:

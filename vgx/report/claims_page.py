@@ -39,8 +39,9 @@ def page(results: Sequence[Result]) -> str:
 
 def _machine(result: Result) -> str:
     meta = result.run.meta
-    versions = ", ".join(f"{name} {meta['versions'][name]}" for name in ("vgx", "jax", "flax", "python"))
-    return f"{len(meta['devices'])} x {meta['devices'][0]}, {meta['host']['system']}; {versions}"
+    known = meta.get("versions", {})
+    versions = ", ".join(f"{name} {known[name]}" for name in ("vgx", "jax", "flax", "python") if name in known)
+    return f"{len(meta['devices'])} x {meta['devices'][0]}, {meta.get('host', {}).get('system', '?')}; {versions}"
 
 
 def _section(result: Result) -> Iterator[str]:

@@ -23,6 +23,7 @@ from vgx.report.palette import STATISTICS, ink_on
 from vgx.report.statistics import evenly
 from vgx.report.terminal import describe_config
 from vgx.run_directory import explained
+from vgx.words import counted
 
 CELLS = 12_000
 """How many cells the maps of a page have together, about; more open slowly."""
@@ -183,7 +184,7 @@ def _letter(i: int) -> str:
 
 def _net(compared: Comparison, i: int) -> str:
     one = compared.contenders[i]
-    seeds = f"{len(one.lanes)} seed{'s' * (len(one.lanes) > 1)}"
+    seeds = counted(len(one.lanes), "seed")
     what = escape(f"{describe_config(one.config)}; {seeds}; {one.run.path}")
     return f'<span class="badge net-name">{_letter(i)}<span>{escape(one.name)}</span></span><small>{what}</small>'
 

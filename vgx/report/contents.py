@@ -13,7 +13,7 @@ import yaml
 
 from vgx.agreement import agreement, agreement_of
 from vgx.grid import inline
-from vgx.report.sweeps import swept_options
+from vgx.report.terminal import swept_options
 from vgx.report.thinning import Bins, Thinned, bins, thin
 from vgx.run_directory import LAYERS, METRICS, Run
 from vgx.verdict import slope_of

@@ -15,6 +15,7 @@ from vgx.report.findings import members
 from vgx.report.palette import STATISTICS, UNJUDGED, VERDICTS, theme
 from vgx.report.terminal import describe_config
 from vgx.safe_text import in_html, json_in_html, visible
+from vgx.words import speed_of
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data:"
 """Vega compiles its expressions, so eval is allowed; nothing may be fetched."""
@@ -108,7 +109,7 @@ def header(contents: Contents, status: str) -> str:
     return f"""<header>
 <div>
 <h1>{escape(name)}</h1>
-<p class="net">{escape(describe_config(contents.config))}</p>
+<p class="net">{escape(describe_config(contents.config, contents.options))}</p>
 <p class="soft">{escape(status)}</p>
 </div>
 <button type="button" id="theme-toggle" aria-pressed="false">Dark / light</button>
@@ -154,9 +155,8 @@ def thinning(contents: Contents) -> str:
 def run_page(contents: Contents) -> str:
     """Returns the body of a run's page."""
     meta = contents.meta
-    speed = f", {meta['steps_per_second']:,.0f} steps/s" if meta.get("steps_per_second") else ""
     seeds = len(contents.lanes)
-    status = f"{meta['status']} at step {meta['step']:,} after {meta['seconds']:.1f} s{speed}"
+    status = f"{meta['status']} at step {meta['step']:,} after {meta['seconds']:.1f} s{speed_of(meta)}"
     status += f"; {seeds} seeds side by side" if seeds > 1 else ""
     verdicts = "\n".join(_verdict(contents, i) for i in range(min(seeds, 20)))
     return f"""{header(contents, status)}

@@ -12,20 +12,22 @@ from vgx.report.overview import first_cell
 from vgx.report.page import about, badge, figure, foot, header, lane_sections
 from vgx.report.selection import Rows
 from vgx.report.sweep_figures import SHOWN
+from vgx.words import counted, speed_of
 
 
 def sweep_page(contents: Contents, summaries: Rows, ranked: Rows, score: str) -> str:
     """Returns the body of a sweep's page."""
     meta = contents.meta
-    speed = f", {meta['steps_per_second']:,.0f} run-steps/s" if meta.get("steps_per_second") else ""
-    status = f"{meta['status']}: {meta['lanes_done']:,} of {meta['lanes']:,} lanes in {meta['seconds']:.0f} s{speed}"
+    lanes = f"{meta['lanes_done']:,} of {counted(meta['lanes'], 'lane')}"
+    status = f"{meta['status']}: {lanes} in {meta['seconds']:.0f} s{speed_of(meta, 'run-steps')}"
     counts = Counter(lane.get("verdict") or lane["status"] for lane in contents.lanes)
     badges = "\n".join(
-        f"<li>{badge(word)} {count:,} of {len(contents.lanes):,} lanes</li>" for word, count in counts.most_common()
+        f"<li>{badge(word)} {count:,} of {counted(len(contents.lanes), 'lane')}</li>"
+        for word, count in counts.most_common()
     )
     held, known = lanes_that_hold(contents.run)
     if known:
-        badges += f"\n<li>Theory held at the first step of {held:,} of {known:,} lanes, in every layer.</li>"
+        badges += f"\n<li>Theory held at the first step of {held:,} of {counted(known, 'lane')}, in every layer.</li>"
     shown = summaries[first_cell(ranked)]
     cells = "".join(f'<option value="{row["cell"]}">{escape(row["label"])}</option>' for row in summaries)
     menus = (
