@@ -20,6 +20,7 @@ ROOT = Path(vgx.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "disk": 1,
     "safe_text": 0,
     "bounds": 1,
     "manifest": 1,
@@ -47,6 +48,7 @@ FLOORS = {
     "comparisons": 2,
     "training": 4,
     "lanes": 4,
+    "directories": 3,
     "run_directory": 4,
     "checkpoint": 4,
     "outcome": 4,
@@ -119,8 +121,8 @@ NEIGHBOURS = {
 
 PAPER = (
     "errors",
-    "safe_text",
     "words",
+    "safe_text",
     "registry",
     "places",
     "data",
@@ -130,6 +132,8 @@ PAPER = (
     "batches",
     "manifest",
     "run_files",
+    "disk",
+    "directories",
     "run_directory",
     "outcome",
     "agreement",
@@ -150,7 +154,19 @@ JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 NUMERICS = ("quadrature", "parts", "probes", "moments", "spread", "theory", "model", "training", "lanes")
 """What knows jax and no files."""
 FILES = {"pathlib", "os", "io", "shutil", "tempfile", "json", "yaml", "pyarrow", "rich", "orbax", "pooch"}
-PAPER_ONLY = {"places", "grid", "verdict", "run_directory", "report", "checkpoint", "machine", "experiment", "cli"}
+PAPER_ONLY = {
+    "places",
+    "grid",
+    "verdict",
+    "disk",
+    "directories",
+    "run_directory",
+    "report",
+    "checkpoint",
+    "machine",
+    "experiment",
+    "cli",
+}
 
 
 class Import(NamedTuple):

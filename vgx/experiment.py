@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vgx import checkpoint
+from vgx import checkpoint, directories
 from vgx.config import Config
 from vgx.data import Dataset
 from vgx.errors import DataError, RunError
@@ -54,10 +53,13 @@ def train(
         EnvironmentFault: no such device, the disk refuses, or a library is missing that the config asks for.
         Interrupted: Ctrl-C or SIGTERM came; the run is saved.
     """
+    if resume and overwrite:
+        raise RunError("--resume goes on with a run, and --overwrite starts it again: choose one")
     path = run_path(config, runs)
     if config.log.tensorboard:
         events.check()
-    if path.exists() and not overwrite:
+    directories.ready(path, overwrite)
+    if directories.occupied(path) and not overwrite:
         existing = Run(path)
         if not resume:
             raise RunError(_in_the_way(existing))
@@ -132,11 +134,8 @@ def _open(
         "compile_seconds": 0.0,
         "steps_per_second": None,
     }
-    if path.exists() and overwrite:
-        RunWriter(Run(path).path).close()  # refuses what is no run, and what another process writes
-        shutil.rmtree(path)
-    if not path.exists():
-        return RunWriter.create(path, config.to_yaml(), meta), meta
+    if overwrite or not directories.occupied(path):
+        return RunWriter.create(path, config.to_yaml(), meta, overwrite), meta
     writer = RunWriter(path)
     kept = Run(path).meta
     if kept.get("data_digest") != dataset.digest:

@@ -80,7 +80,7 @@ def lane_axes(program: Program) -> State:
     """
     stacks = stacks_of(program.config.model.widths, program.features, program.classes)
     weights = partial(draw_weights, Zeros(), Zeros(), stacks)
-    one = jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0))))
+    one = jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0)), numbers_of(program.config)))
     return jax.tree.map(lambda leaf: int(leaf.ndim > 1), one)
 
 
@@ -116,8 +116,9 @@ def make_initial_states(
         for law, members in laws.items():
             numbers = [_initial_numbers(configs[i]) for i in members]
             stacked = jax.tree.map(lambda *values: np.asarray(values, master_dtype(program.config)), *numbers)
-            keys = lane.key[np.asarray(members)]
-            states = _growing(same)(_drawing(law)(keys, stacked))
+            index = np.asarray(members)
+            keys, own = lane.key[index], jax.tree.map(lambda values, index=index: values[index], lane.numbers)
+            states = _growing(same)(_drawing(law)(keys, stacked), own)
             if isinstance(law.initializer, LSUV):
                 states = _fitting(same, cast(Any, law.initializer))(states, keys, stacked["initializer"], data, first)
             parts.append(states)
@@ -169,7 +170,7 @@ class _Same:
 
 @lru_cache(maxsize=32)
 def _growing(same: _Same) -> Any:
-    """The jitted step from weights to states of R lanes."""
+    """The jitted step from weights and numbers to states of R lanes."""
     return jax.jit(jax.vmap(partial(first_state, same.program), out_axes=lane_axes(same.program)))
 
 
@@ -291,7 +292,8 @@ def lane_bytes(program: Program) -> int:
     """
     config = program.config
     stacks = stacks_of(config.model.widths, program.features, program.classes)
-    state = jax.eval_shape(lambda: first_state(program, draw_weights(Zeros(), Zeros(), stacks, jax.random.key(0))))
+    weights = partial(draw_weights, Zeros(), Zeros(), stacks)
+    state = jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0)), numbers_of(program.config)))
     of_state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     width = master_dtype(config).itemsize
     activations = width * config.train.batch_size * sum(config.model.widths)

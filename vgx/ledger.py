@@ -115,7 +115,7 @@ class Ledger:
 
     def _write(self, number: int, state: dict[str, Any]) -> None:
         self.rounds[number] = state
-        with explained(self.writer.path):
+        with explained(self.writer.path, run=True):
             (self.writer.path / "rounds").mkdir(exist_ok=True)
         self.writer.write_json(self.file(number), state)
 

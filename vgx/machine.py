@@ -57,7 +57,9 @@ def memory_for_lanes(devices: Sequence[Device]) -> int:
         return sum(stat["bytes_limit"] - stat["bytes_in_use"] for stat in stats) // 2
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
-        free = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+        free = next(
+            line for line in meminfo.read_text(encoding="utf-8").splitlines() if line.startswith("MemAvailable")
+        )
         return int(free.split()[1]) * 1024 // 2
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import errno
-import fcntl
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 from pyarrow import parquet
 
-from vgx import manifest
-from vgx.errors import Damaged, EnvironmentFault, RunError, did_you_mean
+from vgx import directories, manifest
+from vgx.disk import explained
+from vgx.errors import Damaged, RunError, did_you_mean
 from vgx.manifest import Part
 from vgx.run_files import (
     FORMAT,
@@ -318,9 +316,11 @@ def is_run(path: Path) -> bool:
 def find_runs(root: str | Path) -> list[Run]:
     """Returns the runs right below `root`, the newest first, the damaged ones among them.
 
-    Raises RunError when the folder is there and cannot be read.
+    What killed processes left there is finished or undone first. Raises RunError when the folder is there and cannot
+    be read.
     """
     found = []
+    directories.recover(Path(root))
     try:
         for path in Path(root).iterdir() if Path(root).exists() else ():
             with contextlib.suppress(RunError):
@@ -371,20 +371,10 @@ def find_run(name: str | Path, root: str | Path = "runs") -> Run:
 class RunWriter:
     """A run directory, to write; one writer at a time holds its lock."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, lock: int | None = None):
+        """Opens a directory that is there; `lock` is its lock when it is taken already."""
         self.path = path
-        with explained(path):
-            self._lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(self._lock, 32).decode() or "?"
-            os.close(self._lock)
-            raise RunError(
-                f"{path}: another vgx is writing this run (process {holder}); wait for it, or stop it"
-            ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        self._lock = directories.lock(path) if lock is None else lock
         self._reach: dict[str, _Reach] = {}
         self._parts = self._listed()
 
@@ -404,24 +394,29 @@ class RunWriter:
         os.close(self._lock)
 
     @classmethod
-    def create(cls, path: Path, config_yaml: str, meta: dict[str, Any]) -> RunWriter:
-        """Makes a new run directory, whole or not at all, and opens it."""
-        draft = path.with_name(f".{path.name}.{os.getpid()}.new")
-        with explained(path):
-            shutil.rmtree(draft, ignore_errors=True)
-            (draft / "metrics").mkdir(parents=True)
-            (draft / "layers").mkdir()
-            (draft / "config.yaml").write_text(config_yaml, encoding="utf-8")
-            (draft / manifest.FILE).touch()
-            parquet.write_table(prediction_schema().empty_table(), draft / "prediction.parquet")
-            (draft / "meta.json").write_text(json.dumps({"format": FORMAT} | meta, indent=2) + "\n")
-            draft.rename(path)
-        return cls(path)
+    def create(cls, path: Path, config_yaml: str, meta: dict[str, Any], overwrite: bool = False) -> RunWriter:
+        """Makes a new run directory, whole or not at all, and opens it; overwriting, in the place of another run."""
+        directories.ready(path, overwrite)
+        earlier = directories.lock(path) if overwrite and directories.occupied(path) else None
+        text = json.dumps({"format": FORMAT} | meta, indent=2) + "\n"
+        try:
+            with explained(path, run=True), directories.draft(path) as (draft, lock):
+                (draft / "metrics").mkdir()
+                (draft / "layers").mkdir()
+                (draft / "config.yaml").write_text(config_yaml, encoding="utf-8")
+                (draft / manifest.FILE).touch()
+                parquet.write_table(prediction_schema().empty_table(), draft / "prediction.parquet")
+                (draft / "meta.json").write_text(text, encoding="utf-8")
+                directories.publish(draft, path, overwrite)
+        finally:
+            if earlier is not None:
+                os.close(earlier)
+        return cls(path, lock)
 
     def write_json(self, name: str, values: dict[str, Any]) -> None:
         """Replaces a file such as `meta.json`."""
         with self._in_place(name) as draft:
-            draft.write_text(json.dumps(values, indent=2) + "\n")
+            draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     def append(self, metrics: pa.Table, layers: pa.Table) -> None:
         """Writes the next part of both tables, which count from when both are there."""
@@ -433,7 +428,7 @@ class RunWriter:
                 parquet.write_table(table, draft, compression="zstd", compression_level=1)
             written.append(manifest.part_of(file, self.path / file, table.num_rows))
             self._reach[file] = _reach(table)
-        with explained(self.path / manifest.FILE):
+        with explained(self.path / manifest.FILE, run=True):
             manifest.append(self.path, written)
         self._parts |= {part.file: part for part in written}
 
@@ -450,7 +445,7 @@ class RunWriter:
 
     def drop_lanes(self) -> None:
         """Removes `lanes.parquet`: how a run ended, when it is to go on."""
-        with explained(self.path):
+        with explained(self.path, run=True):
             (self.path / "lanes.parquet").unlink(missing_ok=True)
 
     def write_text(self, name: str, text: str) -> None:
@@ -485,8 +480,10 @@ class RunWriter:
 
     def _remove_unlisted(self) -> None:
         """Removes the parts that a kill left out of the list."""
-        with explained(self.path):
+        with explained(self.path, run=True):
             for table in ("metrics", "layers"):
+                for draft in (self.path / table).glob(".[0-9]*.parquet.tmp"):
+                    draft.unlink()
                 for path in table_files(self.path / table):
                     if f"{table}/{path.name}" not in self._parts:
                         path.unlink()
@@ -503,7 +500,7 @@ class RunWriter:
         """A draft beside the file `name`, renamed over it when it is whole."""
         path = self.path / name
         draft = path.with_name(f".{path.name}.tmp")
-        with explained(path):
+        with explained(path, run=True):
             try:
                 yield draft
                 with draft.open("rb") as file:
@@ -526,21 +523,6 @@ def _reach(table: pa.Table) -> _Reach:
     steps = table["step"].to_numpy()
     lanes = frozenset(table["lane"].unique().to_pylist())
     return _Reach(int(steps.min()), int(steps.max()), lanes) if len(steps) else _Reach(0, 0, lanes)
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns what the file system refuses into one line: no space, no permission, no such folder."""
-    try:
-        yield
-    except OSError as error:
-        mend = {
-            errno.ENOSPC: "make room, then go on with --resume",
-            errno.EDQUOT: "make room, then go on with --resume",
-            errno.EACCES: "choose another folder with --runs, or mend its permissions",
-            errno.EROFS: "choose another folder with --runs",
-        }.get(error.errno or 0, "what was written before is whole")
-        raise EnvironmentFault(f"{path}: cannot write: {error.strerror or error}; {mend}") from error
 
 
 def lane_rows(results: Sequence[LaneResult]) -> pa.Table:

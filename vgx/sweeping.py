@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from vgx import checkpoint
+from vgx import checkpoint, directories
 from vgx.cells import Cell, Sweep, differences, load_sweep, value_at
 from vgx.config import Config
 from vgx.data import Dataset
@@ -92,6 +91,7 @@ def plan(sweep: Sweep, *, runs: str | Path = "runs", device: Platform | None = N
     """Returns what `sweep` would do, without doing it. Raises as `sweep` does."""
     path = sweep_path(sweep, runs)
     done: set[tuple[str, int]] = set()
+    directories.recover(path.parent, path.name)
     if path.exists():
         sweep = _grown(path, sweep)
         done = {(row["cell"], row["seed"]) for row in Run(path).lanes().to_pylist() if row["status"] not in PENDING}
@@ -147,6 +147,7 @@ def sweep(
         Interrupted: Ctrl-C or SIGTERM came; everything is saved.
     """
     path = sweep_path(sweep, runs)
+    directories.ready(path, overwrite)
     if any(cell.config.log.tensorboard for cell in sweep.cells):
         events.check()
     keep_compiled_programs()
@@ -178,10 +179,7 @@ class _Data:
 
 def _opened(path: Path, sweep: Sweep, devices: list[Device], overwrite: bool) -> RunWriter:
     """Makes the directory, or opens the one that is there."""
-    if path.exists() and overwrite:
-        RunWriter(Run(path).path).close()  # refuses what is no run, and what another process writes
-        shutil.rmtree(path)
-    if path.exists():
+    if directories.occupied(path) and not overwrite:
         Run(path)
         return RunWriter(path)
     meta = {
@@ -195,7 +193,7 @@ def _opened(path: Path, sweep: Sweep, devices: list[Device], overwrite: bool) ->
         "compile_seconds": 0.0,
         "steps_per_second": None,
     }
-    return RunWriter.create(path, sweep.to_yaml(), meta)
+    return RunWriter.create(path, sweep.to_yaml(), meta, overwrite)
 
 
 def _grown(path: Path, sweep: Sweep) -> Sweep:

@@ -184,10 +184,10 @@ def fill(part: P, numbers: dict[str, Any]) -> P:
     return part.model_copy(update=numbers)
 
 
-def first_state(program: Program, weights: tuple[Drawn, ...]) -> State:
-    """Returns one lane's state before the first step, with its initial weights."""
+def first_state(program: Program, weights: tuple[Drawn, ...], numbers: dict[str, dict[str, Any]]) -> State:
+    """Returns one lane's state before the first step, with its initial weights and its `numbers_of` the config."""
     mlp: Any = MLP(program.config.model, weights)
-    optimizer = program.config.train.optimizer
+    optimizer, _ = _with_numbers(program, numbers)
     return State(jnp.zeros((), jnp.int32), mlp, mlp.initial_moments(), optimizer.transform(1.0).init(mlp))
 
 
@@ -197,12 +197,12 @@ def fit_lane(program: Program, rule: LSUV, state: State, key: Array, data: Image
     return state._replace(model=fit_to_data(state.model, x, lane_keys(key)[1], rule))
 
 
-def _optimizer(program: Program, lane: Lane) -> tuple[Optimizer, Clip]:
-    """The config's optimizer and clipping, with the lane's numbers in place of the config's."""
+def _with_numbers(program: Program, numbers: dict[str, dict[str, Any]]) -> tuple[Optimizer, Clip]:
+    """The program's optimizer and clipping, whose own numbers are blank, with a lane's."""
     train = program.config.train
-    schedule = fill(train.optimizer.schedule, lane.numbers["schedule"])
-    optimizer = fill(train.optimizer, {**lane.numbers["optimizer"], "schedule": schedule})
-    return optimizer, fill(train.clip, lane.numbers["clip"])
+    schedule = fill(train.optimizer.schedule, numbers["schedule"])
+    optimizer = fill(train.optimizer, {**numbers["optimizer"], "schedule": schedule})
+    return optimizer, fill(train.clip, numbers["clip"])
 
 
 def make_step(
@@ -230,7 +230,7 @@ def make_step(
         x = encode(data, index, config.data.input, master_dtype(config)).astype(dtype)
         labels = data.labels[index]
         key = jax.random.fold_in(lane_keys(lane.key)[1], state.step) if needs_key else None
-        optimizer, clip = _optimizer(program, lane)
+        optimizer, clip = _with_numbers(program, lane.numbers)
         learning_rate = optimizer.learning_rate * optimizer.schedule(state.step, program.steps)
 
         probes = state.model.empty_probes() if measures else None

@@ -50,20 +50,14 @@ def schema() -> None:
 @app.command()
 def new(name: Annotated[str, typer.Argument(help="The config's name; NAME.yaml is written.")]) -> None:
     """Write a commented config to start from."""
-    from vgx.errors import RunError
+    from vgx.disk import write_new
     from vgx.report.working import working
 
     with working("starting"):
         from vgx.loading import starter
-    from vgx.run_directory import explained
 
     path = Path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-    with explained(path):
-        try:
-            with path.open("x") as file:
-                file.write(starter(path.stem))
-        except FileExistsError:
-            raise RunError(f"{path}: exists already; choose another name") from None
+    write_new(path, starter(path.stem))
     print(f"{path}: written; `vgx train {path}` runs it")
 
 

@@ -45,6 +45,10 @@ def reproduce_claim(
         raise ConfigError("--write writes the table of all claims; give it with --all")
     if name and every:
         raise ConfigError(f"--all runs every experiment, and '{name}' names one; leave one of the two out")
+    if write:
+        from vgx.report.claims_page import refuse_others
+
+        refuse_others(CLAIMS_PAGE)
     console, results, silent = make_console(), [], quiet or as_json
     with working("reading what has been run", silent=quiet):
         from vgx.claims import experiment_called, find_experiments, load_experiment
@@ -76,12 +80,9 @@ def reproduce_claim(
     if as_json:
         print(json.dumps({"experiments": [claims.to_json(result) for result in results]}, allow_nan=False))
     if write:
-        from vgx.report.claims_page import page
-        from vgx.run_directory import explained
+        from vgx.report.claims_page import write_page
 
-        with explained(CLAIMS_PAGE):
-            CLAIMS_PAGE.parent.mkdir(exist_ok=True)
-            CLAIMS_PAGE.write_text(page(results))
+        write_page(results, CLAIMS_PAGE)
     if not silent and name:
         say_next("report", short_name(results[0].run.path), runs=runs)
     elif not silent:

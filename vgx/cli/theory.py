@@ -128,9 +128,9 @@ def cure(
     with working("diagnosing"):
         import vgx
         from vgx.cure import diagnose, written
+        from vgx.disk import explained, write_new
         from vgx.errors import ConfigError
         from vgx.report.cures import diagnosis_text, proof_table
-        from vgx.run_directory import explained
 
         tree = vgx.load_config(file, overrides or [])
         diagnosis = diagnose(tree)
@@ -141,8 +141,9 @@ def cure(
         raise ConfigError(f"{file}: there is no cure to write or prove")
     proofs = []
     if best and write:
-        with explained(write):
-            write.write_text(written(Path(file).read_text(), best, overrides or []))
+        with explained(Path(file), "read"):
+            text = Path(file).read_text(encoding="utf-8")
+        write_new(write, written(text, best, overrides or []))
         if not as_json:
             print(f"\n{write}: written, with {best.in_words}")
     if best and prove:

@@ -158,7 +158,8 @@ def report(
         from vgx.report.document import write_report
 
         page, *figures = write_report(found, output)
-    print(f"{page}: written" + (f", and {counted(len(figures), 'figure')} in {figures[0].parent}" if figures else ""))
+    beside = f", and {counted(len(figures), 'figure')} in {figures[0].parent}" if figures else ""
+    print(f"{page}: written{beside}")
 
 
 @app.command(name="runs")

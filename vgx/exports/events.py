@@ -132,7 +132,7 @@ class LiveEvents:
         self.run = run
         self.files: dict[int, EventFile] = {}
         rows = {row["lane"]: row for row in run.lanes().to_pylist()} if run.is_sweep else {}
-        with explained(run.path / "tensorboard"):
+        with explained(run.path / "tensorboard", run=True):
             for lane, seed in lanes:
                 row = rows.get(lane, {"lane": lane, "seed": seed, "status": "running"})
                 folder = run.path / "tensorboard" / lane_name(row)
@@ -146,14 +146,14 @@ class LiveEvents:
 
     def append(self, metrics: pa.Table, layers: pa.Table) -> None:
         """Appends the rows of all lanes that were written to the tables just now."""
-        with explained(self.run.path / "tensorboard"):
+        with explained(self.run.path / "tensorboard", run=True):
             for lane, file in self.files.items():
                 mine = pc.field("lane") == lane
                 file.scalars(metrics.filter(mine), layers.filter(mine), LAYERS)
 
     def finish(self) -> None:
         """Appends each lane's picture."""
-        with explained(self.run.path / "tensorboard"):
+        with explained(self.run.path / "tensorboard", run=True):
             for lane, file in self.files.items():
                 _add_picture(self.run, lane, file)
 

@@ -67,7 +67,8 @@ def write_npz(run: Run, draft: Path, output: Path, layers: int) -> None:
             arrays[f"{table}.{name}"] = values
             if unknown.any():
                 arrays[f"null.{table}.{name}"] = unknown
-    np.savez_compressed(draft, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    with draft.open("wb") as file:  # of a name, numpy would make one that ends in .npz
+        np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
 def _plain(column: pa.ChunkedArray) -> np.ndarray:

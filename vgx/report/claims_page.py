@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vgx.disk import drafted, explained
+from vgx.errors import RunError
 from vgx.report.claims import in_words, interval, more_seeds, ours, seeds_in_words, verdict_words
 
 if TYPE_CHECKING:
@@ -23,6 +27,27 @@ interval is on one side; all else is undecided. Intervals are Student's below te
 arms are paired by seed; learning rates are chosen for each arm on validation data; nothing is decided by fewer than
 three seeds.
 """
+
+
+WRITTEN = "Written by `vgx reproduce"
+"""In every such page."""
+
+
+def refuse_others(target: Path) -> None:
+    """Raises RunError when a page of claims would replace something else than one."""
+    with explained(target, "read"):
+        if not os.path.lexists(target):
+            return
+        if not target.is_file() or WRITTEN not in target.read_text(encoding="utf-8", errors="replace")[:2000]:
+            raise RunError(f"{target}: exists, and vgx did not write it; move it away, or work in another folder")
+
+
+def write_page(results: Sequence[Result], target: Path) -> None:
+    """Writes the page, in the place of an older one. Raises as `refuse_others`; EnvironmentFault when it cannot be."""
+    refuse_others(target)
+    text = page(results)
+    with explained(target), drafted(target) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def page(results: Sequence[Result]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vgx.comparison import Comparison
+from vgx.disk import drafted, explained
 from vgx.errors import RunError
 from vgx.parting import Course, Parting
 from vgx.report import comparison_figures as figures
@@ -22,7 +23,6 @@ from vgx.report.document import bundle, refuse_others
 from vgx.report.palette import STATISTICS, ink_on
 from vgx.report.statistics import evenly
 from vgx.report.terminal import describe_config
-from vgx.run_directory import explained
 from vgx.words import counted
 
 CELLS = 12_000
@@ -41,13 +41,10 @@ def write_comparison(compared: Comparison, target: Path, step: int | None = None
     Raises RunError for a step that was not recorded, and when something else than a page of vgx is there;
     EnvironmentFault when the disk refuses.
     """
-    with explained(target):
-        refuse_others(target)
-        html = comparison_page(compared, step)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.tmp")
+    refuse_others(target)
+    html = comparison_page(compared, step)
+    with explained(target), drafted(target) as draft:
         draft.write_text(html, encoding="utf-8")
-        draft.rename(target)
 
 
 def comparison_page(compared: Comparison, step: int | None = None) -> str:

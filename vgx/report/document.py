@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vgx import directories
+from vgx.disk import drafted, explained
 from vgx.errors import RunError
 from vgx.report import figures, page, sweep_figures
 from vgx.report.captions import ACCURACIES, LOSSES, course_of
@@ -16,17 +19,16 @@ from vgx.report.palette import BLUE_ORANGE, VIRIDIS
 from vgx.report.selection import Rows
 from vgx.report.stills import figures_folder, lane_stills, sweep_stills, vegalite_version, write_stills
 from vgx.report.sweep_page import sweep_page
-from vgx.run_directory import Run, explained
-
-MARK = b'<meta name="generator" content="vgx">'
+from vgx.run_directory import Run
 
 
 def refuse_others(target: Path) -> None:
     """Raises RunError when a page would replace something else than a page of vgx."""
-    if target.is_dir():
-        raise RunError(f"{target}: is a folder; name a file")
-    if target.exists() and MARK not in target.read_bytes()[:2000]:
-        raise RunError(f"{target}: exists, and is no page of vgx; choose another file, or move it away")
+    with explained(target, "read"):
+        if target.is_dir():
+            raise RunError(f"{target}: is a folder; name a file")
+        if os.path.lexists(target) and not directories.is_page(target):
+            raise RunError(f"{target}: exists, and is no page of vgx; choose another file, or move it away")
 
 
 def write_report(run: Run, output: Path | None = None) -> list[Path]:
@@ -40,16 +42,14 @@ def write_report(run: Run, output: Path | None = None) -> list[Path]:
     refuses.
     """
     target = output or run.path / "report.html"
-    with explained(target):
-        refuse_others(target)
+    refuse_others(target)
     folder = figures_folder(target, run.path)
     html, stills = drawn(gather(run), folder.name)
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         written = write_stills(list(stills), folder)
-        draft = target.with_name(f".{target.name}.tmp")
-        draft.write_text(html, encoding="utf-8")
-        draft.rename(target)
+        with drafted(target) as draft:
+            draft.write_text(html, encoding="utf-8")
     return [target, *written]
 
 
