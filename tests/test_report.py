@@ -562,7 +562,9 @@ def test_a_page_of_another_run_keeps_its_figures(tmp_path, no_bundle):
     assert document.write_report(Run(tmp_path / "a"), tmp_path / "a" / "report.html") == own
 
 
-def test_figures_never_replace_what_is_no_figure_of_vgx_and_none_is_left_of_an_older_page(tmp_path, no_bundle):
+def test_figures_never_replace_what_is_no_figure_of_vgx_and_none_is_left_of_an_older_page(
+    tmp_path, no_bundle, list_parts
+):
     run, folder = made_up(tmp_path / "mine", np.zeros((2, 3))), tmp_path / "p-figures"
     folder.mkdir()
     for name in ("gradient.svg", "loss.png"):
@@ -578,5 +580,6 @@ def test_figures_never_replace_what_is_no_figure_of_vgx_and_none_is_left_of_an_o
     assert (folder / "gradient.png").exists()
     for part in (run.path / "layers").iterdir():
         part.unlink()
+    list_parts(run)
     document.write_report(run, tmp_path / "p.html")  # the run has no layers any more: nor has the page figures of them
     assert sorted(path.name for path in folder.iterdir()) == ["loss.png", "loss.svg", "notes.svg"]

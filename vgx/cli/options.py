@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -84,16 +84,14 @@ def import_modules(modules: list[str]) -> None:
             raise ConfigError(f"--import {module}: {error}") from None
 
 
-def make_console() -> Console:
-    from vgx.cli.console import SafeConsole
+def make_console(**options: Any) -> Console:
+    from vgx.report.console import SafeConsole
 
-    return SafeConsole()
+    return SafeConsole(**options)
 
 
 def fail(message: str, code: int, *asides: str) -> None:
-    from vgx.cli.console import SafeConsole
-
-    console = SafeConsole(stderr=True, soft_wrap=True)
+    console = make_console(stderr=True, soft_wrap=True)
     console.print(message, style="red")
     for line in asides:
         console.print(line, style="dim")

@@ -13,20 +13,20 @@ from vgx.safe_text import visible
 
 
 class SafeStream:
-    """A text stream on which control characters are written out."""
+    """A text stream on which control characters are written out; rich's consoles write past it, to style their text."""
 
     def __init__(self, stream: TextIO):
-        self.below = stream
+        self.rich_proxied_file = stream  # the name by which a console finds the stream itself
 
     def write(self, text: str) -> int:
-        return self.below.write(visible(text))
+        return self.rich_proxied_file.write(visible(text))
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.below, name)
+        return getattr(self.rich_proxied_file, name)
 
 
 @contextmanager

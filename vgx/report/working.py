@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from vgx.report.console import SafeConsole
+
 LONG = (2.0, 10.0, 30.0, 60.0)
 """Seconds of silence after which there is a line where no terminal is; later one each time the last has gone by."""
 
@@ -43,7 +45,7 @@ def working(what: str, *, silent: bool = False) -> Iterator[Clock]:
     seconds. Yields the clock, to be called with what is being done from then on.
     """
     clock = Clock(what)
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = SafeConsole(stderr=True, soft_wrap=True)
     if silent:
         yield clock
     elif console.is_terminal:
