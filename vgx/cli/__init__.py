@@ -21,7 +21,7 @@ def main() -> None:
     try:
         app()
     except VgxError as error:
-        fail(str(error), error.exit_code, *getattr(error, "__notes__", ()))
+        fail(error.on_command_line, error.exit_code, *getattr(error, "__notes__", ()))
     except KeyboardInterrupt:
         fail("interrupted", 130)
     except BrokenPipeError:
