@@ -169,7 +169,7 @@ BAD = {
 def faults(source, overrides=()) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_config(source, overrides)
-    return str(caught.value).split("\n")
+    return caught.value.on_command_line.split("\n")
 
 
 @pytest.mark.parametrize(("text", "lines"), BAD.items(), ids=lambda text: repr(text)[:60])
@@ -484,7 +484,7 @@ def load_or_be_told(source, overrides=()) -> None:
     try:
         config, lines = load_config(source, overrides), []
     except VgxError as error:
-        config, lines = None, str(error).split("\n")
+        config, lines = None, error.on_command_line.split("\n")
     assert isinstance(config, Config) or lines
     assert all(line.startswith(place) and line.isprintable() for line in lines)
 

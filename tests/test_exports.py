@@ -168,7 +168,7 @@ def test_npz_pads_lanes_that_ended_early(write_run, list_parts, tmp_path):
 def test_an_export_is_replaced_only_when_told_and_only_if_it_is_one(odd_run, tmp_path):
     path = export(odd_run, "csv")
     assert path == odd_run.path / "exports" / "csv"
-    with pytest.raises(RunError, match="is there already; --overwrite replaces it"):
+    with pytest.raises(RunError, match="is there already; overwrite=True replaces it"):
         export(odd_run, "csv")
     (path / "metrics.csv").write_text("")
     export(odd_run, "csv", overwrite=True)
@@ -177,7 +177,7 @@ def test_an_export_is_replaced_only_when_told_and_only_if_it_is_one(odd_run, tmp
     mine.mkdir()
     (mine / "letter.txt").write_text("dear")
     for to, output in (("csv", mine), ("npz", mine / "letter.txt"), ("npz", mine)):
-        with pytest.raises(RunError, match="is there, and no export of vgx; choose another --output"):
+        with pytest.raises(RunError, match="is there, and no export of vgx; choose another output"):
             export(odd_run, to, output, overwrite=True)
     assert (mine / "letter.txt").read_text() == "dear"
     assert [x.name for x in (odd_run.path / "exports").iterdir()] == ["csv"]  # no draft is left
@@ -203,7 +203,7 @@ def test_a_missing_library_is_named_with_what_to_install(odd_run, to, module, mo
 
 
 def test_layers_are_not_asked_of_a_format_that_has_them_all(odd_run):
-    with pytest.raises(RunError, match="--layers: csv has every layer; leave it out"):
+    with pytest.raises(RunError, match="layers: csv has every layer; leave it out"):
         app(["export", str(odd_run.path), "--to", "csv", "--layers", "3"], standalone_mode=False)
 
 

@@ -77,6 +77,8 @@ FLOORS = {
     "amend": 3,
     "rows": 5,
     "report": 5,
+    "face": 6,
+    "doors": 6,
     "cli": 6,
 }
 OUTSIDE = {"vgx", "vgx.__main__"}
@@ -118,6 +120,7 @@ NEIGHBOURS = {
     ("reproduction", "prediction"),
     ("reproduction", "statistics"),
     ("reproduction", "sweeping"),
+    ("doors", "face"),
 }
 """Who may see whom on the same floor."""
 
@@ -148,6 +151,7 @@ PAPER = (
     "statistics",
     "comparisons",
     "report",
+    "face",
 )
 """What knows files and no jax."""
 BRIDGES = {"vgx.report.catalogue"}

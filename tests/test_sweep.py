@@ -297,7 +297,8 @@ def test_a_sweep_that_grows_keeps_what_is_done_and_adds_the_rest(tmp_path):
     before, lanes = first.metrics(), first.lanes()
     grown = sweep_of(SMALL, {"model.activation": ["elu", "relu"]}, seeds=2)
     run = vgx.sweep(grown, runs=tmp_path)
-    assert run.path == first.path
+    assert isinstance(run, vgx.Run)
+    assert (run.path, first.verdict) == (first.path, "healthy")
     found = [(row["lane"], row["seed"], row["model.activation"]) for row in run.lanes().to_pylist()]
     assert found[:2] == [(0, 0, "relu"), (1, 0, "tanh")]
     assert sorted(found[2:], key=str) == [(2, 0, "elu"), (3, 1, "elu"), (4, 1, "relu"), (5, 1, "tanh")]

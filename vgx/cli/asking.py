@@ -30,7 +30,7 @@ def check(
             try:
                 well.append(f"{config}: ok, {check(config, overrides or [])}")
             except VgxError as error:
-                faults.append(str(error))
+                faults.append(error.on_command_line)
     for line in well:
         print(line)
     if faults:

@@ -156,6 +156,7 @@ def report(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="The page; report.html in the run unless told."),
     ] = None,
+    show_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     runs: RunsFolder = Path("runs"),
 ) -> None:
     """Write a run or a sweep as one HTML page that works offline, and its figures as SVG and PNG."""
@@ -170,6 +171,11 @@ def report(
         page, *figures = write_report(found, output)
     beside = f", and {counted(len(figures), 'figure')} in {figures[0].parent}" if figures else ""
     print(f"{page}: written{beside}")
+    if show_it:
+        from vgx.cli.browser import open_page
+
+        if not open_page(page):
+            say_aside(f"no browser opens here; the page is at {page.resolve().as_uri()}")
 
 
 @app.command(name="runs")
