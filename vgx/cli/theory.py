@@ -61,7 +61,7 @@ def _outlook(sweep: Sweep, measure: bool, as_json: bool) -> None:
     """Prints the prediction of every cell of a sweep."""
     from vgx.cells import value_at
     from vgx.measurement import first_delta
-    from vgx.prediction import predict_cells
+    from vgx.prediction import as_json_of, predict_cells
     from vgx.report.forecast import outlook_table
 
     predictions = list(predict_cells(sweep))
@@ -69,7 +69,9 @@ def _outlook(sweep: Sweep, measure: bool, as_json: bool) -> None:
     options = [{path: value_at(cell.config, path) for path in sweep.paths} for cell in sweep.cells]
     if as_json:
         deltas = measured or [None] * len(predictions)
-        cells = [values | one.to_json(delta) for values, one, delta in zip(options, predictions, deltas, strict=True)]
+        cells = [
+            values | as_json_of(one, delta) for values, one, delta in zip(options, predictions, deltas, strict=True)
+        ]
         print(json.dumps({"cells": cells}, allow_nan=False))
     else:
         make_console().print(outlook_table(options, predictions, measured))
