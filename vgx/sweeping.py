@@ -261,7 +261,10 @@ class _Sweeping:
                     self._round(number)
             finally:
                 ended = [lane for lane in self.ledger.lanes if lane["status"] in ("done", "diverged")]
-                Oracle(self.data).write(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended})
+                oracle = Oracle(self.data)
+                oracle.write(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended})
+                self.meta.pop("prediction_fault", None)
+                self.meta |= {"prediction_fault": oracle.fault} if oracle.fault else {}
         Run(self.writer.path).check()
         self.meta["ended"] = now()
         self._write_meta("done")

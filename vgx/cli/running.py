@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -55,6 +56,7 @@ def train(
     begun = run_path(tree, runs) / "config.yaml"
     with going_on("--resume", config=begun, silent=silent), watching(console, tree, silent=silent) as watch:
         run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
+    _tell_of_fault(run)
     with working("reading", silent=quiet):
         held = _held(tree, run) if tree.expect.asks else []
         shown = last_line(run) if silent else show(run, width=console.width)
@@ -70,6 +72,12 @@ def train(
         say_next("report", short_name(run.path), runs=runs)
     if not all(one.holds for one in held):
         raise typer.Exit(3)
+
+
+def _tell_of_fault(run: Run) -> None:
+    """Prints a line, beside what is asked for, when a run had to do without predictions."""
+    if fault := run.meta.get("prediction_fault"):
+        print(f"{run.path}: no prediction: {fault}; the training is whole", file=sys.stderr)
 
 
 def _held(config: Config, run: Run) -> list[Held]:
@@ -124,6 +132,7 @@ def sweep(
         run = vgx.sweep(
             grid, runs=runs, overwrite=overwrite, retry_failed=again, device=device, memory=limit, watch=watch
         )
+    _tell_of_fault(run)
     held = _held_in_sweep(grid, run)
     if as_json:
         expected = {"expect": [one._asdict() | {"found": plain(one.found)} for one in held]} if held else {}
@@ -170,11 +179,15 @@ def _held_in_sweep(grid: Sweep, run: Run) -> list[Held]:
     ]
 
 
-def _predicted(config: Config) -> tuple[float, float] | None:
-    """The predicted slope and its tolerance, if the config expects that."""
+def _predicted(config: Config) -> tuple[float, float] | str | None:
+    """The predicted slope and its tolerance, if the config expects that; why there is none, if there is none."""
     if config.expect.slope is None or "predicted" not in config.expect.slope:
         return None
     import vgx
+    from vgx.prediction import FAULTS, fault_in_words
 
-    prediction = vgx.predict(config)
-    return prediction.slope, prediction.slope_tolerance
+    try:
+        prediction = vgx.predict(config)
+    except FAULTS as error:
+        return fault_in_words(error)
+    return prediction.reasons.get("slope") or (prediction.slope, prediction.slope_tolerance)

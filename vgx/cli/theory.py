@@ -92,10 +92,10 @@ def _outlook(sweep: Sweep, measure: bool, say: Clock) -> Shown:
     """What is predicted of every cell of a sweep."""
     from vgx.cells import value_at
     from vgx.measurement import first_delta
-    from vgx.prediction import predict_cells
+    from vgx.prediction import as_json_of, predict_cells
     from vgx.report.forecast import outlook_table
 
-    predictions: list[Prediction] = []
+    predictions: list[Prediction | str] = []
     measured: list[np.ndarray] = []
     for one in predict_cells(sweep):
         predictions.append(one)
@@ -105,7 +105,7 @@ def _outlook(sweep: Sweep, measure: bool, say: Clock) -> Shown:
         measured.append(first_delta(cell.config).mean(0))
     options = [{path: value_at(cell.config, path) for path in sweep.paths} for cell in sweep.cells]
     deltas = measured or [None] * len(predictions)
-    cells = [values | one.to_json(delta) for values, one, delta in zip(options, predictions, deltas, strict=True)]
+    cells = [values | as_json_of(one, delta) for values, one, delta in zip(options, predictions, deltas, strict=True)]
     return {"cells": cells}, outlook_table(options, predictions, measured)
 
 
