@@ -18,10 +18,6 @@ from faults.commands import SEED, Cold, Warm, environment
 from faults.tables import the_run
 
 
-def pytest_report_header() -> str:
-    return f"faults: seed {SEED} (VGX_FAULT_SEED)"
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints a line of counts for each part of the campaign."""
     sums: dict[str, Counter[str]] = defaultdict(Counter)
@@ -30,6 +26,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             if isinstance(report, pytest.TestReport) and report.when == "call":
                 for part, counts in report.user_properties:
                     sums[part].update(counts)
+    if sums:
+        terminalreporter.write_line(f"seed {SEED}; VGX_FAULT_SEED={SEED} make test-faults tries the same again")
     for part, counts in sums.items():
         total = counts.pop("all")
         terminalreporter.write_line(
