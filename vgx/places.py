@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -73,10 +74,21 @@ class Tree:
         return self.keys.get(keys) or self.place(keys)
 
     def forget(self, keys: Keys) -> None:
-        """Drops the places at and below `keys`, as whoever replaces or removes a value must."""
-        for places in (self.values, self.keys):
-            for below in [other for other in places if other[: len(keys)] == keys]:
-                del places[below]
+        """Drops the places at and below `keys`, as whoever is about to replace or remove the value there must."""
+        value = self.value
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        for below in within(value, keys):
+            self.values.pop(below, None)
+            self.keys.pop(below, None)
+
+
+def within(value: Any, keys: Keys = ()) -> Iterator[Keys]:
+    """Yields the way to a plain value, `keys`, and to every value inside it."""
+    yield keys
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from within(one, (*keys, key))
 
 
 def dotted(keys: Keys) -> str:
@@ -129,22 +141,39 @@ def plain(word: str) -> str | int | float | bool | None:
     return word
 
 
-def read_file(source: str | Path) -> Tree:
-    """Returns the tree in a YAML file, or in standard input when `source` is `-`.
+class Document(NamedTuple):
+    """A text that was read, once: a pipe has it only once."""
 
-    Raises ConfigError when the file cannot be read as text. What is wrong in the text is among the tree's faults.
+    text: str
+    source: str
+    """What messages call the place it came from."""
+    is_file: bool
+    """Whether it came from a file, which has a name of its own; not from a pipe."""
+
+
+def read_file(source: str | Path) -> Tree:
+    """Returns the tree in a YAML file, as `document` finds it. What is wrong in the text is among the tree's faults."""
+    found = document(source)
+    return read(found.text, found.source)
+
+
+def document(source: str | Path) -> Document:
+    """Returns the text in a file, in standard input when `source` is `-`, or in a pipe such as /dev/fd/63.
+
+    A shell's `<(command)` is such a pipe, and has someone who writes it. A named pipe may have nobody, and is refused
+    like a device. Raises ConfigError when the source cannot be read as text, or is longer than MOST_BYTES.
     """
     shown_source = "<stdin>" if str(source) == "-" else str(source)
+    is_file = False
     try:
         if str(source) == "-":
             content = sys.stdin.buffer.read(MOST_BYTES + 1)
         else:
+            is_file = stat.S_ISREG(_readable(Path(source)))
             with Path(source).open("rb") as file:
                 content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(f"{source}: there is no such file{_near_file(Path(source))}") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{source}: this is a directory; name a file in it") from None
     except OSError as error:
         raise ConfigError(f"{source}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except ValueError:  # a NUL in the path
@@ -152,13 +181,25 @@ def read_file(source: str | Path) -> Tree:
     if len(content) > MOST_BYTES:
         raise ConfigError(f"{shown_source}: longer than {MOST_BYTES:,} bytes, so hardly a config")
     try:
-        return read(content.decode("utf-8-sig"), shown_source)
+        return Document(content.decode("utf-8-sig"), shown_source, is_file)
     except UnicodeDecodeError as error:
         # error.object lacks the byte order mark that `content` may begin with
         line, column = _position(error.object[: error.start].decode(), error.start)
         place = Place(0, line, column, shown_source)
         reason = f"byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
         raise ConfigError(str(Fault(place, (), reason))) from None
+
+
+def _readable(path: Path) -> int:
+    """The mode of a file or a pipe that may be read. Raises ConfigError for what could keep us waiting for ever."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise ConfigError(f"{path}: this is a directory; name a file in it")
+    if stat.S_ISFIFO(mode) and not str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
+        raise ConfigError(f"{path}: this is a named pipe, which may never end; give - in its place, and < {path}")
+    if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+        raise ConfigError(f"{path}: this is no file; name a YAML file, or give - to read standard input")
+    return mode
 
 
 def _near_file(path: Path) -> str:
