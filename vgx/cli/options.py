@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -29,9 +28,7 @@ ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file; 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override, as model.depth=64.")
 ]
-Axes = Annotated[
-    list[str] | None, typer.Option("--axis", metavar="PATH=A,B", help="An axis, as model.activation=relu,elu.")
-]
+Axes = Annotated[list[str] | None, typer.Option("--axis", metavar="PATH=A,B", help="An axis, as activation=relu,elu.")]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder of the runs.")]
 GridRows = Annotated[str | None, typer.Option("--rows", help="The swept option of the rows.")]
 GridColumns = Annotated[str | None, typer.Option("--columns", help="The swept option of the columns.")]
@@ -39,21 +36,13 @@ GridValue = Annotated[str | None, typer.Option("--value", help="What the cells s
 BestOver = Annotated[
     str | None, typer.Option("--best-over", help="A swept option to choose by validation accuracy, not to show.")
 ]
+Modules = Annotated[
+    list[str] | None,
+    typer.Option("--import", metavar="MODULE", help="Python that registers parts of your own, as my_parts."),
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the beginning of its name in --runs.")]
 
 CLAIMS_PAGE = Path("docs/CLAIMS.md")
-
-
-def import_modules(modules: list[str]) -> None:
-    """Imports a user's modules, which may lie where the command runs."""
-    from vgx.errors import ConfigError
-
-    sys.path.insert(0, "")
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"--import {module}: {error}") from None
 
 
 def make_console() -> Console:

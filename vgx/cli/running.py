@@ -15,6 +15,7 @@ from vgx.cli.options import (
     GridColumns,
     GridRows,
     GridValue,
+    Modules,
     Overrides,
     Platform,
     RunsFolder,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 def train(
     config: ConfigFile,
     overrides: Overrides = None,
+    modules: Modules = None,
     runs: RunsFolder = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that exists.")] = False,
@@ -45,7 +47,7 @@ def train(
     from vgx.report.live import watching
     from vgx.report.terminal import plain, summary
 
-    tree = vgx.load_config(config, overrides or [])
+    tree = vgx.load_config(config, overrides or [], modules or [])
     with watching(make_console(), tree, silent=quiet or as_json) as watch:
         run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
     held = _held(tree, run) if tree.expect.asks else []
@@ -77,6 +79,7 @@ def sweep(
     axes: Axes = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds, instead of the file's.")] = None,
     overrides: Overrides = None,
+    modules: Modules = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be run, and run nothing.")] = False,
     runs: RunsFolder = Path("runs"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again from nothing.")] = False,
@@ -96,7 +99,7 @@ def sweep(
     from vgx.report import sweeps
     from vgx.report.terminal import expectations, plain, summary
 
-    grid = vgx.load_sweep(config, overrides or [], axes or [], seeds)
+    grid = vgx.load_sweep(config, overrides or [], axes or [], seeds, modules or [])
     limit = parse_memory(memory) if memory else None
     console = make_console()
     if plan:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vgx.cli.options import Axes, ConfigFile, Overrides, RunsFolder, app, import_modules, make_console
+from vgx.cli.options import Axes, ConfigFile, Modules, Overrides, RunsFolder, app, make_console
 
 if TYPE_CHECKING:
     from vgx.cells import Sweep
@@ -20,6 +20,7 @@ def predict(
     config: ConfigFile,
     axes: Axes = None,
     overrides: Overrides = None,
+    modules: Modules = None,
     measure: Annotated[bool, typer.Option("--measure", help="Measure the first step too, and say why.")] = False,
     grid: Annotated[bool, typer.Option("--grid", help="A table: activation, initializer, normalization.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
@@ -30,7 +31,7 @@ def predict(
     from vgx.errors import ConfigError
     from vgx.report.forecast import forecast, grid_table
 
-    tree, console = load_either(config, overrides or [], axes or []), make_console()
+    tree, console = load_either(config, overrides or [], axes or [], modules or []), make_console()
     if isinstance(tree, Sweep):
         if grid:
             raise ConfigError(f"{config}: --grid makes a grid of one config, and this is a sweep; leave it out")
@@ -79,6 +80,7 @@ def _outlook(sweep: Sweep, measure: bool, as_json: bool) -> None:
 def cure(
     config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run of one.")],
     overrides: Overrides = None,
+    modules: Modules = None,
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="Write the best cure there.")] = None,
     prove: Annotated[bool, typer.Option("--prove", help="Train before and after, and show both.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
@@ -88,12 +90,15 @@ def cure(
     import vgx
     from vgx.cure import diagnose, slower, written
     from vgx.errors import ConfigError
+    from vgx.places import document
     from vgx.report.cures import Proof, diagnosis_text, proof_table
     from vgx.run_directory import explained, find_run
 
-    is_file = config == "-" or config.endswith((".yaml", ".yml")) or Path(config).is_file()
+    there = Path(config).exists() and not Path(config).is_dir()
+    is_file = config == "-" or config.endswith((".yaml", ".yml")) or there
     file = config if is_file else str(find_run(config, runs).path / "config.yaml")
-    tree, console = vgx.load_config(file, overrides or []), make_console()
+    text, console = document(file), make_console()
+    tree = vgx.load_config(text, overrides or [], modules or [])
     diagnosis = diagnose(tree)
     if not as_json:
         console.print(diagnosis_text(diagnosis, tree.model_dump(mode="json")))
@@ -103,7 +108,7 @@ def cure(
     proofs = []
     if best and write:
         with explained(write):
-            write.write_text(written(Path(file).read_text(), best, overrides or []))
+            write.write_text(written(text.text, best, overrides or []))
         if not as_json:
             print(f"\n{write}: written, with {best.in_words}")
     if best and prove:
@@ -130,13 +135,11 @@ def verify_theory(
     width: Annotated[int, typer.Option(min=2, help="Units per layer.")] = 512,
     depth: Annotated[int, typer.Option(min=3, help="Hidden layers.")] = 20,
     nets: Annotated[int, typer.Option(min=1, help="Nets per combination.")] = 4,
-    modules: Annotated[
-        list[str] | None,
-        typer.Option("--import", metavar="MODULE", help="Python that registers parts."),
-    ] = None,
+    modules: Modules = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Hold theory against nets at initialization, for every combination of parts; exit 3 where it does not hold."""
+    from vgx.modules import import_modules
     from vgx.report.forecast import checks_table
     from vgx.verification import Bench, axes_of, verify
 

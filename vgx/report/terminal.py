@@ -55,7 +55,7 @@ def describe_config(config: dict[str, Any]) -> str:
     width = model["width"]
     shape = "-".join(map(str, width)) if isinstance(width, list) else f"{model['depth']} x {width}"
     norm = model["normalization"]
-    normalization = "no norm" if norm["name"] == "none" else f"{norm['name']} norm {norm['placement']}"
+    normalization = "no norm" if norm["name"] == "none" else f"{norm['name']} norm {norm.get('placement', '')}".strip()
     optimizer = f"{train['optimizer']['name']} {train['optimizer']['learning_rate']:g}"
     words = [f"{shape} {model['activation']['name']}", model["initializer"]["name"], normalization, optimizer]
     return ", ".join([*words, config["data"]["name"]])
