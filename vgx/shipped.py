@@ -29,6 +29,7 @@ def examples() -> dict[str, Example]:
     for folder, command in ((CONFIGS, "train"), (CONFIGS / "sweeps", "sweep")):
         for path in sorted(folder.glob("*.yaml")):
             says = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
+            says = says.replace(_own(path), path.name)
             found[path.stem] = Example(path.stem, path, says, command)
     return found
 
@@ -45,5 +46,10 @@ def example_called(name: str) -> Example:
 def copied(example: Example, file: Path) -> str:
     """Returns the text of an example as `file` is to hold it: under the file's name, its comments kept."""
     text = example.path.read_text(encoding="utf-8")
-    text = text.replace(f"configs/{example.path.relative_to(CONFIGS).as_posix()}", str(file))
+    text = text.replace(_own(example.path), str(file))
     return amend(text, {"name": file.stem}) if file.stem != example.name else text
+
+
+def _own(path: Path) -> str:
+    """What an example calls itself, where a clone has it."""
+    return f"configs/{path.relative_to(CONFIGS).as_posix()}"

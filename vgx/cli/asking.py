@@ -61,7 +61,8 @@ def new(
 
         if name or example:
             raise ConfigError("--list lists all examples; leave the rest out")
-        return make_console().print(examples_table())
+        make_console().print(examples_table())
+        return print("\n`vgx new --from NAME` writes one here")
     if not name and not example:
         raise ConfigError("give a NAME to write a starter; or --from EXAMPLE, of those that --list lists")
     found = example_called(example) if example else None
