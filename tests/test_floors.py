@@ -21,6 +21,7 @@ ROOT = Path(vgx.__file__).parent
 FLOORS = {
     "errors": 0,
     "sizes": 1,
+    "documents": 1,
     "modules": 1,
     "bounds": 1,
     "inference": 1,
@@ -124,6 +125,7 @@ NEIGHBOURS = {
 PAPER = (
     "errors",
     "sizes",
+    "documents",
     "modules",
     "cell_configs",
     "registry",

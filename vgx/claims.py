@@ -32,6 +32,7 @@ from vgx import cells, grid, places
 from vgx.cells import Cell, Sweep, sweep_in, value_at
 from vgx.comparisons import COMPARISONS, Arm, Comparison, Number, Theory, matches
 from vgx.config import NO_NUMBERS, Config, Section
+from vgx.documents import document
 from vgx.errors import ConfigError, did_you_mean
 from vgx.loading import Written, assign, open_tree, override, refused, section_in
 from vgx.places import Fault, Keys, Place, Tree
@@ -215,7 +216,7 @@ def check(source: str | Path, overrides: Sequence[str] = (), modules: Sequence[s
 
     Raises ConfigError with all that is wrong with it.
     """
-    found = places.document(source)
+    found = document(source)
     read = places.read(found.text, found.source) if "claim" in found.text else Tree()
     if not isinstance(read.value, dict) or "claim" not in read.value:
         return cells.check(found, overrides, modules)

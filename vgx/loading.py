@@ -17,11 +17,12 @@ from pydantic_core import ErrorDetails
 from vgx import places
 from vgx.config import Config, legal_name
 from vgx.data import DATASETS
+from vgx.documents import Document, document
 from vgx.errors import ConfigError, did_you_mean
 from vgx.modules import MOST_MODULES, import_module
 from vgx.options import fields_of
 from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS
-from vgx.places import Document, Fault, Keys, Place, Tree, shown
+from vgx.places import Fault, Keys, Place, Tree, shown
 from vgx.registry import Part, Registry, registry_of
 
 MOST_FAULTS = 20
@@ -54,7 +55,7 @@ def open_tree(source: Written, overrides: Sequence[str] = (), modules: Sequence[
     Raises ConfigError when it is no mapping, or a module cannot be imported.
     """
     if not isinstance(source, Mapping | Document):
-        source = places.document(source)
+        source = document(source)
     tree = places.take(source) if isinstance(source, Mapping) else places.read(source.text, source.source)
     if not isinstance(tree.value, dict):
         raise ConfigError(str(tree.faults[0] if tree.faults else Fault(tree.place(()), (), _no_mapping(tree.value))))

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-import stat
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from vgx.errors import ConfigError
+from vgx.documents import document, position
 
-MOST_BYTES = 2**20
 MOST_VALUES = 100_000
 DEEPEST = 32
 
@@ -141,73 +137,10 @@ def plain(word: str) -> str | int | float | bool | None:
     return word
 
 
-class Document(NamedTuple):
-    """A text that was read, once: a pipe has it only once."""
-
-    text: str
-    source: str
-    """What messages call the place it came from."""
-    is_file: bool
-    """Whether it came from a file, which has a name of its own; not from a pipe."""
-
-
 def read_file(source: str | Path) -> Tree:
-    """Returns the tree in a YAML file, as `document` finds it. What is wrong in the text is among the tree's faults."""
+    """Returns the tree in a YAML file, as `document` reads it. What is wrong in the text is among the tree's faults."""
     found = document(source)
     return read(found.text, found.source)
-
-
-def document(source: str | Path) -> Document:
-    """Returns the text in a file, in standard input when `source` is `-`, or in a pipe such as /dev/fd/63.
-
-    A shell's `<(command)` is such a pipe, and has someone who writes it. A named pipe may have nobody, and is refused
-    like a device. Raises ConfigError when the source cannot be read as text, or is longer than MOST_BYTES.
-    """
-    shown_source = "<stdin>" if str(source) == "-" else str(source)
-    is_file = False
-    try:
-        if str(source) == "-":
-            content = sys.stdin.buffer.read(MOST_BYTES + 1)
-        else:
-            is_file = stat.S_ISREG(_readable(Path(source)))
-            with Path(source).open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"{source}: there is no such file{_near_file(Path(source))}") from None
-    except OSError as error:
-        raise ConfigError(f"{source}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except ValueError:  # a NUL in the path
-        raise ConfigError(f"{str(source)!r}: this cannot be the name of a file") from None
-    if len(content) > MOST_BYTES:
-        raise ConfigError(f"{shown_source}: longer than {MOST_BYTES:,} bytes, so hardly a config")
-    try:
-        return Document(content.decode("utf-8-sig"), shown_source, is_file)
-    except UnicodeDecodeError as error:
-        # error.object lacks the byte order mark that `content` may begin with
-        line, column = _position(error.object[: error.start].decode(), error.start)
-        place = Place(0, line, column, shown_source)
-        reason = f"byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise ConfigError(str(Fault(place, (), reason))) from None
-
-
-def _readable(path: Path) -> int:
-    """The mode of a file or a pipe that may be read. Raises ConfigError for what could keep us waiting for ever."""
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise ConfigError(f"{path}: this is a directory; name a file in it")
-    if stat.S_ISFIFO(mode) and not str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
-        raise ConfigError(f"{path}: this is a named pipe, which may never end; give - in its place, and < {path}")
-    if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
-        raise ConfigError(f"{path}: this is no file; name a YAML file, or give - to read standard input")
-    return mode
-
-
-def _near_file(path: Path) -> str:
-    try:
-        near = get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
-    except OSError:
-        return ""
-    return f"; did you mean '{path.parent / near[0]}'?" if near else ""
 
 
 def read(text: str, source: str) -> Tree:
@@ -297,11 +230,6 @@ def _refuse(reason: str, mark: Any) -> _Refusal:
     return _Refusal(reason, mark.line + 1, mark.column + 1)
 
 
-def _position(text: str, index: int) -> tuple[int, int]:
-    before = text[:index]
-    return before.count("\n") + 1, len(before) - before.rfind("\n")
-
-
 class _Composer(yaml.BaseLoader):
     """Builds PyYAML's node tree, in which a scalar is only its text; bounded in depth and size."""
 
@@ -327,12 +255,12 @@ class _Composer(yaml.BaseLoader):
 def _compose(text: str) -> yaml.Node | None:
     # PyYAML reads some tabs as the continuation of the line above, others as an error at another place.
     if tab := re.search(r"^ *(\t)[ \t]*[^\s#]", text, re.MULTILINE):
-        raise _Refusal("a tab as indentation; YAML indents with spaces", *_position(text, tab.start(1)))
+        raise _Refusal("a tab as indentation; YAML indents with spaces", *position(text, tab.start(1)))
     try:
         loader = _Composer(text)
     except yaml.reader.ReaderError as error:
         reason = f"the control character U+{error.character:04X} is not allowed"
-        raise _Refusal(reason, *_position(text, error.position)) from None
+        raise _Refusal(reason, *position(text, error.position)) from None
     try:
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:

@@ -89,8 +89,8 @@ def cure(
     """Find the smallest change that makes the gradient level, by theory."""
     import vgx
     from vgx.cure import diagnose, slower, written
+    from vgx.documents import document
     from vgx.errors import ConfigError
-    from vgx.places import document
     from vgx.report.cures import Proof, diagnosis_text, proof_table
     from vgx.run_directory import explained, find_run
 
@@ -104,7 +104,7 @@ def cure(
         console.print(diagnosis_text(diagnosis, tree.model_dump(mode="json")))
     best = next(iter(diagnosis.cures), None)
     if best is None and (write or prove):
-        raise ConfigError(f"{file}: there is no cure to write or prove")
+        raise ConfigError(f"{text.source}: there is no cure to write or prove")
     proofs = []
     if best and write:
         with explained(write):
