@@ -200,6 +200,20 @@ def test_a_run_whose_list_is_emptied_is_not_a_run_of_no_rows(copy):
     assert len(list((copy / "layers").iterdir())) > 1
 
 
+@pytest.mark.parametrize("file", ["meta.json", "lanes.parquet", "layers/000000.parquet", manifest.FILE])
+def test_what_would_never_end_is_not_waited_for(copy, file):
+    (copy / file).unlink()
+    os.mkfifo(copy / file)
+    with pytest.raises(Damaged, match=r"regular file|bytes"):
+        tables(copy)
+
+
+def test_a_copy_that_somebody_left_beside_the_parts_is_not_read(copy):
+    before = tables(copy)
+    shutil.copy(copy / "metrics" / "000000.parquet", copy / "metrics" / "000000 (copy).parquet")
+    assert all(a.equals(b) for a, b in zip(before, tables(copy), strict=True))
+
+
 def test_a_damaged_checkpoint_is_one_line(copy, capsys):
     going_on(copy)
     for path in (copy / "checkpoint").rglob("*"):
@@ -226,8 +240,10 @@ def test_a_newer_format_is_refused_by_name_and_an_older_one_is_read(copy):
 @pytest.mark.parametrize("what", ["metrics", "layers", "meta.json", "lanes.parquet", manifest.FILE, "."])
 def test_what_may_not_be_read_is_no_empty_table(copy, what):
     Run(copy).layers()  # whatever is imported late is imported now
-    for folder in (copy, *copy.parents[:-1]):
-        folder.chmod(0o755)
+    modes = {folder: folder.stat().st_mode for folder in copy.parents}
+    for folder, mode in modes.items():
+        folder.chmod(mode | 0o011)
+    copy.chmod(0o755)
     (copy / what).chmod(0)
     os.seteuid(65534)
     try:
@@ -235,6 +251,8 @@ def test_what_may_not_be_read_is_no_empty_table(copy, what):
             tables(copy)
     finally:
         os.seteuid(0)
+        for folder, mode in modes.items():
+            folder.chmod(mode)
 
 
 def test_runs_of_format_1_are_held_against_the_schema(copy):

@@ -27,7 +27,7 @@ FLOORS = {
     "modules": 1,
     "bounds": 1,
     "manifest": 1,
-    "run_files": 1,
+    "run_files": 2,
     "words": 1,
     "doctor": 5,
     "inference": 1,

@@ -7,12 +7,14 @@ rows that are lost, or altered, are never silently left out.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from vgx.errors import Damaged
 
@@ -35,10 +37,17 @@ def part_of(file: str, path: Path, rows: int) -> Part:
     return Part(file, rows, path.stat().st_size, checksum(path))
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file to read. Raises OSError where it cannot be, or is a pipe or a device, which may never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return path.open("rb")
+
+
 def checksum(path: Path) -> str:
     """Returns the CRC-32 of a file."""
     crc = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(2**20):
             crc = zlib.crc32(block, crc)
     return f"{crc:08x}"
@@ -64,7 +73,8 @@ def read(folder: Path) -> dict[str, Part] | None:
     """
     path = folder / FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            text = file.read().decode("utf-8")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict
 
 from vgx.errors import Damaged, RunError
+from vgx.manifest import open_regular
 
 FORMAT = 2
 """Of the run directories that this version writes: 2 lists the parts of its tables. It stands in `meta.json`; where
@@ -178,7 +180,7 @@ def read_table(path: Path, schema: pa.Schema, where: Any = None) -> pa.Table:
     column is of another type, or a key is null.
     """
     try:
-        with path.open("rb") as file:  # Python's own errors say why a file cannot be opened
+        with open_regular(path) as file:  # Python's own errors say why a file cannot be opened
             table = parquet.read_table(file, filters=where)
     except FileNotFoundError:
         raise Damaged(path, "is missing") from None
@@ -209,14 +211,14 @@ def table_files(folder: Path) -> list[Path]:
         raise Damaged(folder, "is missing") from None
     except OSError as error:
         raise Damaged(folder, f"cannot be read ({_reason(error)})") from None
-    return [folder / name for name in names if name[:1].isdigit() and name.endswith(".parquet")]
+    return [folder / name for name in names if re.fullmatch(r"[0-9]+\.parquet", name)]
 
 
 def check_schema(files: Sequence[Path], schema: pa.Schema) -> None:
     """Raises Damaged for the first part that is no Parquet file, or has not the keys and types of a table."""
     for path in files:
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 found = parquet.read_schema(file)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise Damaged(path, f"cannot be read ({_reason(error)})") from None
@@ -230,7 +232,8 @@ def check_schema(files: Sequence[Path], schema: pa.Schema) -> None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            return file.read().decode("utf-8")
     except FileNotFoundError:
         raise Damaged(path, "is missing") from None
     except UnicodeDecodeError:
