@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import vgx
 from vgx import loop, manifest
-from vgx.cli import app, main
-from vgx.errors import Damaged, RunError
+from vgx.cli import app
+from vgx.errors import Damaged, RunError, VgxError
 from vgx.run_directory import Run, RunWriter, find_runs
 from vgx.run_files import FORMAT
 
@@ -62,20 +62,16 @@ def going_on(path: Path) -> None:
     (path / "meta.json").write_text(json.dumps(meta | {"status": "running"}))
 
 
-def said(path: Path, *command: str, capsys) -> tuple[int, str]:
-    """The exit code of a command and what it says on standard error, seen to be no traceback."""
-    import sys
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["vgx", *command])
-        with pytest.raises(SystemExit) as stop:
-            main()
-    return int(stop.value.code or 0), capsys.readouterr().err
+def said(*command: str) -> tuple[int, str]:
+    """The exit code of a command and what it says of a fault, seen to be no traceback."""
+    result = CliRunner().invoke(app, list(command))
+    assert isinstance(result.exception, VgxError), result.output
+    return result.exception.exit_code, result.exception.on_command_line
 
 
 @pytest.mark.parametrize("table", ["metrics", "layers"])
 @pytest.mark.parametrize("harm", ["missing", "cut", "altered", "other"])
-def test_a_part_that_is_not_what_was_written_is_named_by_reading_and_by_resuming(copy, table, harm, capsys):
+def test_a_part_that_is_not_what_was_written_is_named_by_reading_and_by_resuming(copy, table, harm):
     part = sorted((copy / table).glob("*.parquet"))[1]
     content = part.read_bytes()
     match harm:
@@ -91,7 +87,7 @@ def test_a_part_that_is_not_what_was_written_is_named_by_reading_and_by_resuming
         getattr(Run(copy), table)()
     with pytest.raises(Damaged, match=part.name):
         vgx.train(vgx.load_config(SMALL), runs=copy.parent, resume=True)
-    code, error = said(copy, "show", str(copy), capsys=capsys)
+    code, error = said("show", str(copy))
     assert (code, len(error.splitlines())) == (2, 1)
     assert f"{table}/{part.name}" in error
 
@@ -177,10 +173,10 @@ HARMS = {
 
 @pytest.mark.parametrize("file", ["meta.json", "config.yaml", "lanes.parquet", "prediction.parquet", manifest.FILE])
 @pytest.mark.parametrize("harm", HARMS)
-def test_every_file_passes_one_gate_and_one_bad_run_does_not_hide_the_others(copy, trained, file, harm, capsys):
+def test_every_file_passes_one_gate_and_one_bad_run_does_not_hide_the_others(copy, trained, file, harm):
     (copy / file).write_bytes(HARMS[harm])
     shutil.copytree(trained, copy.parent / "sound-run")
-    code, error = said(copy, "report", str(copy), capsys=capsys)
+    code, error = said("report", str(copy))
     assert (code, len(error.splitlines())) == (2, 1)
     assert f"{copy}/{file}: " in error
     listed = CliRunner().invoke(app, ["runs", "--runs", str(copy.parent)], env={"COLUMNS": "120"})
@@ -214,7 +210,7 @@ def test_a_copy_that_somebody_left_beside_the_parts_is_not_read(copy):
     assert all(a.equals(b) for a, b in zip(before, tables(copy), strict=True))
 
 
-def test_a_damaged_checkpoint_is_one_line(copy, capsys):
+def test_a_damaged_checkpoint_is_one_line(copy):
     going_on(copy)
     for path in (copy / "checkpoint").rglob("*"):
         if path.is_file():
