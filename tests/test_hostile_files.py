@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
@@ -229,6 +230,14 @@ def test_a_link_to_a_regular_file_is_one(tmp_path: Path):
     assert DATASETS.parse({"name": "npz", "path": str(tmp_path / "link")}).load().train.images.shape == (6, 4)
 
 
+@pytest.fixture
+def nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the shared directory nor the user's cache has published files."""
+    monkeypatch.delenv("VGX_DATA_DIR", raising=False)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+
+
+@pytest.mark.usefixtures("nowhere_else")
 def test_a_pipe_where_a_published_file_should_be_is_said_to_be_one(tmp_path: Path):
     os.mkfifo(tmp_path / f"{FILES[0]}.gz")
     first, *_ = verify("mnist", tmp_path)
@@ -241,6 +250,7 @@ def test_a_pipe_where_a_published_file_should_be_is_said_to_be_one(tmp_path: Pat
         DATASETS.parse({"name": "mnist", "dir": str(tmp_path)}).load()
 
 
+@pytest.mark.usefixtures("nowhere_else")
 def test_a_published_file_that_unpacks_without_end_is_not_read_to_its_end(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("vgx.data.download.LARGEST", 2**20)
     read = []
