@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,18 @@ import pytest
 
 import vgx
 from vgx import run_directory
+from vgx.report import working
 from vgx.run_directory import Run, RunWriter
 
 jax.config.update("jax_num_cpu_devices", 2)  # so that lanes are spread, whatever the machine
+
+# What is printed depends on the terminal, which xdist's workers, and commands that tests start, see through the test
+# runner's own input and errors. So tests bring their own, from before the first fixture.
+os.environ.update(COLUMNS="80", LINES="25", TERM="xterm")
+for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
+
+working.LONG = (math.inf,)  # no test depends on how long something takes
 
 
 @pytest.fixture
@@ -23,6 +34,17 @@ def float64() -> Iterator[None]:
     """jax computes in float64 for the length of a test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def list_parts() -> Callable[[Run], None]:
+    """A function that lists a run's parts anew, after a test has changed them by hand."""
+
+    def listed(run: Run) -> None:
+        (run.path / "parts.jsonl").unlink()
+        RunWriter(run.path).close()
+
+    return listed
 
 
 @pytest.fixture

@@ -387,7 +387,7 @@ BAD_IN_NPZ = {
     ),
     "pickled labels": (
         {"train_labels": np.array([None] * 6)},
-        "{path}: its array train_labels cannot be read (Object arrays cannot be loaded when allow_pickle=False);"
+        "{path}: its array train_labels cannot be read (it holds Python objects or records, not plain numbers);"
         " write the file again",
     ),
 }
@@ -473,7 +473,7 @@ def test_published_files_are_looked_for_here_then_in_the_shared_directory_then_i
         load("kmnist", dir=str(here))
     assert str(error.value) == (
         f"kmnist: no {', '.join(FILES)} (looked for all four files together, with or without .gz, in {here}, {shared},"
-        f" {cache}); run `vgx data get kmnist`"
+        f" {cache}); run `vgx data get kmnist`, or point VGX_DATA_DIR at a folder with kmnist/ in it"
     )
     for label, place in ((5, cache), (6, shared), (7, here)):
         write_mnist_like(place, test_labels=np.array([0, 0, label]))

@@ -105,7 +105,9 @@ def test_divergence_is_a_result_and_names_the_step(tmp_path):
 
 
 def test_a_full_disk_says_so_and_loses_nothing(tmp_path, monkeypatch):
-    writer = RunWriter.create(tmp_path / "run", "train: {precision: float32}\n", {"status": "running"})
+    timing = {"seconds": 0.0, "compile_seconds": 0.0, "steps_per_second": None}
+    meta = {"status": "running", "step": 0, "devices": ["cpu: cpu"]} | timing
+    writer = RunWriter.create(tmp_path / "run", vgx.load_config(SMALL).to_yaml(), meta)
     part = run_directory.metrics_rows(
         "float32", np.arange(1), np.arange(1, 3), {"train_loss": np.ones((2, 1))}, np.ones((2, 1), bool)
     )

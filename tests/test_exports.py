@@ -151,7 +151,7 @@ def test_npz_has_the_tables_as_arrays(odd_run, tmp_path):
     assert json.loads(str(arrays["config"]))["model"]["depth"] == 3
 
 
-def test_npz_pads_lanes_that_ended_early(write_run, tmp_path):
+def test_npz_pads_lanes_that_ended_early(write_run, list_parts, tmp_path):
     run = write_run(
         {"name": "short", "model": {"depth": 2, "width": 8}},
         {"delta_log10": np.zeros((4, 2, 3))},
@@ -160,6 +160,7 @@ def test_npz_pads_lanes_that_ended_early(write_run, tmp_path):
     part = run.path / "metrics" / "000000.parquet"
     table = run.metrics(where=(pc.field("lane") == 0) | (pc.field("step") < 3))
     parquet.write_table(table, part)
+    list_parts(run)
     arrays = np.load(export(run, "npz"))
     assert arrays["null.metrics.train_loss"].tolist() == [[False] * 4, [False, False, True, True]]
 

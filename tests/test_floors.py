@@ -20,7 +20,13 @@ ROOT = Path(vgx.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "disk": 1,
+    "safe_text": 0,
     "bounds": 1,
+    "manifest": 1,
+    "run_files": 1,
+    "words": 1,
+    "doctor": 5,
     "inference": 1,
     "registry": 1,
     "quadrature": 1,
@@ -42,8 +48,11 @@ FLOORS = {
     "comparisons": 2,
     "training": 4,
     "lanes": 4,
+    "written": 2,
+    "directories": 3,
     "run_directory": 4,
     "checkpoint": 4,
+    "stopping": 4,
     "outcome": 4,
     "comparison": 4,
     "exports": 4,
@@ -114,6 +123,8 @@ NEIGHBOURS = {
 
 PAPER = (
     "errors",
+    "words",
+    "safe_text",
     "registry",
     "places",
     "data",
@@ -121,6 +132,11 @@ PAPER = (
     "verdict",
     "attribution",
     "batches",
+    "manifest",
+    "run_files",
+    "disk",
+    "written",
+    "directories",
     "run_directory",
     "outcome",
     "agreement",
@@ -141,7 +157,20 @@ JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 NUMERICS = ("quadrature", "parts", "probes", "moments", "spread", "theory", "model", "training", "lanes")
 """What knows jax and no files."""
 FILES = {"pathlib", "os", "io", "shutil", "tempfile", "json", "yaml", "pyarrow", "rich", "orbax", "pooch"}
-PAPER_ONLY = {"places", "grid", "verdict", "run_directory", "report", "checkpoint", "machine", "experiment", "cli"}
+PAPER_ONLY = {
+    "places",
+    "grid",
+    "verdict",
+    "disk",
+    "written",
+    "directories",
+    "run_directory",
+    "report",
+    "checkpoint",
+    "machine",
+    "experiment",
+    "cli",
+}
 
 
 class Import(NamedTuple):

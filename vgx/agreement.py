@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vgx.run_directory import Run, prediction_schema
+from vgx.words import counted
 
 FAR = 3.0
 """Deviations of the band from which a layer is off the prediction."""
@@ -86,7 +87,7 @@ class Agreement(NamedTuple):
             return "theory and measurement cannot be compared: no finite gradient in some layer"
         far = int(np.sum(np.abs(first) > self.allowed))
         if far:
-            return f"theory is off in {far} of {layers} layers at the first step (most in {self._worst(0)})"
+            return f"theory is off in {far} of {counted(layers, 'layer')} at the first step (most in {self._worst(0)})"
         text = f"theory held at the first step (most off in {self._worst(0)})"
         if len(self.steps) == 1:
             return text

@@ -18,6 +18,7 @@ from vgx.errors import ConfigError
 from vgx.loading import assign, open_tree, refused, validated
 from vgx.places import Fault, Keys, Place, Tree, shown
 from vgx.registry import Part
+from vgx.words import counted
 
 MOST_CELLS = 1_000_000
 MOST_FAULTS = 20
@@ -106,7 +107,7 @@ def check(source: str | Path, overrides: Sequence[str] = ()) -> str:
     """Returns a few words on the config or the sweep in a file. Raises ConfigError with all that is wrong with it."""
     found = load_either(source, overrides)
     if isinstance(found, Sweep):
-        return f"{found.folder}, a sweep of {len(found.cells):,} cells"
+        return f"{found.folder}, a sweep of {counted(len(found.cells), 'cell')}"
     return f"{found.name}-{found.digest}"
 
 

@@ -36,6 +36,7 @@ from vgx.errors import ConfigError, did_you_mean
 from vgx.loading import assign, open_tree, override, refused, section_in
 from vgx.places import Fault, Keys, Place, Tree
 from vgx.statistics import STATISTICS, Accuracy, Layer, Statistic
+from vgx.words import counted
 
 Scale = Literal["smoke", "cpu", "full"]
 SCALES: tuple[str, ...] = get_args(Scale)
@@ -216,7 +217,7 @@ def check(source: str | Path, overrides: Sequence[str] = ()) -> str:
     if "claim" not in open_tree(source).value:
         return cells.check(source, overrides)
     sizes = {scale: load_experiment(source, scale, overrides) for scale in SCALES}
-    counts = ", ".join(f"{len(one.sweep.cells):,} cells at scale {scale}" for scale, one in sizes.items())
+    counts = ", ".join(f"{counted(len(one.sweep.cells), 'cell')} at scale {scale}" for scale, one in sizes.items())
     return f"{sizes['cpu'].name}, an experiment of {counts}"
 
 

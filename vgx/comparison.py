@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ MOST = 8
 MOST_POSITIONS = 100
 MOST_STEPS = 256
 """Of a run that recorded more steps, so many are compared, evenly spread."""
+ENDED = ("done", "diverged")
 LEFT_OUT = ("name", "seeds", "expect", "sweep", "log")
 """What is no difference between two configs: it changes no number."""
 
@@ -113,7 +113,7 @@ def contenders_of(
     wanted = [_condition(run, text, options) for text in where]
     cells: dict[str, list[dict[str, Any]]] = {}
     for lane in table.to_pylist():
-        if lane["status"] in ("done", "diverged") and all(in_words(lane[path]) == value for path, value in wanted):
+        if lane["status"] in ENDED and all(in_words(lane[path]) == value for path, value in wanted):
             cells.setdefault(lane["cell"], []).append(lane)
     if not cells:
         raise RunError(f"{run.path}: no lane has ended{' where ' + ' and '.join(where) if where else ''}")
@@ -127,6 +127,13 @@ def contenders_of(
         )
         for cell, lanes in cells.items()
     ]
+
+
+def unended_cells(run: Run) -> int:
+    """Returns how many cells of a sweep are no contenders: none of their lanes has ended."""
+    lanes = run.lanes().select(["cell", "status"]).to_pylist()
+    ended = {lane["cell"] for lane in lanes if lane["status"] in ENDED}
+    return len({lane["cell"] for lane in lanes} - ended)
 
 
 def _condition(run: Run, text: str, options: Sequence[str]) -> tuple[str, str]:
@@ -294,7 +301,7 @@ def _figure(values: Iterable[float | None]) -> Figure:
 def _seconds(one: Contender) -> float:
     rounds: list[dict[str, Any]] = [one.run.meta | {"lanes": list(one.lanes)}]
     if one.run.is_sweep:
-        rounds = [json.loads(path.read_text()) for path in (one.run.path / "rounds").glob("[0-9]*.json")]
+        rounds = list(one.run.rounds.values())
     share = {}
     for state in rounds:
         seconds = state["seconds"] - state["compile_seconds"]

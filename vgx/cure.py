@@ -275,13 +275,16 @@ def slower(config: Config) -> Iterator[tuple[str, Config]]:
     """Yields what to train to see a cure: the config, then with a tenth and a hundredth of its learning rate.
 
     A level gradient does not make a large step harmless: a net of a hundred layers bears less of it than one of ten.
+    Each has a name of its own, so that the sick net's runs are not taken for the cured one's, nor the other way round.
     """
-    yield "after", config
+    name = f"{config.name[:80]}-cured"  # a name has 100 characters at most
+    yield "after", config.model_copy(update={"name": name})
     for part in (0.1, 0.01):
         rate = _rounded(part * config.train.optimizer.learning_rate)
         optimizer = config.train.optimizer.model_copy(update={"learning_rate": rate})
         train = config.train.model_copy(update={"optimizer": optimizer})
-        yield f"after, learning rate {rate:g}", config.model_copy(update={"train": train})
+        slow = {"name": f"{name}-rate-{rate:g}", "train": train}
+        yield f"after, learning rate {rate:g}", config.model_copy(update=slow)
 
 
 def written(text: str, cure: Cure, overrides: Sequence[str] = ()) -> str:

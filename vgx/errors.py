@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class VgxError(Exception):
@@ -21,6 +22,14 @@ class DataError(VgxError):
 
 class RunError(VgxError):
     """A run directory that is missing, busy, in the way or not what it should be."""
+
+
+class Damaged(RunError):
+    """A file of a run that is missing, unreadable or not what vgx wrote; `path` is the file."""
+
+    def __init__(self, path: Path, what: str, mend: str = "restore it, or start again with --overwrite"):
+        super().__init__(f"{path}: {what}; the run is damaged: {mend}")
+        self.path, self.what = path, what
 
 
 class EnvironmentFault(VgxError):

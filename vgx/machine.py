@@ -57,7 +57,9 @@ def memory_for_lanes(devices: Sequence[Device]) -> int:
         return sum(stat["bytes_limit"] - stat["bytes_in_use"] for stat in stats) // 2
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
-        free = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+        free = next(
+            line for line in meminfo.read_text(encoding="utf-8").splitlines() if line.startswith("MemAvailable")
+        )
         return int(free.split()[1]) * 1024 // 2
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 
@@ -75,10 +77,15 @@ def matmul_precision(precision: str) -> str:
     return "default" if precision == "bfloat16" else "highest"
 
 
+def programs_cache() -> Path:
+    """Returns the folder in which compiled programs are kept."""
+    return Path(jax.config.values["jax_compilation_cache_dir"] or Path(pooch.os_cache("vgx")) / "programs")
+
+
 def keep_compiled_programs() -> None:
     """Makes jax keep compiled programs in the user's cache, for a fast second start. The user's own choice stands."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(Path(pooch.os_cache("vgx")) / "programs"))
+        jax.config.update("jax_compilation_cache_dir", str(programs_cache()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

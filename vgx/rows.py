@@ -30,6 +30,12 @@ class Rows(NamedTuple):
     evaluated: dict[str, np.ndarray]
     """[R] each, at the last step; empty where that was not evaluated."""
 
+    @property
+    def bytes(self) -> int:
+        """What the arrays take in memory."""
+        known = [self.gradient_log10] if self.gradient_log10 is not None else []
+        return sum(x.nbytes for x in (*self.scalars.values(), *self.layers.values(), *known))
+
     def first_bad(self) -> dict[int, int]:
         """Returns, for each lane whose loss or gradient was NaN or infinite, the first step at which it was."""
         bad = ~np.isfinite(self.scalars["train_loss"])
@@ -43,15 +49,17 @@ def rows_of(piece: Piece, done: int, report: Chunk | Scalars) -> Rows:
     steps = np.arange(done + 1, done + piece.steps + 1)
     recorded = np.zeros(piece.steps, bool)
     if isinstance(report, Scalars):
-        return Rows(steps, {name: x[: piece.steps] for name, x in report._asdict().items()}, recorded, None, {}, {})
+        scalars = {name: x[: piece.steps].copy() for name, x in report._asdict().items()}
+        return Rows(steps, scalars, recorded, None, {}, {})
     periods = len(piece.lengths)
     ran = np.arange(report.scalars.train_loss.shape[1]) < np.asarray(piece.lengths)[:, None]
     scalars = {name: x[:periods][ran] for name, x in report.scalars._asdict().items()}
     if report.records is None:
         return Rows(steps, scalars, recorded, None, {}, {})
     recorded[np.cumsum((0, *piece.lengths[:-1]))] = True
-    layers = {name: x[:periods] for name, x in report.records.layers._asdict().items() if x is not None}
-    return Rows(steps, scalars, recorded, np.asarray(report.records.gradient_log10)[:periods], layers, {})
+    # Copies: a slice would keep the whole chunk's array in memory.
+    layers = {name: x[:periods].copy() for name, x in report.records.layers._asdict().items() if x is not None}
+    return Rows(steps, scalars, recorded, np.array(report.records.gradient_log10[:periods]), layers, {})
 
 
 def tables(

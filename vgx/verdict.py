@@ -110,6 +110,11 @@ def _travel(delta_log10: np.ndarray) -> str:
     return f"{fit} decades per layer ({decibels} dB, fitted), {change} {where}"
 
 
+def thresholds() -> str:
+    """Returns from where on a net is called what, in a line."""
+    return f"vanishing/exploding from {SPAN:g} decades, dead from {DEAD:.0%} of units, saturated from {SATURATED:.0%}"
+
+
 def named_layers(which: np.ndarray) -> str:
     """Returns `layer 3`, `layers 1-12` or `12 layers from 1 to 40`: the layers that a mask [L] picks."""
     numbers = np.flatnonzero(which) + 1

@@ -8,23 +8,31 @@ from typing import Annotated
 
 import typer
 
+from vgx.cli.naming import config_files
 from vgx.cli.options import Overrides, app, data, fail, make_console
 
 
 @app.command()
 def check(
-    configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="YAML files.")], overrides: Overrides = None
+    configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="YAML files.", autocompletion=config_files)],
+    overrides: Overrides = None,
 ) -> None:
     """Check configs and say all that is wrong with them, without running anything."""
-    import vgx
-    from vgx.claims import check
+    from vgx.errors import VgxError
+    from vgx.report.working import working
 
-    faults = []
-    for config in configs:
-        try:
-            print(f"{config}: ok, {check(config, overrides or [])}")
-        except vgx.VgxError as error:
-            faults.append(str(error))
+    faults, well = [], []
+    with working("checking") as say:
+        from vgx.claims import check
+
+        for config in configs:
+            say("checking", config)
+            try:
+                well.append(f"{config}: ok, {check(config, overrides or [])}")
+            except VgxError as error:
+                faults.append(str(error))
+    for line in well:
+        print(line)
     if faults:
         fail("\n".join(faults), 2)
 
@@ -32,25 +40,24 @@ def check(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a config, for editors."""
-    from vgx.config import json_schema
+    from vgx.report.working import working
 
+    with working("writing"):
+        from vgx.config import json_schema
     print(json.dumps(json_schema(), indent=2))
 
 
 @app.command()
 def new(name: Annotated[str, typer.Argument(help="The config's name; NAME.yaml is written.")]) -> None:
     """Write a commented config to start from."""
-    from vgx.errors import RunError
-    from vgx.loading import starter
-    from vgx.run_directory import explained
+    from vgx.disk import write_new
+    from vgx.report.working import working
+
+    with working("starting"):
+        from vgx.loading import starter
 
     path = Path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-    with explained(path):
-        try:
-            with path.open("x") as file:
-                file.write(starter(path.stem))
-        except FileExistsError:
-            raise RunError(f"{path}: exists already; choose another name") from None
+    write_new(path, starter(path.stem))
     print(f"{path}: written; `vgx train {path}` runs it")
 
 
@@ -60,9 +67,12 @@ def parts(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Print every named part: options with defaults, formula and paper."""
-    from vgx.report.catalogue import catalogue, catalogue_json, kinds_called
+    from vgx.report.working import working
 
-    registries = kinds_called(kind)
+    with working("reading the parts"):
+        from vgx.report.catalogue import catalogue, catalogue_json, kinds_called
+
+        registries = kinds_called(kind)
     if as_json:
         print(json.dumps(catalogue_json(registries), indent=2))
     else:
@@ -72,9 +82,13 @@ def parts(
 @data.command(name="list")
 def list_data() -> None:
     """List the data sets, and whether their files are there."""
-    from vgx.report.catalogue import data_table
+    from vgx.report.working import working
 
-    make_console().print(data_table())
+    with working("looking"):
+        from vgx.report.catalogue import data_table
+
+        table = data_table()
+    make_console().print(table)
 
 
 @data.command()
@@ -100,9 +114,12 @@ def verify(
     directory: Annotated[Path | None, typer.Option("--dir", help="Where to look first.")] = None,
 ) -> None:
     """Check a data set's files against their published checksums."""
-    from vgx.data.download import verify
+    from vgx.report.working import working
 
-    checks = verify(name, directory)
+    with working("checking"):
+        from vgx.data.download import verify
+
+        checks = verify(name, directory)
     for check in checks:
         print(f"{check.path or check.file}: {check.state}" + (f" ({check.detail})" if check.detail else ""))
     if any(check.state not in ("ok", "unchecked") for check in checks):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vgx.cli.hints import going_on, say_next, short_name
 from vgx.cli.options import CLAIMS_PAGE, Overrides, Platform, RunsFolder, app, import_modules, make_console
 
 if TYPE_CHECKING:
@@ -37,34 +38,41 @@ def reproduce_claim(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Put a claim to the test: list the experiments, or run one; exit 3 when a published number is not reproduced."""
-    from vgx.claims import experiment_called, find_experiments, load_experiment
     from vgx.errors import ConfigError
-    from vgx.report import claims
-    from vgx.report.sweeps import watching_sweep
-    from vgx.reproduction import count, finished, reproduce
+    from vgx.report.working import working
 
     if write and not every:
         raise ConfigError("--write writes the table of all claims; give it with --all")
     if name and every:
         raise ConfigError(f"--all runs every experiment, and '{name}' names one; leave one of the two out")
-    import_modules(modules or [])
-    files = [experiment_called(name)] if name else find_experiments().values()
-    loaded = [load_experiment(file, scale, overrides or [], activations or [], seeds) for file in files]
-    experiments = sorted(loaded, key=lambda experiment: experiment.claim.letter)
-    console, results = make_console(), []
+    if write:
+        from vgx.report.claims_page import refuse_others
+
+        refuse_others(CLAIMS_PAGE)
+    console, results, silent = make_console(), [], quiet or as_json
+    with working("reading what has been run", silent=quiet):
+        from vgx.claims import experiment_called, find_experiments, load_experiment
+        from vgx.report import claims
+        from vgx.report.sweeps import watching_sweep
+        from vgx.reproduction import count, finished, reproduce
+
+        import_modules(modules or [])
+        files = [experiment_called(name)] if name else find_experiments().values()
+        loaded = [load_experiment(file, scale, overrides or [], activations or [], seeds) for file in files]
+        experiments = sorted(loaded, key=lambda experiment: experiment.claim.letter)
+        known = [] if name or every else [finished(experiment, runs) for experiment in experiments]
+        counts = [] if name or every else [count(experiment, runs) for experiment in experiments]
     if not name and not every:
-        known = [finished(experiment, runs) for experiment in experiments]
         if as_json:
             listed = [claims.listed_json(*pair) for pair in zip(experiments, known, strict=True)]
             print(json.dumps({"experiments": listed}))
         else:
-            counts = [count(experiment, runs) for experiment in experiments]
             console.print(claims.experiments_table(experiments, counts, known))
         return
     for experiment in experiments:
-        if every and not (quiet or as_json):
+        if every and not silent:
             console.print(f"{experiment.name}: {experiment.claim.says}", soft_wrap=True)
-        with watching_sweep(console, silent=quiet or as_json) as watch:
+        with going_on(silent=silent), watching_sweep(console, silent=silent) as watch:
             result = reproduce(experiment, runs=runs, overwrite=overwrite, device=device, watch=watch)
         results.append(result)
         if not as_json:
@@ -72,11 +80,12 @@ def reproduce_claim(
     if as_json:
         print(json.dumps({"experiments": [claims.to_json(result) for result in results]}, allow_nan=False))
     if write:
-        from vgx.report.claims_page import page
-        from vgx.run_directory import explained
+        from vgx.report.claims_page import write_page
 
-        with explained(CLAIMS_PAGE):
-            CLAIMS_PAGE.parent.mkdir(exist_ok=True)
-            CLAIMS_PAGE.write_text(page(results))
+        write_page(results, CLAIMS_PAGE)
+    if not silent and name:
+        say_next("report", short_name(results[0].run.path), runs=runs)
+    elif not silent:
+        say_next("reproduce", "--scale", scale, runs=runs)
     if any(result.failed for result in results):
         raise typer.Exit(3)

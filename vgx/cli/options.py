@@ -5,18 +5,21 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from vgx.cli.naming import config_files, run_names
+from vgx.cli.screen import Commands
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(
     name="vgx",
+    cls=Commands,
     help="Where does my gradient go? Trains deep MLPs and logs the gradient at every layer at every step.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -24,8 +27,28 @@ data = typer.Typer(help="Data sets: what there is, download, checksums.", no_arg
 app.add_typer(data, name="data")
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"vgx {version('vgx')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
+
 Platform = Literal["cpu", "gpu", "tpu"]
-ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file; - reads standard input.")]
+ConfigFile = Annotated[
+    str,
+    typer.Argument(metavar="CONFIG", help="A YAML file; - reads standard input.", autocompletion=config_files),
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override, as model.depth=64.")
 ]
@@ -39,7 +62,12 @@ GridValue = Annotated[str | None, typer.Option("--value", help="What the cells s
 BestOver = Annotated[
     str | None, typer.Option("--best-over", help="A swept option to choose by validation accuracy, not to show.")
 ]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the beginning of its name in --runs.")]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run directory, or the beginning of its name in --runs.", autocompletion=run_names
+    ),
+]
 
 CLAIMS_PAGE = Path("docs/CLAIMS.md")
 
@@ -56,14 +84,15 @@ def import_modules(modules: list[str]) -> None:
             raise ConfigError(f"--import {module}: {error}") from None
 
 
-def make_console() -> Console:
-    from rich.console import Console
+def make_console(**options: Any) -> Console:
+    from vgx.report.console import SafeConsole
 
-    return Console(highlight=False, markup=False, emoji=False)
+    return SafeConsole(**options)
 
 
-def fail(message: str, code: int) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(message, style="red")
+def fail(message: str, code: int, *asides: str) -> None:
+    console = make_console(stderr=True, soft_wrap=True)
+    console.print(message, style="red")
+    for line in asides:
+        console.print(line, style="dim")
     sys.exit(code)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vgx.cli.hints import going_on, same_command, say_aside, say_next, short_name
 from vgx.cli.options import (
     Axes,
     BestOver,
@@ -42,26 +43,33 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Train a config and log the gradient at every layer at every step."""
-    import vgx
-    from vgx.report.live import watching
-    from vgx.report.terminal import plain, summary
+    from vgx.report.working import working
 
-    tree = vgx.load_config(config, overrides or [])
-    with watching(make_console(), tree, silent=quiet or as_json) as watch:
+    console, silent = make_console(), quiet or as_json
+    with working("starting", silent=quiet):
+        import vgx
+        from vgx.experiment import run_path
+        from vgx.report.live import watching
+        from vgx.report.terminal import expectations, last_line, plain, show, summary
+
+        tree = vgx.load_config(config, overrides or [])
+    begun = run_path(tree, runs) / "config.yaml"
+    with going_on("--resume", config=begun, silent=silent), watching(console, tree, silent=silent) as watch:
         run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
     _tell_of_fault(run)
-    held = _held(tree, run) if tree.expect.asks else []
+    with working("reading", silent=quiet):
+        held = _held(tree, run) if tree.expect.asks else []
+        shown = last_line(run) if silent else show(run, width=console.width)
     if as_json:
         expected = {"expect": [one._asdict() | {"found": plain(one.found)} for one in held]} if held else {}
         print(json.dumps(summary(run) | expected))
     else:
-        from vgx.report.terminal import expectations, last_line, show
-
-        console = make_console()
-        console.print(last_line(run) if quiet else show(run, width=console.width), soft_wrap=quiet)
+        console.print(shown, soft_wrap=quiet)
         if held and not (quiet and all(one.holds for one in held)):
             console.print()
             console.print(expectations(held))
+    if not silent:
+        say_next("report", short_name(run.path), runs=runs)
     if not all(one.holds for one in held):
         raise typer.Exit(3)
 
@@ -99,22 +107,27 @@ def sweep(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Train a grid of configs side by side; the same command goes on with a sweep that was cut off or has grown."""
-    import vgx
-    from vgx.planning import parse_memory
-    from vgx.report import sweeps
-    from vgx.report.terminal import expectations, plain, summary
+    from vgx.report.working import working
 
-    grid = vgx.load_sweep(config, overrides or [], axes or [], seeds)
-    limit = parse_memory(memory) if memory else None
-    console = make_console()
-    if plan:
-        planned = vgx.plan(grid, runs=runs, device=device, memory=limit)
+    console, silent = make_console(), quiet or as_json
+    with working("planning", silent=quiet):
+        import vgx
+        from vgx.planning import parse_memory
+        from vgx.report import sweeps
+        from vgx.report.terminal import expectations, plain, summary
+        from vgx.sweeping import sweep_path
+
+        grid = vgx.load_sweep(config, overrides or [], axes or [], seeds)
+        limit = parse_memory(memory) if memory else None
+        planned = vgx.plan(grid, runs=runs, device=device, memory=limit) if plan else None
+    if planned:
         if as_json:
             print(json.dumps(planned._asdict() | {"path": str(planned.path)}))
         else:
             console.print(sweeps.show_plan(planned))
         return
-    with sweeps.watching_sweep(console, silent=quiet or as_json) as watch:
+    begun = sweep_path(grid, runs) / "config.yaml"
+    with going_on(config=begun, silent=silent), sweeps.watching_sweep(console, silent=silent) as watch:
         again = retry == "failed"
         run = vgx.sweep(
             grid, runs=runs, overwrite=overwrite, retry_failed=again, device=device, memory=limit, watch=watch
@@ -127,12 +140,25 @@ def sweep(
     elif quiet:
         console.print(sweeps.last_line(run), soft_wrap=True)
     else:
-        console.print(sweeps.show_sweep(run, rows, columns, value, best_over, console.width))
-    if not all(one.holds for one in held):
-        if not as_json:
-            console.print()
-            console.print(expectations([one for one in held if not one.holds]))
+        with working("reading"):
+            shown = sweeps.show_sweep(run, rows, columns, value, best_over, console.width)
+        console.print(shown)
+    broken = [one for one in held if not one.holds]
+    if broken and not as_json:
+        console.print()
+        console.print(expectations(broken))
+    if not silent:
+        _say_what_follows(run, begun, runs)
+    if broken:
         raise typer.Exit(3)
+
+
+def _say_what_follows(run: Run, begun: Path, runs: Path) -> None:
+    """Names the command that comes after a sweep: its page, or the lanes that failed once more."""
+    if "failed" in run.lanes()["status"].to_pylist():
+        say_aside(f"next: {same_command(['--retry', 'failed'], begun)}")
+    else:
+        say_next("report", short_name(run.path), runs=runs)
 
 
 def _held_in_sweep(grid: Sweep, run: Run) -> list[Held]:

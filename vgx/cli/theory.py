@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vgx.cli.hints import going_on, same_command, say_aside, say_next, short_name
+from vgx.cli.naming import configs_and_runs, newest_run
 from vgx.cli.options import Axes, ConfigFile, Overrides, RunsFolder, app, import_modules, make_console
+from vgx.words import counted
 
 if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import RenderableType
+
     from vgx.cells import Sweep
+    from vgx.config import Config
+    from vgx.cure import Cure, Diagnosis
+    from vgx.loop import Progress
+    from vgx.prediction import Cell, Prediction
+    from vgx.report.cures import Proof
+    from vgx.report.working import Clock
 
 
 @app.command()
@@ -25,61 +37,83 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Predict the gradient at every layer, before any training, by mean-field theory; of a sweep, for every cell."""
-    import vgx
-    from vgx.cells import Sweep, load_either
-    from vgx.errors import ConfigError
-    from vgx.report.forecast import forecast, grid_table
+    from vgx.report.working import working
 
-    tree, console = load_either(config, overrides or [], axes or []), make_console()
-    if isinstance(tree, Sweep):
-        if grid:
+    console = make_console()
+    with working("predicting") as say:
+        from vgx.cells import Sweep, load_either
+        from vgx.errors import ConfigError
+
+        tree = load_either(config, overrides or [], axes or [])
+        if grid and isinstance(tree, Sweep):
             raise ConfigError(f"{config}: --grid makes a grid of one config, and this is a sweep; leave it out")
-        _outlook(tree, measure, as_json)
-        return
-    if grid:
-        from vgx.prediction import predict_grid
-
-        cells = list(predict_grid(tree))
-        if as_json:
-            print(json.dumps({"cells": [cell.to_json() for cell in cells]}, allow_nan=False))
+        if isinstance(tree, Sweep):
+            found, shown = _outlook(tree, measure, say)
+        elif grid:
+            found, shown = _grid(tree, say)
         else:
-            console.print(grid_table(cells))
-        return
-    prediction = vgx.predict(tree)
-    measured = None
-    if measure:
-        from vgx.measurement import first_delta
-
-        measured = first_delta(tree).mean(0)
+            found, shown = _forecast(tree, measure, console.width, say)
     if as_json:
-        print(json.dumps(prediction.to_json(measured), allow_nan=False))
+        print(json.dumps(found, allow_nan=False))
     else:
-        console.print(forecast(prediction, tree.model_dump(mode="json"), console.width, measured))
+        console.print(shown)
 
 
-def _outlook(sweep: Sweep, measure: bool, as_json: bool) -> None:
-    """Prints the prediction of every cell of a sweep."""
+Shown = tuple[dict[str, Any], "RenderableType"]
+"""What is predicted, for a script and for the terminal."""
+
+
+def _forecast(config: Config, measure: bool, width: int, say: Clock) -> Shown:
+    """What is predicted of one config."""
+    import vgx
+    from vgx.measurement import first_delta
+    from vgx.report.forecast import forecast
+
+    prediction, measured = vgx.predict(config), None
+    if measure:
+        say("measuring")
+        measured = first_delta(config).mean(0)
+    return prediction.to_json(measured), forecast(prediction, config.model_dump(mode="json"), width, measured)
+
+
+def _grid(config: Config, say: Clock) -> Shown:
+    """What is predicted of a config with all parts."""
+    from vgx.prediction import predict_grid
+    from vgx.report.forecast import grid_table
+
+    cells: list[Cell] = []
+    for cell in predict_grid(config):
+        cells.append(cell)
+        say("predicting", f"{counted(len(cells), 'net')}, {cell.activation}")
+    return {"cells": [cell.to_json() for cell in cells]}, grid_table(cells)
+
+
+def _outlook(sweep: Sweep, measure: bool, say: Clock) -> Shown:
+    """What is predicted of every cell of a sweep."""
     from vgx.cells import value_at
     from vgx.measurement import first_delta
     from vgx.prediction import as_json_of, predict_cells
     from vgx.report.forecast import outlook_table
 
-    predictions = list(predict_cells(sweep))
-    measured = [first_delta(cell.config).mean(0) for cell in sweep.cells] if measure else []
+    predictions: list[Prediction | str] = []
+    measured: list[np.ndarray] = []
+    for one in predict_cells(sweep):
+        predictions.append(one)
+        say("predicting", f"{len(predictions):,} of {counted(len(sweep.cells), 'cell')}")
+    for cell in sweep.cells if measure else ():
+        say("measuring", f"{len(measured) + 1:,} of {counted(len(sweep.cells), 'cell')}")
+        measured.append(first_delta(cell.config).mean(0))
     options = [{path: value_at(cell.config, path) for path in sweep.paths} for cell in sweep.cells]
-    if as_json:
-        deltas = measured or [None] * len(predictions)
-        cells = [
-            values | as_json_of(one, delta) for values, one, delta in zip(options, predictions, deltas, strict=True)
-        ]
-        print(json.dumps({"cells": cells}, allow_nan=False))
-    else:
-        make_console().print(outlook_table(options, predictions, measured))
+    deltas = measured or [None] * len(predictions)
+    cells = [values | as_json_of(one, delta) for values, one, delta in zip(options, predictions, deltas, strict=True)]
+    return {"cells": cells}, outlook_table(options, predictions, measured)
 
 
 @app.command()
 def cure(
-    config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run of one.")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run of one.", autocompletion=configs_and_runs)
+    ],
     overrides: Overrides = None,
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="Write the best cure there.")] = None,
     prove: Annotated[bool, typer.Option("--prove", help="Train before and after, and show both.")] = False,
@@ -87,16 +121,19 @@ def cure(
     runs: RunsFolder = Path("runs"),
 ) -> None:
     """Find the smallest change that makes the gradient level, by theory."""
-    import vgx
-    from vgx.cure import diagnose, slower, written
-    from vgx.errors import ConfigError
-    from vgx.report.cures import Proof, diagnosis_text, proof_table
-    from vgx.run_directory import explained, find_run
+    from vgx.report.working import working
 
     is_file = config == "-" or config.endswith((".yaml", ".yml")) or Path(config).is_file()
-    file = config if is_file else str(find_run(config, runs).path / "config.yaml")
-    tree, console = vgx.load_config(file, overrides or []), make_console()
-    diagnosis = diagnose(tree)
+    file, console = config if is_file else str(newest_run(config, runs).path / "config.yaml"), make_console()
+    with working("diagnosing"):
+        import vgx
+        from vgx.cure import diagnose, written
+        from vgx.disk import explained, write_new
+        from vgx.errors import ConfigError
+        from vgx.report.cures import diagnosis_text, proof_table
+
+        tree = vgx.load_config(file, overrides or [])
+        diagnosis = diagnose(tree)
     if not as_json:
         console.print(diagnosis_text(diagnosis, tree.model_dump(mode="json")))
     best = next(iter(diagnosis.cures), None)
@@ -104,23 +141,56 @@ def cure(
         raise ConfigError(f"{file}: there is no cure to write or prove")
     proofs = []
     if best and write:
-        with explained(write):
-            write.write_text(written(Path(file).read_text(), best, overrides or []))
+        with explained(Path(file), "read"):
+            text = Path(file).read_text(encoding="utf-8")
+        write_new(write, written(text, best, overrides or []))
         if not as_json:
             print(f"\n{write}: written, with {best.in_words}")
     if best and prove:
-        before, after = (effect.verdict.slope for effect in (diagnosis.effect, best.effect))
-        proofs = [Proof.of("before", before, vgx.train(tree, runs=runs, resume=True))]
-        for what, one in slower(best.config):
-            proofs.append(Proof.of(what, after, vgx.train(one, runs=runs, resume=True)))
-            if not proofs[-1].lost:
-                break
+        with going_on(silent=as_json):
+            proofs = _proven(tree, diagnosis, best, runs)
     if as_json:
         proven = {"proof": [proof.to_json() for proof in proofs]} if proofs else {}
         print(json.dumps(diagnosis.to_json() | proven, allow_nan=False))
     elif proofs:
         console.print()
         console.print(proof_table(proofs))
+    if not as_json and best:
+        _say_what_follows(config, proofs, write, runs)
+
+
+def _proven(config: Config, diagnosis: Diagnosis, best: Cure, runs: Path) -> list[Proof]:
+    """What became of a net as it is, and cured; cured and lost, with smaller steps."""
+    import vgx
+    from vgx.cure import slower
+    from vgx.report.cures import Proof
+    from vgx.report.working import working
+
+    with working("training") as say:
+
+        def proof(what: str, slope: float, one: Config) -> Proof:
+            def watch(progress: Progress) -> None:
+                at = "" if progress.phase == "compiling" else f", step {progress.step:,} of {progress.steps:,}"
+                say("training", f"{what} ({one.name}){at}")
+
+            return Proof.of(what, slope, vgx.train(one, runs=runs, resume=True, watch=watch))
+
+        proofs = [proof("before", diagnosis.effect.verdict.slope, config)]
+        for what, one in slower(best.config):
+            proofs.append(proof(what, best.effect.verdict.slope, one))
+            if not proofs[-1].lost:
+                break
+    return proofs
+
+
+def _say_what_follows(config: str, proofs: Sequence[Proof], write: Path | None, runs: Path) -> None:
+    """Names the command that comes after a cure: look at what was trained, train what was written, or prove it."""
+    if proofs:
+        say_next("compare", *(short_name(Path(proofs[i].path)) for i in (0, -1)), runs=runs)
+    elif write:
+        say_next("train", write, runs=runs)
+    elif config != "-":
+        say_aside(f"next: {same_command(['--prove'])}")
 
 
 @app.command(name="verify")
@@ -139,17 +209,19 @@ def verify_theory(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Hold theory against nets at initialization, for every combination of parts; exit 3 where it does not hold."""
-    from vgx.report.forecast import checks_table
-    from vgx.verification import Bench, axes_of, verify
+    from vgx.report.working import working
 
-    import_modules(modules or [])
-    activations, initializers, normalizations = axes_of(axes or [])
-    total, console, checks = len(activations) * len(initializers) * len(normalizations), make_console(), []
-    with console.status(f"0 of {total:,}") if console.is_terminal and not as_json else nullcontext() as status:
+    console, checks = make_console(), []
+    with working("verifying") as say:
+        from vgx.report.forecast import checks_table
+        from vgx.verification import Bench, axes_of, verify
+
+        import_modules(modules or [])
+        activations, initializers, normalizations = axes_of(axes or [])
+        total = len(activations) * len(initializers) * len(normalizations)
         for check in verify(activations, initializers, normalizations, Bench(width, depth, nets)):
             checks.append(check)
-            if status is not None:
-                status.update(f"{len(checks):,} of {total:,}: {check.activation}, {check.normalization.title}")
+            say("verifying", f"{len(checks):,} of {total:,}: {check.activation}, {check.normalization.title}")
     if as_json:
         print(json.dumps({"checks": [check.to_json() for check in checks]}, allow_nan=False))
     else:

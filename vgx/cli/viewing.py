@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vgx.cli.hints import say_aside
+from vgx.cli.naming import newest_run, run_names
 from vgx.cli.options import BestOver, GridColumns, GridRows, GridValue, RunName, RunsFolder, app, make_console
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from vgx.comparison import Contender
 
 
@@ -25,6 +29,7 @@ def show(
     columns: GridColumns = None,
     value: GridValue = None,
     best_over: BestOver = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show it anew while another vgx writes it.")] = False,
     runs: RunsFolder = Path("runs"),
 ) -> None:
     """Show a run: its gradient at every layer, at any step, and its verdict. Show a sweep: a grid for two axes."""
@@ -32,23 +37,38 @@ def show(
     from vgx.report.courses import cells_map
     from vgx.report.sweeps import show_sweep
     from vgx.report.terminal import show
-    from vgx.run_directory import find_run
+    from vgx.report.working import working
 
-    console, found = make_console(), find_run(run, runs)
-    if found.is_sweep and (lane, step, statistic, layer) == (None,) * 4:
-        console.print(show_sweep(found, rows, columns, value, best_over, console.width))
-        return
-    if (rows, columns, value, best_over) != (None,) * 4:
+    console, found = make_console(), newest_run(run, runs)
+    of_grid, of_lane = (rows, columns, value, best_over), (lane, step, statistic, layer)
+    as_grid = found.is_sweep and of_lane == (None,) * 4
+    if not as_grid and of_grid != (None,) * 4:
         raise RunError(f"{found.path}: --rows, --columns, --value and --best-over are for the grid of a sweep alone")
-    if found.is_sweep and lane is None:
-        console.print(cells_map(found, statistic, step, layer))
-    else:
-        console.print(show(found, step, lane or 0, console.width, statistic, layer, over_steps=True))
+
+    def draw() -> RenderableType:
+        if as_grid:
+            return show_sweep(found, rows, columns, value, best_over, console.width)
+        if found.is_sweep and lane is None:
+            return cells_map(found, statistic, step, layer)
+        return show(found, step, lane or 0, console.width, statistic, layer, over_steps=not follow)
+
+    if follow:
+        from vgx.cli.follow import follow as following
+
+        following(found, draw, console)
+    with working("reading"):
+        shown = draw()
+    console.print(shown)
 
 
 @app.command()
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs; each cell of a sweep is one of its own.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Runs; each cell of a sweep is one of its own.", autocompletion=run_names
+        ),
+    ],
     statistic: Annotated[str, typer.Option(help="A column of the layer table.")] = "delta_log10",
     step: Annotated[int | None, typer.Option(help="The step to draw; the last recorded one unless told.")] = None,
     where: Annotated[
@@ -64,27 +84,32 @@ def compare(
     from vgx.comparison import compare
     from vgx.errors import RunError
     from vgx.report.comparison import comparison, to_json
+    from vgx.report.working import working
 
     if html and as_json:
         raise RunError("--html, --json: choose one")
-    compared = compare(_contenders(names, runs, where or []), statistic)
-    if html:
-        from vgx.report.comparison_page import write_comparison
+    contenders, console = _contenders(names, runs, where or []), make_console()
+    with working("comparing") as say:
+        compared = compare(contenders, statistic)
+        if html:
+            from vgx.report.comparison_page import write_comparison
 
-        write_comparison(compared, html, step)
+            say("drawing the page")
+            write_comparison(compared, html, step)
+    if html:
         print(f"{html}: written")
     elif as_json:
         print(json.dumps(to_json(compared), allow_nan=False))
     else:
-        console = make_console()
         console.print(comparison(compared, step, console.width))
 
 
 def _contenders(names: list[str], runs: Path, where: list[str]) -> list[Contender]:
     """What the runs, and the cells of sweeps among them, are to a comparison."""
-    from vgx.comparison import contenders_of
+    from vgx.comparison import contenders_of, unended_cells
     from vgx.errors import RunError
     from vgx.run_directory import find_run
+    from vgx.words import counted
 
     found = [find_run(name, runs) for name in names]
     if where and not any(run.is_sweep for run in found):
@@ -95,6 +120,9 @@ def _contenders(names: list[str], runs: Path, where: list[str]) -> list[Contende
 
         cells = [cell for run in found if run.is_sweep for cell in load_sweep(run.path / "config.yaml").cells]
         configs = {cell.key: cell.config.model_dump(mode="json") for cell in cells}
+        for run in found:
+            if run.is_sweep and (missing := unended_cells(run)):
+                say_aside(f"{run.path.name}: {counted(missing, 'cell')} left out, of which no lane has ended")
     return [one for run in found for one in contenders_of(run, configs, where)]
 
 
@@ -113,9 +141,12 @@ def export(
 ) -> None:
     """Write a run in another tool's format."""
     from vgx.exports import export
-    from vgx.run_directory import find_run
+    from vgx.report.working import working
 
-    print(export(find_run(run, runs), to, output, layers, overwrite))
+    found = newest_run(run, runs)
+    with working("writing"):
+        written = export(found, to, output, layers, overwrite)
+    print(written)
 
 
 @app.command()
@@ -128,18 +159,33 @@ def report(
     runs: RunsFolder = Path("runs"),
 ) -> None:
     """Write a run or a sweep as one HTML page that works offline, and its figures as SVG and PNG."""
-    from vgx.report.document import write_report
+    from vgx.report.working import working
     from vgx.run_directory import find_run
+    from vgx.words import counted
 
-    page, *figures = write_report(find_run(run, runs), output)
-    print(f"{page}: written, and {len(figures)} figures in {page.parent / 'figures'}")
+    found = find_run(run, runs)
+    with working("drawing the page and its figures"):
+        from vgx.report.document import write_report
+
+        page, *figures = write_report(found, output)
+    beside = f", and {counted(len(figures), 'figure')} in {figures[0].parent}" if figures else ""
+    print(f"{page}: written{beside}")
 
 
 @app.command(name="runs")
-def list_runs(runs: RunsFolder = Path("runs")) -> None:
+def list_runs(
+    runs: RunsFolder = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
     """List the runs, the newest first."""
-    from vgx.report.terminal import runs_table
+    from vgx.report.terminal import runs_json, runs_table
+    from vgx.report.working import working
     from vgx.run_directory import find_runs
 
-    found = find_runs(runs)
-    make_console().print(runs_table(found) if found else f"{runs}: no runs yet; `vgx train CONFIG` makes one")
+    with working("reading"):
+        found = find_runs(runs)
+        shown = runs_json(found) if as_json else runs_table(found)
+    if as_json:
+        print(json.dumps(shown, allow_nan=False))
+    else:
+        make_console().print(shown if found else f"{runs}: no runs yet; `vgx train CONFIG` makes one")

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from vgx.report.sweeps import duration
 from vgx.report.terminal import plain
+from vgx.words import counted
 
 if TYPE_CHECKING:
     from vgx.claims import Experiment
@@ -123,7 +124,7 @@ def in_words(outcome: Outcome) -> str:
 
 def more_seeds(finding: Finding, before: str = "") -> str:
     """Returns how many more seeds would decide a finding, if that is known."""
-    return f"{before}{finding.more} more seed{'s' * (finding.more != 1)}" if finding.more else ""
+    return f"{before}{counted(finding.more, 'more seed')}" if finding.more else ""
 
 
 def ours(finding: Finding) -> str:

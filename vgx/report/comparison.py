@@ -11,11 +11,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vgx.comparison import Comparison, Figure, Outcome, Parting
+from vgx.comparison import MOST_POSITIONS, MOST_STEPS, Comparison, Figure, Outcome, Parting
 from vgx.errors import RunError
 from vgx.report.curves import INKS, LETTERS, curve_picture, parting_map
 from vgx.report.statistics import LOOKS
 from vgx.report.terminal import COLOURS, describe_config, plain
+from vgx.words import counted
 
 
 def comparison(compared: Comparison, step: int | None = None, width: int = 80) -> RenderableType:
@@ -34,14 +35,26 @@ def comparison(compared: Comparison, step: int | None = None, width: int = 80) -
     partings = compared.partings or (None,) * (len(compared.contenders) - 1)
     for i, parting in enumerate(partings, start=1):
         parts += [Text(), *_apart(compared, i, parting, width)]
+    if left_out := thinning(compared):
+        parts += [Text(), Text(left_out, "dim")]
     return Group(*parts)
+
+
+def thinning(compared: Comparison) -> str:
+    """Returns what is left out of long and deep runs when they are compared; nothing when all of it is compared."""
+    deepest = max(one.layers for one in compared.contenders)
+    parts = []
+    if any(len(course.steps) == MOST_STEPS for course in compared.courses):
+        parts.append(f"{MOST_STEPS} recorded steps")
+    if deepest > MOST_POSITIONS:
+        parts.append(f"{MOST_POSITIONS} depths of {deepest:,} layers")
+    return f"compared at {' and '.join(parts)}, evenly spread" if parts else ""
 
 
 def _names(compared: Comparison) -> Table:
     table = Table.grid(padding=(0, 1))
     for i, one in enumerate(compared.contenders):
-        seeds = f"{len(one.lanes)} seed{'s' * (len(one.lanes) > 1)}"
-        what = f"{describe_config(one.config)}; {seeds}"
+        what = f"{describe_config(one.config)}; {counted(len(one.lanes), 'seed')}"
         table.add_row(Text(LETTERS[i], f"bold {INKS[i]}"), Text(one.name, "bold"), what)
     return table
 

@@ -17,6 +17,7 @@ from vgx.report.bars import lowest, picture, sparkline
 from vgx.report.heat import WIDEST, HeatMap
 from vgx.report.statistics import LOOKS, evenly, known_statistic, shown_values
 from vgx.run_directory import Run
+from vgx.words import counted, figure
 
 MOST_CELLS = 60
 """Lines of a map of a sweep."""
@@ -104,9 +105,7 @@ def _no_layer(run: Run, layer: int, lane: int) -> str:
 
 
 def _number(value: float) -> str:
-    if not math.isfinite(value):
-        return {math.inf: "∞", -math.inf: "-∞"}.get(value, "NaN")
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return figure(value, "{:.3g}" if abs(value) < 1000 else "{:,.0f}")
 
 
 def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | None) -> RenderableType:
@@ -149,7 +148,8 @@ def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | No
     else:
         ends, what = ("input", "top"), f"by depth at step {step:,}" if step is not None else "by depth at the last step"
     title = Text(f"{LOOKS[name].label} {what}", "bold")
-    more = [Text(f"... and {len(cells) - len(shown)} more cells", "dim")] if len(cells) > len(shown) else []
+    left = len(cells) - len(shown)
+    more = [Text(f"... and {counted(left, 'more cell')}", "dim")] if left else []
     return Group(title, HeatMap(np.array(values).T, list(shown), ends, LOOKS[name].log, separate=True), *more)
 
 

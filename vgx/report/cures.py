@@ -15,6 +15,7 @@ from rich.text import Text
 from vgx.report.terminal import COLOURS, describe_config, plain
 from vgx.run_directory import Run
 from vgx.verdict import slope_of
+from vgx.words import counted, figure
 
 if TYPE_CHECKING:
     from vgx.cure import Diagnosis
@@ -80,7 +81,7 @@ def diagnosis_text(diagnosis: Diagnosis, config: dict[str, Any]) -> RenderableTy
             table.add_row(cure.in_words, Text(_slope(cure.effect.verdict.slope), "green"))
         parts.append(table)
         if len(diagnosis.cures) > SHOWN:
-            parts.append(Text(f"... and {len(diagnosis.cures) - SHOWN} larger changes", "dim"))
+            parts.append(Text(f"... and {counted(len(diagnosis.cures) - SHOWN, 'larger change')}", "dim"))
     else:
         parts.append(Text("nothing helps that may be touched: activation, shape and data are yours", "red"))
     if diagnosis.vain:
@@ -105,7 +106,8 @@ def proof_table(proofs: Sequence[Proof]) -> RenderableType:
         table.add_column(column, justify="left" if column in ("trained", "verdict") else "right")
     for proof in proofs:
         verdict = Text(proof.verdict, COLOURS.get(proof.verdict, ""))
-        table.add_row(proof.what, _slope(proof.predicted), _slope(proof.measured), verdict, f"{proof.accuracy:.4f}")
+        accuracy = None if math.isnan(proof.accuracy) else proof.accuracy
+        table.add_row(proof.what, _slope(proof.predicted), _slope(proof.measured), verdict, figure(accuracy))
     lines = [Text(f"{proof.what}: {proof.path}", "dim") for proof in proofs]
     if proofs[-1].lost:
         lines.append(Text(LOST, "yellow"))

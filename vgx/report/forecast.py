@@ -16,7 +16,7 @@ from vgx.agreement import agreement
 from vgx.attribution import Causes, attribute
 from vgx.report.bars import MARK, gradient_picture
 from vgx.report.terminal import COLOURS, describe_config
-from vgx.verdict import slope_of
+from vgx.verdict import slope_of, thresholds
 
 if TYPE_CHECKING:
     from vgx.prediction import Cell, Prediction
@@ -53,7 +53,7 @@ def forecast(
     parts: list[RenderableType] = [header, picture, Text(), _figures(prediction)]
     if measured is not None:
         parts += [Text(), _against(prediction, measured)]
-    return Group(*parts, Text(), _verdict(prediction))
+    return Group(*parts, Text(), _verdict(prediction), Text(thresholds(), "dim"))
 
 
 def _against(prediction: Prediction, measured: np.ndarray) -> Table:

@@ -14,10 +14,16 @@ from rich.text import Text
 
 from vgx.report.bars import gradient_picture
 from vgx.report.terminal import describe_config
+from vgx.report.working import Clock, working
+from vgx.words import counted, figure
 
 if TYPE_CHECKING:
     from vgx.config import Config
     from vgx.experiment import Progress as TrainingProgress
+
+
+BEFORE = "reading data and predicting"
+"""What is done before there is anything to watch."""
 
 
 @contextmanager
@@ -26,11 +32,12 @@ def watching(console: Console, config: Config, *, silent: bool) -> Iterator[Call
     if silent:
         yield None
     elif console.is_terminal:
-        with Live(console=console, refresh_per_second=8, transient=True) as live:
+        with Live(Clock(BEFORE), console=console, refresh_per_second=8, transient=True) as live:
             picture = _Picture(console, config)
             yield lambda progress: live.update(picture(progress))
     else:
-        yield _lines(console, config)
+        with working(BEFORE) as say:
+            yield _lines(console, config, say)
 
 
 class _Picture:
@@ -50,9 +57,10 @@ class _Picture:
         self.task = self.bar.add_task("", total=1, speed="")
 
     def __call__(self, progress: TrainingProgress) -> RenderableType:
-        speed = "compiling" if progress.phase == "compiling" else f"{progress.steps_per_second:,.0f} steps/s"
+        compiling = progress.phase == "compiling"
+        speed = "" if compiling else f"{progress.steps_per_second:,.0f} steps/s"
         self.bar.update(self.task, total=progress.steps, completed=progress.step, speed=speed)
-        parts: list[RenderableType] = [self.title, self.bar, _figures(progress)]
+        parts: list[RenderableType] = [self.title, self.bar, Clock("compiling") if compiling else _figures(progress)]
         if progress.delta_log10 is not None:
             parts += [Text(), gradient_picture(progress.delta_log10, self.console.width)]
         return Group(*parts)
@@ -62,23 +70,25 @@ def _figures(progress: TrainingProgress) -> Text:
     text = Text()
     for name in ("train_loss", "train_accuracy", "test_accuracy"):
         value = getattr(progress, name)
-        shown = "-" if math.isnan(value) and progress.phase == "compiling" else f"{value:.4f}"
+        known = progress.evaluated if name == "test_accuracy" else progress.phase != "compiling"
+        shown = figure(value if known or not math.isnan(value) else None)
         text.append(f"{name.replace('_', ' ')} ", "dim").append(f"{shown}   ")
-    return text.append(f"mean of {progress.lanes} seeds" if progress.lanes > 1 else "", "dim")
+    return text.append(f"mean of {counted(progress.lanes, 'seed')}" if progress.lanes > 1 else "", "dim")
 
 
-def _lines(console: Console, config: Config) -> Callable[[TrainingProgress], None]:
+def _lines(console: Console, config: Config, say: Clock) -> Callable[[TrainingProgress], None]:
     """Prints a line at the start, and one after each evaluation."""
     evaluated = 0
 
     def watch(progress: TrainingProgress) -> None:
         nonlocal evaluated
+        say("compiling" if progress.phase == "compiling" else "")
         if progress.phase == "compiling":
             text = f"{config.name}  {describe_config(config.model_dump(mode='json'))}: compiling"
         elif progress.evaluated > evaluated:
             evaluated = progress.evaluated
             step = f"step {progress.step:,}/{progress.steps:,}"
-            figures = f"loss {progress.train_loss:.4f}  test accuracy {progress.test_accuracy:.4f}"
+            figures = f"loss {figure(progress.train_loss)}  test accuracy {figure(progress.test_accuracy)}"
             text = f"{step}  {figures}  {progress.steps_per_second:,.0f} steps/s"
         else:
             return

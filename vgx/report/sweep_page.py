@@ -8,27 +8,31 @@ from html import escape
 from vgx.agreement import lanes_that_hold
 from vgx.report.contents import Contents
 from vgx.report.findings import signed
+from vgx.report.overview import first_cell
 from vgx.report.page import about, badge, figure, foot, header, lane_sections
 from vgx.report.selection import Rows
 from vgx.report.sweep_figures import SHOWN
+from vgx.words import counted, speed_of
 
 
 def sweep_page(contents: Contents, summaries: Rows, ranked: Rows, score: str) -> str:
     """Returns the body of a sweep's page."""
     meta = contents.meta
-    speed = f", {meta['steps_per_second']:,.0f} run-steps/s" if meta.get("steps_per_second") else ""
-    status = f"{meta['status']}: {meta['lanes_done']:,} of {meta['lanes']:,} lanes in {meta['seconds']:.0f} s{speed}"
+    lanes = f"{meta['lanes_done']:,} of {counted(meta['lanes'], 'lane')}"
+    status = f"{meta['status']}: {lanes} in {meta['seconds']:.0f} s{speed_of(meta, 'run-steps')}"
     counts = Counter(lane.get("verdict") or lane["status"] for lane in contents.lanes)
     badges = "\n".join(
-        f"<li>{badge(word)} {count:,} of {len(contents.lanes):,} lanes</li>" for word, count in counts.most_common()
+        f"<li>{badge(word)} {count:,} of {counted(len(contents.lanes), 'lane')}</li>"
+        for word, count in counts.most_common()
     )
     held, known = lanes_that_hold(contents.run)
     if known:
-        badges += f"\n<li>Theory held at the first step of {held:,} of {known:,} lanes, in every layer.</li>"
-    shown = _first(summaries)
+        badges += f"\n<li>Theory held at the first step of {held:,} of {counted(known, 'lane')}, in every layer.</li>"
+    shown = summaries[first_cell(ranked)]
     cells = "".join(f'<option value="{row["cell"]}">{escape(row["label"])}</option>' for row in summaries)
     menus = (
-        f'<label>Cell <select id="cell">{cells}</select></label>\n<label>Seeds <select id="lane"></select></label>\n'
+        f'<label>Cell <select id="cell" autocomplete="off">{cells}</select></label>\n'
+        '<label>Seeds <select id="lane" autocomplete="off"></select></label>\n'
     )
     return f"""{header(contents, status)}
 <main id="main">
@@ -39,18 +43,12 @@ def sweep_page(contents: Contents, summaries: Rows, ranked: Rows, score: str) ->
 {_ranking(ranked, score)}
 {_slopes(summaries, score)}
 {_multiples(contents, summaries)}
-<h2 id="curves-title" tabindex="-1">{escape(summaries[shown]["label"])}</h2>
+<h2 id="curves-title" tabindex="-1">{escape(shown["label"])}</h2>
 <ul class="verdicts" id="verdicts"></ul>
-{lane_sections(contents, menus, summaries[shown]["lanes"])}
+{lane_sections(contents, menus, shown["lanes"])}
 {about(contents)}
 </main>
 {foot(contents)}"""
-
-
-def _first(summaries: Rows) -> int:
-    """The cell whose curves are shown at first: the best."""
-    scores = [-1.0 if row["score"] is None else row["score"] for row in summaries]
-    return scores.index(max(scores))
 
 
 def _select(name: str, label: str, options: list[tuple[str, str]], chosen: str) -> str:
@@ -58,7 +56,7 @@ def _select(name: str, label: str, options: list[tuple[str, str]], chosen: str) 
         f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(text)}</option>'
         for value, text in options
     )
-    return f'<label>{label} <select id="{name}">{made}</select></label>\n'
+    return f'<label>{label} <select id="{name}" autocomplete="off">{made}</select></label>\n'
 
 
 def _grid(contents: Contents, score: str) -> str:

@@ -17,8 +17,12 @@ from rich.text import Text
 from vgx.agreement import lanes_that_hold
 from vgx.errors import RunError, did_you_mean
 from vgx.report.bars import gradient_picture
-from vgx.report.terminal import COLOURS, describe_config
+from vgx.report.terminal import COLOURS, describe_config, swept_options
+from vgx.report.working import Clock, working
 from vgx.run_directory import Run
+from vgx.sizes import size_in_words
+from vgx.verdict import thresholds
+from vgx.words import counted, figure, speed_of
 
 if TYPE_CHECKING:
     from vgx.sweeping import Plan, SweepProgress
@@ -26,12 +30,6 @@ if TYPE_CHECKING:
 CELL = 19
 """Columns of a cell of a grid."""
 Row = dict[str, Any]
-
-
-def swept_options(run: Run) -> list[str]:
-    """Returns the paths that the lanes of a sweep differ in, the axes first."""
-    names = run.lanes().column_names
-    return names[names.index("seed") + 1 : names.index("status")]
 
 
 def show_sweep(
@@ -54,9 +52,11 @@ def show_sweep(
 
     Raises RunError for an option or a value that is not there.
     """
-    options, lanes = swept_options(run), run.lanes().to_pylist()
+    swept, lanes = swept_options(run), run.lanes().to_pylist()
+    options, tried = swept, 0
     chosen = _named(run, best_over, options)
     if chosen:
+        tried = len({_word(lane[chosen]) for lane in lanes})
         lanes = _best(run, lanes, options, chosen)
         options = [option for option in options if option != chosen]
     row, column = _named(run, rows, options), _named(run, columns, options)
@@ -68,7 +68,7 @@ def show_sweep(
     known = [name for name in run.lanes().column_names if name not in ("lane", "cell", "evidence", "error", *options)]
     if value is not None and value not in known:
         raise RunError(f"{run.path}: lanes have no '{value}'{did_you_mean(value, known) or ': ' + ', '.join(known)}")
-    grids = []
+    grids = [Text(_legend(lanes, value, chosen, tried), "dim"), Text()]
     for title, members in _settings(lanes, free):
         if title:
             grids.append(Text(title, "bold"))
@@ -76,8 +76,30 @@ def show_sweep(
     held, known = lanes_that_hold(run)
     if known:
         off = "" if held == known else f"; off in {known - held}, by the z_score in {run.path / 'prediction.parquet'}"
-        grids.append(Text(f"theory held at the first step of {held:,} of {known:,} lanes{off}", "dim"))
-    return Group(_header(run), Text(), *grids, last_line(run))
+        grids.append(Text(f"theory held at the first step of {held:,} of {counted(known, 'lane')}{off}", "dim"))
+    if value in (None, "verdict"):
+        grids.append(Text(thresholds(), "dim"))
+    return Group(_header(run, swept), *grids, last_line(run))
+
+
+def _legend(lanes: Sequence[Row], value: str | None, chosen: str | None, tried: int) -> str:
+    """What a cell shows, and over how many seeds."""
+    cells: dict[str, int] = {}
+    for lane in lanes:
+        cells[lane["cell"]] = cells.get(lane["cell"], 0) + (lane["status"] in ("done", "diverged"))
+    counts = [count for count in cells.values() if count] or [0]
+    seeds = counted(max(counts), "seed")
+    over = seeds if min(counts) == max(counts) else f"{min(counts)} to {seeds}"
+    name = (value or "test_accuracy").replace("_", " ")
+    if any(isinstance(lane[value or "test_accuracy"], str) for lane in lanes):
+        text = f"{name} of {over}"
+    else:
+        text = f"{name}, mean ± standard deviation over {over}" if max(counts) > 1 else f"{name} of one seed"
+    if value is None:
+        text += "\nbelow it the verdict, and the slope in decades per layer"
+    if chosen:
+        text += f"\neach at the best of {counted(tried, 'value')} of {_tail(chosen)}, by validation accuracy"
+    return text
 
 
 def _named(run: Run, word: str | None, options: Sequence[str]) -> str | None:
@@ -131,13 +153,15 @@ def _word(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
-def _header(run: Run) -> Text:
+def _header(run: Run, swept: Sequence[str]) -> Text:
     config, meta = run.config, run.meta
-    speed = f", {meta['steps_per_second']:,.0f} run-steps/s" if meta["steps_per_second"] else ""
-    text = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
-    lanes = f"{meta['lanes_done']:,} of {meta['lanes']:,} lanes"
-    programs = f"{meta['programs']} program{'s' * (meta['programs'] != 1)}"
-    return text.append(f"{meta['status']}: {lanes}, {programs}, {meta['seconds']:.0f} s{speed}", "dim")
+    text = Text.assemble((config["name"], "bold"), f"  {describe_config(config, swept)}\n")
+    text.append(f"cells differ in {', '.join(map(_tail, swept)) or 'nothing'}\n", "dim")
+    lanes = f"{meta['lanes_done']:,} of {counted(meta['lanes'], 'lane')}"
+    programs = counted(meta["programs"], "program")
+    return text.append(
+        f"{meta['status']}: {lanes}, {programs}, {meta['seconds']:.0f} s{speed_of(meta, 'run-steps')}", "dim"
+    )
 
 
 def _grid(
@@ -202,7 +226,7 @@ def _verdict(lanes: Sequence[Row], with_slope: bool) -> Text:
     same = words.count(most)
     text = f"{most}" if same == len(words) else f"{same}/{len(words)} {most}"
     slopes = [lane["slope"] for lane in lanes if lane["slope"] is not None]
-    slope = f" {fmean(slopes):+.3f}" if with_slope and slopes else ""
+    slope = f" {figure(fmean(slopes), '{:+.3f}')}" if with_slope and slopes else ""
     return Text(text + slope, COLOURS.get(most, ""))
 
 
@@ -219,12 +243,12 @@ def show_plan(plan: Plan) -> Text:
     done = f" ({plan.done:,} more are done)" if plan.done else ""
     lines = {
         "sweep": str(plan.path),
-        "cells": f"{plan.cells:,}, {plan.seeds} seed{'s' * (plan.seeds != 1)} each",
+        "cells": f"{plan.cells:,}, {counted(plan.seeds, 'seed')} each",
         "lanes": f"{plan.lanes:,} to run{done}",
         "programs": f"{plan.programs:,} to compile",
-        "rounds": f"{plan.rounds:,}, of up to {plan.room:,} lanes",
+        "rounds": f"{plan.rounds:,}, of up to {counted(plan.room, 'lane')}",
         "devices": f"{len(plan.devices)} ({', '.join(sorted(set(plan.devices)))})",
-        "memory": f"up to about {_size(plan.bytes)} in a round",
+        "memory": f"up to about {size_in_words(plan.bytes)} in a round",
         "work": f"{plan.run_steps:,.0f} run-steps",
         "time": f"about {duration(plan.seconds)}",
     }
@@ -233,14 +257,6 @@ def show_plan(plan: Plan) -> Text:
         text.append(f"{name:<10}", "dim").append(f"{line}\n")
     text.rstrip()
     return text
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
 
 
 def duration(seconds: float) -> str:
@@ -259,10 +275,11 @@ def watching_sweep(console: Console, *, silent: bool) -> Iterator[Callable[[Swee
         yield None
     elif console.is_terminal:
         picture = _Picture(console)
-        with Live(console=console, refresh_per_second=8, transient=True) as live:
+        with Live(Clock("planning"), console=console, refresh_per_second=8, transient=True) as live:
             yield lambda progress: live.update(picture(progress))
     else:
-        yield _lines(console)
+        with working("planning") as say:
+            yield _lines(console, say)
 
 
 class _Picture:
@@ -276,11 +293,13 @@ class _Picture:
     def __call__(self, progress: SweepProgress) -> RenderableType:
         if progress.note:
             self.console.print(Text(progress.note, "yellow"), soft_wrap=True)
-        text = f"{progress.lanes_done:,}/{progress.lanes:,} lanes, {duration(progress.seconds_left)} left"
+        text = f"{progress.lanes_done:,}/{counted(progress.lanes, 'lane')}, {duration(progress.seconds_left)} left"
         self.bar.update(self.task, total=progress.run_steps, completed=progress.run_steps_done, text=text)
         parts: list[RenderableType] = [self.bar]
         if progress.current and progress.config:
             parts += [_now(progress), Text()]
+            if progress.current.phase == "compiling":
+                parts.append(Clock("compiling"))
             if progress.current.delta_log10 is not None:
                 parts.append(gradient_picture(progress.current.delta_log10, self.console.width, height=5))
         return Group(*parts)
@@ -291,29 +310,28 @@ def _now(progress: SweepProgress) -> Text:
     current, config = progress.current, progress.config
     assert current
     assert config
-    speed = (
-        "compiling" if current.phase == "compiling" else f"{current.lanes * current.steps_per_second:,.0f} run-steps/s"
-    )
-    where = f"round {progress.rounds_done + 1}/{progress.rounds} ({progress.programs} programs)"
+    fast = current.lanes * current.steps_per_second
+    speed = "" if current.phase == "compiling" else f", {fast:,.0f} run-steps/s"
+    where = f"round {progress.rounds_done + 1}/{progress.rounds} ({counted(progress.programs, 'program')})"
+    lanes = counted(current.lanes, "lane")
     net = describe_config(config.model_dump(mode="json"))
-    return Text(f"{where}: {current.lanes} lanes, step {current.step:,}/{current.steps:,}, {speed}\nfirst lane: {net}")
+    return Text(f"{where}: {lanes}, step {current.step:,}/{current.steps:,}{speed}\nfirst lane: {net}")
 
 
-def _lines(console: Console) -> Callable[[SweepProgress], None]:
+def _lines(console: Console, say: Clock) -> Callable[[SweepProgress], None]:
     """Prints a line for each round that ends."""
     done = -1
 
     def watch(progress: SweepProgress) -> None:
         nonlocal done
+        say("compiling" if progress.current and progress.current.phase == "compiling" else "")
         if progress.note:
             console.print(progress.note, soft_wrap=True)
         if progress.rounds_done > done:
             if done >= 0:
                 left = duration(progress.seconds_left)
-                text = (
-                    f"round {progress.rounds_done}/{progress.rounds}: {progress.lanes_done:,}/{progress.lanes:,} lanes"
-                )
-                console.print(f"{text}, {left} left", soft_wrap=True)
+                lanes = f"{progress.lanes_done:,}/{counted(progress.lanes, 'lane')}"
+                console.print(f"round {progress.rounds_done}/{progress.rounds}: {lanes}, {left} left", soft_wrap=True)
             done = progress.rounds_done
 
     return watch

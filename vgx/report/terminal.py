@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from vgx.errors import RunError
 from vgx.report.bars import MARK, picture, sparkline
 from vgx.report.courses import heat_map, layer_over_steps
 from vgx.report.statistics import LOOKS, known_statistic, shown_values
-from vgx.run_directory import Run
+from vgx.run_directory import Run, config_of
+from vgx.verdict import thresholds
+from vgx.words import counted, figure, speed_of
 
 if TYPE_CHECKING:
     from vgx.expectation import Held
@@ -33,6 +36,8 @@ COLOURS = {
 }
 SHOWN_LAYERS = 12
 """Rows of a layer table; a deeper net is sampled evenly."""
+SHOWN_LANES = 20
+"""Verdicts that are listed, a line each."""
 COLUMNS = {
     "delta_log10": ("delta", "{:.2f}"),
     "weight_grad_log10": ("dW", "{:.2f}"),
@@ -49,16 +54,39 @@ COLUMNS = {
 }
 
 
-def describe_config(config: dict[str, Any]) -> str:
-    """Returns a config in a line: `20 x 128 relu, he_normal, no norm, sgd 0.1, mnist`."""
-    model, train = config["model"], config["train"]
-    width = model["width"]
-    shape = "-".join(map(str, width)) if isinstance(width, list) else f"{model['depth']} x {width}"
-    norm = model["normalization"]
-    normalization = "no norm" if norm["name"] == "none" else f"{norm['name']} norm {norm['placement']}"
-    optimizer = f"{train['optimizer']['name']} {train['optimizer']['learning_rate']:g}"
-    words = [f"{shape} {model['activation']['name']}", model["initializer"]["name"], normalization, optimizer]
-    return ", ".join([*words, config["data"]["name"]])
+def describe_config(config: dict[str, Any], swept: Sequence[str] = ()) -> str:
+    """Returns a config in a line: `20 x 128 relu, he_normal, no norm, sgd 0.1, mnist`; of a sweep, what is not swept.
+
+    `swept` are the paths that cells differ in: there the base config's own values are nobody's.
+    """
+
+    def shared(path: str) -> bool:
+        return not any(path == other or path.startswith(f"{other}.") for other in swept)
+
+    model, optimizer = config["model"], config["train"]["optimizer"]
+    width, depth, norm = model["width"], model.get("depth"), model["normalization"]
+    shape = "-".join(map(str, width)) if isinstance(width, list) else f"{depth} x {width}"
+    if not shared("model.width"):
+        shape = f"{depth} layers" if depth and shared("model.depth") else ""
+    elif not shared("model.depth"):
+        shape = f"width {width}"
+    placed = f" {norm['placement']}" if norm["name"] != "none" and shared("model.normalization.placement") else ""
+    words = [
+        f"{shape} {model['activation']['name'] if shared('model.activation.name') else ''}".strip(),
+        model["initializer"]["name"] if shared("model.initializer.name") else "",
+        f"{norm['name'].replace('none', 'no')} norm{placed}" if shared("model.normalization.name") else "",
+        optimizer["name"] if shared("train.optimizer.name") else "",
+        config["data"]["name"] if shared("data.name") else "",
+    ]
+    if words[3] and shared("train.optimizer.learning_rate"):
+        words[3] += f" {optimizer['learning_rate']:g}"
+    return ", ".join(filter(None, words))
+
+
+def swept_options(run: Run) -> list[str]:
+    """Returns the paths that the lanes of a sweep differ in, the axes first; none of a single run."""
+    names = run.lanes().column_names
+    return names[names.index("seed") + 1 : names.index("status")]
 
 
 def show(
@@ -84,13 +112,12 @@ def show(
     Raises RunError when that step, lane, statistic or layer was not recorded.
     """
     config, meta = run.config, run.meta
-    header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
-    speed = f", {meta['steps_per_second']:,.0f} steps/s" if meta["steps_per_second"] else ""
+    header = Text.assemble((config["name"], "bold"), f"  {describe_config(config, swept_options(run))}\n")
     if run.is_sweep:
         header.append(f"lane {lane} of {meta['lanes']:,}: {_swept(run, lane)}", "dim")
     else:
         where = f"{len(meta['devices'])} x " * (len(meta["devices"]) > 1) + meta["devices"][0]
-        took = f"after {meta['seconds']:.1f} s{speed} on {where}"
+        took = f"after {meta['seconds']:.1f} s{speed_of(meta)} on {where}"
         header.append(f"{meta['status']} at step {meta['step']:,} {took}", "dim")
     parts: list[RenderableType] = [header, _course(run, lane, width)]
     steps = np.unique(
@@ -123,6 +150,9 @@ def _layers(
     marks = _predicted(run, name, lane, values)
     title = f"{look.label} at step {step:,} by layer" + ("" if marks is None else f" ({MARK} predicted at the start)")
     parts = [Text(), picture(values[:-1], width, title=title, marks=marks, log=look.log), Text(), layer_table(rows)]
+    if len(rows) > SHOWN_LAYERS:
+        layers = counted(len(rows) - 1, "layer")
+        parts.append(Text(f"{SHOWN_LAYERS - 1} of {layers} and the readout; --layer N shows another", "dim"))
     return [*parts, Text(), heat_map(run, lane, name, steps, len(rows) - 1)] if over_steps else parts
 
 
@@ -137,9 +167,8 @@ def _predicted(run: Run, statistic: str, lane: int, values: np.ndarray) -> np.nd
 
 def _swept(run: Run, lane: int) -> str:
     """What sets a lane of a sweep apart."""
-    table = run.lanes()
-    names = table.column_names[table.column_names.index("seed") : table.column_names.index("status")]
-    rows = table.filter(pc.field("lane") == lane).to_pylist()
+    names = ["seed", *swept_options(run)]
+    rows = run.lanes().filter(pc.field("lane") == lane).to_pylist()
     return ", ".join(f"{name} {value}" for name in names for row in rows if (value := row[name]) is not None)
 
 
@@ -148,13 +177,16 @@ def _course(run: Run, lane: int, width: int) -> Text:
     metrics = run.metrics(["lane", "step", "train_loss", "test_accuracy"]).filter(pc.field("lane") == lane)
     if not len(metrics):
         return Text("nothing is written yet", "dim")
-    loss = metrics["train_loss"].to_numpy()
+    loss, form = metrics["train_loss"].to_numpy(), "{:.3g}"
     accuracy = metrics["test_accuracy"].drop_null()
     text = Text.assemble(
-        ("loss ", "dim"), f"{loss[0]:.3g} ", (sparkline(loss, max(10, width - 45)), "cyan"), f" {loss[-1]:.3g}"
+        ("loss ", "dim"),
+        f"{figure(loss[0], form)} ",
+        (sparkline(loss, max(10, width - 45)), "cyan"),
+        f" {figure(loss[-1], form)}",
     )
     if len(accuracy):
-        text.append("  test accuracy ", "dim").append(f"{accuracy[-1].as_py():.4f}")
+        text.append("  test accuracy ", "dim").append(figure(accuracy[-1].as_py()))
     return text
 
 
@@ -169,14 +201,8 @@ def layer_table(rows: pa.Table) -> Table:
     for i in picked:
         row = rows.slice(int(i), 1).to_pylist()[0]
         layer = "out" if i == len(rows) - 1 else str(row["layer"])
-        table.add_row(layer, *(_figure(row[name], COLUMNS[name][1]) for name in measured))
+        table.add_row(layer, *(figure(row[name], COLUMNS[name][1]) for name in measured))
     return table
-
-
-def _figure(value: float | None, form: str) -> str:
-    if value is None:
-        return "-"
-    return form.format(value) if math.isfinite(value) else {math.inf: "∞", -math.inf: "-∞"}.get(value, "NaN")
 
 
 def verdicts(run: Run, lane: int | None = None) -> Text:
@@ -184,19 +210,24 @@ def verdicts(run: Run, lane: int | None = None) -> Text:
     text = Text()
     lanes = run.lanes().to_pylist()
     if lane is not None:
-        return Text.assemble(*(_verdict(row) for row in lanes if row["lane"] == lane), str(run.path))
-    for row in lanes[:20]:
+        return Text.assemble(*(_verdict(row) for row in lanes if row["lane"] == lane), _thresholds(), str(run.path))
+    for row in lanes[:SHOWN_LANES]:
         seed = f"seed {row['seed']}: " if len(lanes) > 1 else ""
         text.append(seed, "dim").append_text(_verdict(row, with_accuracy=len(lanes) > 1))
-    if len(lanes) > 20:
-        text.append(f"... and {len(lanes) - 20} more lanes in {run.path / 'lanes.parquet'}\n", "dim")
-    return text.append_text(last_line(run))
+    if len(lanes) > SHOWN_LANES:
+        more = counted(len(lanes) - SHOWN_LANES, "more lane")
+        text.append(f"... and {more} in {run.path / 'lanes.parquet'}\n", "dim")
+    return text.append_text(_thresholds() if lanes else Text()).append_text(last_line(run))
+
+
+def _thresholds() -> Text:
+    return Text(f"{thresholds()}\n", "dim")
 
 
 def _verdict(row: dict[str, Any], with_accuracy: bool = False) -> Text:
     word = row["verdict"] or row["status"]
     known = with_accuracy and row["test_accuracy"] is not None
-    accuracy = f"test accuracy {row['test_accuracy']:.4f}, " if known else ""
+    accuracy = f"test accuracy {figure(row['test_accuracy'])}, " if known else ""
     return Text.assemble((word, f"bold {COLOURS.get(word, '')}"), f": {accuracy}{row['evidence']}\n")
 
 
@@ -207,7 +238,7 @@ def expectations(held: Sequence[Held]) -> Table:
     for name in (*(["lane"] if many else []), "expected", "", "found", ""):
         table.add_column(name, justify="right" if name == "lane" else "left")
     for one in held:
-        found = one.found if isinstance(one.found, str) else _figure(one.found, "{:.4g}")
+        found = one.found if isinstance(one.found, str) else figure(one.found, "{:.4g}")
         mark = Text("held", "green") if one.holds else Text("did not hold", "bold red")
         table.add_row(*([str(one.lane)] if many else []), one.what, one.expected, found, mark)
     return table
@@ -235,8 +266,11 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def runs_table(runs: Sequence[Run]) -> Table:
-    """Returns the runs as a table: name, net, status, verdict and test accuracy (the mean over lanes)."""
+def runs_table(runs: Sequence[Run]) -> RenderableType:
+    """Returns the runs as a table: name, net, status, verdict and test accuracy (the mean over lanes).
+
+    A damaged one is listed as that, with the reason below the table.
+    """
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     for name, justify in (
         ("run", "left"),
@@ -247,19 +281,49 @@ def runs_table(runs: Sequence[Run]) -> Table:
         ("test", "right"),
     ):
         table.add_column(name, justify=justify, no_wrap=name == "run")  # type: ignore[arg-type]
+    reasons = []
     for run in runs:
-        lanes = run.lanes().to_pylist()
-        words = ", ".join(sorted({lane["verdict"] for lane in lanes if lane["verdict"]}))
-        mean = {name: _mean([lane[name] for lane in lanes]) for name in ("slope", "test_accuracy")}
-        table.add_row(
-            run.path.name,
-            run.status,
-            f"{run.meta['lanes_done']:,}/{run.meta['lanes']:,} lanes" if run.is_sweep else f"{run.meta['step']:,}",
-            Text(words, COLOURS.get(words, "")),
-            _figure(mean["slope"], "{:+.3f}"),
-            _figure(mean["test_accuracy"], "{:.4f}"),
+        try:
+            table.add_row(*_run_row(run))
+        except RunError as error:
+            table.add_row(run.path.name, Text("damaged", "red"))
+            reasons.append(Text(str(error), "dim"))
+    return Group(table, *([Text(), *reasons] if reasons else []))
+
+
+def _run_row(run: Run) -> tuple[str | Text, ...]:
+    meta, lanes = run.meta, run.lanes().to_pylist()
+    words = ", ".join(sorted({lane["verdict"] for lane in lanes if lane["verdict"]}))
+    return (
+        run.path.name,
+        meta["status"],
+        f"{meta['lanes_done']:,}/{counted(meta['lanes'], 'lane')}" if run.is_sweep else f"{meta['step']:,}",
+        Text(words, COLOURS.get(words, "")),
+        figure(_mean([lane["slope"] for lane in lanes]), "{:+.3f}"),
+        figure(_mean([lane["test_accuracy"] for lane in lanes])),
+    )
+
+
+def runs_json(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns what `vgx runs --json` prints: the table's figures, and how many lanes came to which verdict.
+
+    Of a damaged run it has the reason alone.
+    """
+    found: list[dict[str, Any]] = []
+    for run in runs:
+        try:
+            lanes, meta = run.lanes().to_pylist(), run.meta
+        except RunError as error:
+            found.append({"run": str(run.path), "status": "damaged", "reason": str(error)})
+            continue
+        words = [lane["verdict"] or lane["status"] for lane in lanes]
+        means = {name: _mean([lane[name] for lane in lanes]) for name in ("slope", "test_accuracy")}
+        found.append(
+            {"run": str(run.path), "name": config_of(run.path.name), "status": meta["status"], "step": meta["step"]}
+            | {"sweep": run.is_sweep, "lanes": len(lanes), "verdicts": dict(Counter(words))}
+            | {name: plain(mean) for name, mean in means.items()}
         )
-    return table
+    return {"runs": found}
 
 
 def _mean(values: list[float | None]) -> float | None:
