@@ -121,7 +121,7 @@ def test_what_a_kill_left_out_of_the_list_is_no_part_of_the_run(copy):
 def test_a_done_run_without_its_lane_table_says_so_and_gets_it_again(copy):
     whole = tables(copy)[2]
     (copy / "lanes.parquet").unlink()
-    with pytest.raises(Damaged, match=r"lanes.parquet: is missing.*--resume to make it from the tables"):
+    with pytest.raises(Damaged, match=r"lanes.parquet: is missing.*resume=True to make it from the tables"):
         Run(copy).lanes()
     vgx.train(vgx.load_config(SMALL), runs=copy.parent, resume=True)
     assert Run(copy).lanes().equals(whole)

@@ -118,7 +118,7 @@ def test_a_full_disk_says_so_and_loses_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(run_directory.parquet, "write_table", full)
-    with pytest.raises(EnvironmentFault, match="No space left on device; make room, then go on with --resume"):
+    with pytest.raises(EnvironmentFault, match="No space left on device; make room, then go on with resume=True"):
         writer.append(part, layers)
     monkeypatch.undo()
     assert vgx.open_run(tmp_path / "run").metrics().num_rows == 2

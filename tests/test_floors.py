@@ -22,6 +22,9 @@ FLOORS = {
     "errors": 0,
     "disk": 1,
     "safe_text": 0,
+    "sizes": 1,
+    "documents": 1,
+    "modules": 1,
     "bounds": 1,
     "manifest": 1,
     "run_files": 1,
@@ -34,6 +37,7 @@ FLOORS = {
     "data": 2,
     "probes": 2,
     "places": 2,
+    "options": 3,
     "moments": 2,
     "theory": 2,
     "verdict": 2,
@@ -44,6 +48,7 @@ FLOORS = {
     "config": 3,
     "loading": 3,
     "cells": 3,
+    "cell_configs": 4,
     "grid": 2,
     "comparisons": 2,
     "training": 4,
@@ -75,8 +80,12 @@ FLOORS = {
     "claims": 5,
     "reproduction": 5,
     "amend": 3,
+    "shipped": 4,
+    "extras": 1,
     "rows": 5,
     "report": 5,
+    "face": 6,
+    "doors": 6,
     "cli": 6,
 }
 OUTSIDE = {"vgx", "vgx.__main__"}
@@ -93,9 +102,12 @@ NEIGHBOURS = {
     ("spread", "parts"),
     ("model", "config"),
     ("loading", "config"),
+    ("loading", "options"),
+    ("cells", "options"),
     ("cells", "config"),
     ("cells", "loading"),
     ("checkpoint", "run_directory"),
+    ("cell_configs", "run_directory"),
     ("lanes", "training"),
     ("outcome", "run_directory"),
     ("experiment", "foretold"),
@@ -118,6 +130,7 @@ NEIGHBOURS = {
     ("reproduction", "prediction"),
     ("reproduction", "statistics"),
     ("reproduction", "sweeping"),
+    ("doors", "face"),
 }
 """Who may see whom on the same floor."""
 
@@ -125,6 +138,10 @@ PAPER = (
     "errors",
     "words",
     "safe_text",
+    "sizes",
+    "documents",
+    "modules",
+    "cell_configs",
     "registry",
     "places",
     "data",
@@ -148,6 +165,7 @@ PAPER = (
     "statistics",
     "comparisons",
     "report",
+    "face",
 )
 """What knows files and no jax."""
 BRIDGES = {"vgx.report.catalogue"}

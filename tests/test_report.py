@@ -6,6 +6,8 @@ import base64
 import json
 import math
 import re
+import sys
+import webbrowser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -583,3 +585,25 @@ def test_figures_never_replace_what_is_no_figure_of_vgx_and_none_is_left_of_an_o
     list_parts(run)
     document.write_report(run, tmp_path / "p.html")  # the run has no layers any more: nor has the page figures of them
     assert sorted(path.name for path in folder.iterdir()) == ["loss.png", "loss.svg", "notes.svg"]
+
+
+@pytest.mark.parametrize(("display", "opens"), [(":0", True), (":0", False), ("", True)])
+def test_a_report_opens_in_the_browser_where_there_is_one_and_is_written_where_not(
+    display, opens, tmp_path, monkeypatch, no_bundle
+):
+    run, opened = made_up(tmp_path / "a b", np.zeros((2, 3))), []
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(document, "write_stills", lambda stills, folder: [])
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or opens)
+    page = run.path / "report.html"
+    result = CliRunner().invoke(cli.app, ["report", str(run.path), "--open"])
+    assert (result.exit_code, result.stdout) == (0, f"{page}: written\n")
+    assert opened == ([page.as_uri()] if display else [])
+    found = "" if display and opens else f"no browser opens here; the page is at {page.as_uri()}\n"
+    assert result.stderr.endswith(found)
+    assert ("no browser" in result.stderr) == bool(found)
+    CliRunner().invoke(cli.app, ["report", str(run.path)])
+    assert len(opened) == bool(display)

@@ -16,6 +16,7 @@ from vgx.loading import load_config
 from vgx.parts import Normalization
 from vgx.parts.activations import LeakyReLU, PReLU
 from vgx.parts.initializers import Orthogonal, VarianceScaled
+from vgx.parts.normalizations import Placed
 from vgx.prediction import (
     FAULTS,
     GRID_INITIALIZERS,
@@ -221,7 +222,7 @@ def _normalizations(config: Config) -> list[Normalization]:
 def asked(part: Part) -> Any:
     """Returns a part as a config would name it: its name alone, or with what differs from the defaults."""
     options = {name: value for name, value in part if value != type(part).model_fields[name].default}
-    if isinstance(part, Normalization) and part.name != "none":
+    if isinstance(part, Placed):
         options = {"placement": part.model_dump()["placement"]} | options
     return {"name": part.name} | options if options else part.name
 
@@ -292,13 +293,16 @@ def written(text: str, cure: Cure, overrides: Sequence[str] = ()) -> str:
 
     Raises ConfigError when the text is written in a way that such a change would break.
     """
-    wanted = {}
+    wanted: dict[str, Any] = {}
+    values = places.read(text, "").value or {}
+    if list(cure.config.modules) != values.get("import", []):
+        wanted["import"] = list(cure.config.modules)
     for override in overrides:
         path, _, value = override.partition("=")
         wanted[path.strip()] = places.read(value, "").value
     for path, value in cure.changes.items():
         section, key, *option = path.split(".")
-        stands = (places.read(text, "").value or {}).get(section)
+        stands = values.get(section)
         named = isinstance(stands, dict) and isinstance(stands.get(key), dict) and f"{section}.{key}" not in wanted
         if option and not named:  # a bare name becomes a mapping
             wanted[f"{section}.{key}"] = asked(getattr(cure.config.model, key))

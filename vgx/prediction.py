@@ -18,7 +18,7 @@ from vgx.cells import Sweep
 from vgx.config import Config
 from vgx.data import Dataset
 from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, Activation, Initializer, Normalization
-from vgx.parts.normalizations import Placed
+from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Placed, RMSNorm
 from vgx.theory import Limit, Net, Signal
 from vgx.training import EXAMINED, FEW, encode, to_device
 from vgx.verdict import SPAN, Curves, Verdict, judge, named_layers, slope_of
@@ -189,10 +189,11 @@ def default_activations() -> list[Activation]:
 
 
 def placed_normalizations() -> list[Normalization]:
-    """Returns every registered normalization, before and after the activation where there is a choice."""
+    """Returns every normalization that theory knows, before and after the activation where there is a choice."""
     return [
         part.model_validate(placement)
         for part in NORMALIZATIONS
+        if issubclass(part, NoNormalization | BatchNorm | LayerNorm | RMSNorm)
         for placement in ([{"placement": "before"}, {"placement": "after"}] if issubclass(part, Placed) else [{}])
     ]
 

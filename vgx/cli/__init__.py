@@ -41,13 +41,13 @@ def main() -> None:
         except VgxError as error:
             # Whoever read our output may have left (`vgx parts | head`), and wants no more words.
             left = isinstance(error.__cause__, BrokenPipeError)
-            code, message = (0, "") if left else (error.exit_code, str(error))
+            code, message = (0, "") if left else (error.exit_code, error.on_command_line)
             hints = [] if left else getattr(error, "__notes__", [])
         except (OSError, ImportError, UnicodeEncodeError) as error:
             fault = process.refusal(error)
             if fault is None:
                 raise
-            code, message = fault.exit_code, str(fault)
+            code, message = fault.exit_code, fault.on_command_line
     except KeyboardInterrupt:
         code, message = 130, "interrupted"
     from vgx.cli.process import end

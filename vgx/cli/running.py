@@ -17,6 +17,7 @@ from vgx.cli.options import (
     GridColumns,
     GridRows,
     GridValue,
+    Modules,
     Overrides,
     Platform,
     RunsFolder,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 def train(
     config: ConfigFile,
     overrides: Overrides = None,
+    modules: Modules = None,
     runs: RunsFolder = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that exists.")] = False,
@@ -52,7 +54,7 @@ def train(
         from vgx.report.live import watching
         from vgx.report.terminal import expectations, last_line, plain, show, summary
 
-        tree = vgx.load_config(config, overrides or [])
+        tree = vgx.load_config(config, overrides or [], modules or [])
     begun = run_path(tree, runs) / "config.yaml"
     with going_on("--resume", config=begun, silent=silent), watching(console, tree, silent=silent) as watch:
         run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
@@ -93,6 +95,7 @@ def sweep(
     axes: Axes = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds, instead of the file's.")] = None,
     overrides: Overrides = None,
+    modules: Modules = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be run, and run nothing.")] = False,
     runs: RunsFolder = Path("runs"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again from nothing.")] = False,
@@ -117,7 +120,7 @@ def sweep(
         from vgx.report.terminal import expectations, plain, summary
         from vgx.sweeping import sweep_path
 
-        grid = vgx.load_sweep(config, overrides or [], axes or [], seeds)
+        grid = vgx.load_sweep(config, overrides or [], axes or [], seeds, modules or [])
         limit = parse_memory(memory) if memory else None
         planned = vgx.plan(grid, runs=runs, device=device, memory=limit) if plan else None
     if planned:

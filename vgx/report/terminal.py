@@ -287,7 +287,7 @@ def runs_table(runs: Sequence[Run]) -> RenderableType:
             table.add_row(*_run_row(run))
         except RunError as error:
             table.add_row(run.path.name, Text("damaged", "red"))
-            reasons.append(Text(str(error), "dim"))
+            reasons.append(Text(error.on_command_line, "dim"))
     return Group(table, *([Text(), *reasons] if reasons else []))
 
 
@@ -314,7 +314,7 @@ def runs_json(runs: Sequence[Run]) -> dict[str, Any]:
         try:
             lanes, meta = run.lanes().to_pylist(), run.meta
         except RunError as error:
-            found.append({"run": str(run.path), "status": "damaged", "reason": str(error)})
+            found.append({"run": str(run.path), "status": "damaged", "reason": error.on_command_line})
             continue
         words = [lane["verdict"] or lane["status"] for lane in lanes]
         means = {name: _mean([lane[name] for lane in lanes]) for name in ("slope", "test_accuracy")}
