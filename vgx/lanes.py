@@ -32,6 +32,7 @@ from vgx.training import (
     State,
     blank,
     evaluate,
+    examine,
     fill,
     first_state,
     fit_lane,
@@ -267,6 +268,12 @@ def make_evaluate(program: Program, mesh: Mesh) -> Callable[[State, Images], Eva
     """Returns the jitted evaluation of R lanes on a whole split: mean loss and accuracy, [R] each."""
     each = jax.vmap(partial(evaluate, program), (lane_axes(program), None))
     return _on_every_device(each, mesh, (_specs(program), P()), _spec(0))
+
+
+def make_examine(program: Program, mesh: Mesh) -> Callable[[State, Lane, Images], Array]:
+    """Returns the jitted search of R lanes for dead units, on training examples: the share in each layer, [R, L]."""
+    each = jax.vmap(partial(examine, program), (lane_axes(program), 0, None))
+    return _on_every_device(each, mesh, (_specs(program), _spec(0), P()), _spec(0))
 
 
 def _specs(program: Program) -> State:

@@ -22,6 +22,7 @@ from vgx.lanes import (
     lane_axes,
     make_chunk,
     make_evaluate,
+    make_examine,
     make_initial_states,
     make_lanes,
     make_plain_steps,
@@ -32,9 +33,19 @@ from vgx.lanes import (
 from vgx.machine import Device
 from vgx.outcome import first_bad_steps
 from vgx.rows import Rows, rows_of, tables
-from vgx.run_directory import LAYERS, Run, RunWriter
+from vgx.run_directory import DEAD_UNITS, LAYERS, Run, RunWriter
 from vgx.stopping import Interrupted, stop_signals
-from vgx.training import LSUV_EXAMPLES, Images, Lane, Program, State, master_dtype, shared_config, to_device
+from vgx.training import (
+    LSUV_EXAMPLES,
+    Images,
+    Lane,
+    Program,
+    State,
+    is_examined,
+    master_dtype,
+    shared_config,
+    to_device,
+)
 
 FLUSH_SECONDS = 5.0
 """How often what was measured goes to disk; in a long run up to MAX_FLUSH_SECONDS, so that its parts do not get too
@@ -103,6 +114,8 @@ class Compiled(NamedTuple):
     chunk: Any
     plain: Any
     evaluate: Any
+    examine: Any
+    """None where batches are large enough."""
 
 
 class Shelf:
@@ -215,7 +228,9 @@ class Loop:
         if key not in self.shelf.programs:
             chunk = make_chunk(self.program, self.room[0], self.mesh).lower(*self._arguments(Piece(True, ()), 0))
             plain = make_plain_steps(self.program, self.room[1], self.mesh)
-            self.shelf.programs[key] = Compiled(chunk.compile(), plain, make_evaluate(self.program, self.mesh))
+            examine = make_examine(self.program, self.mesh) if is_examined(self.program.config) else None
+            evaluate = make_evaluate(self.program, self.mesh)
+            self.shelf.programs[key] = Compiled(chunk.compile(), plain, evaluate, examine)
         return self.shelf.programs[key]
 
     def _arguments(self, piece: Piece, done: int) -> tuple[State, Lane, Images, jax.Array, jax.Array]:
@@ -340,6 +355,8 @@ class Loop:
         for name, images in self.held_out.items():
             loss, accuracy = self.compiled.evaluate(self.state, images)
             figures |= {f"{name}_loss": np.asarray(loss), f"{name}_accuracy": np.asarray(accuracy)}
+        if self.compiled.examine:
+            figures[DEAD_UNITS] = np.asarray(self.compiled.examine(self.state, self.lane, self.data))
         self.rows[-1] = self.rows[-1]._replace(evaluated=figures)
         self.progress = self.progress._replace(
             test_accuracy=float(figures["test_accuracy"][: len(self.seats)].mean()), evaluated=step
@@ -356,7 +373,8 @@ class Loop:
         """Writes the rows so far, and a checkpoint, from which a killed run goes on, if it is time for one."""
         if self.rows:
             precision, per_epoch = self.config.train.precision, self.steps_per_epoch
-            written = tables(self.rows, precision, self.lanes, self._last(), self.layers, per_epoch)
+            examined = self.compiled.examine is not None
+            written = tables(self.rows, precision, self.lanes, self._last(), self.layers, per_epoch, examined)
             self.writer.append(*written)
             if self.events:
                 self.events.append(*written)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vgx.run_directory import FINAL, LaneResult, Run
+from vgx.run_directory import DEAD_UNITS, FINAL, LaneResult, Run
 from vgx.verdict import Curves, Verdict, judge
 
 WINDOW = 0.25
@@ -22,10 +22,11 @@ MOST_ROWS = 4_000_000
 def judge_lanes(run: Run, lanes: Sequence[int], seeds: Sequence[int], hidden: int) -> list[LaneResult]:
     """Returns how these lanes of a run with `hidden` layers ended, and notes the seed of each."""
     bad, finals = _ends(run, lanes)
+    examined = _examined(run, lanes)
     results = []
     for lane, seed, (layers, at_bad) in zip(lanes, seeds, _layers_of(run, lanes, hidden, bad), strict=True):
         diverged = (bad[lane], _first_bad_layer(at_bad)) if lane in bad else None
-        verdict = _verdict(layers, hidden, diverged)
+        verdict = _verdict(layers, hidden, diverged, examined.get(lane))
         results.append(
             LaneResult(
                 lane=lane,
@@ -57,6 +58,25 @@ def _ends(run: Run, lanes: Sequence[int]) -> tuple[dict[int, int], dict[int, dic
             for row in known.select(["lane", name]).take(len(known) - 1 - from_end).to_pylist():
                 finals[row["lane"]][name] = row[name]
     return bad, finals
+
+
+class _Examined(NamedTuple):
+    """What evaluations saw of a lane's dead units, where its batches were too small to tell."""
+
+    steps: np.ndarray
+    """[E]"""
+    dead: np.ndarray
+    """[E, L]"""
+
+
+def _examined(run: Run, lanes: Sequence[int]) -> dict[int, _Examined]:
+    table = run.dead_units(where=pc.field("lane").isin(list(lanes)))
+    found = {}
+    for lane, rows in rows_by_lane(table).items():
+        mine = table.take(rows)
+        shares = mine[DEAD_UNITS].combine_chunks().flatten().to_numpy()
+        found[lane] = _Examined(mine["step"].to_numpy(), shares.reshape(len(mine), -1))
+    return found
 
 
 def first_bad_steps(metrics: pa.Table) -> dict[int, int]:
@@ -113,27 +133,34 @@ def _broken(column: pa.ChunkedArray) -> np.ndarray:
     return column.is_valid().to_numpy() & ~(column.to_numpy() < np.inf)
 
 
-def _verdict(layers: pa.Table, hidden: int, diverged: tuple[int, int | None] | None) -> Verdict | None:
+def _verdict(
+    layers: pa.Table, hidden: int, diverged: tuple[int, int | None] | None, examined: _Examined | None
+) -> Verdict | None:
     """The verdict on a lane: on how it ended if that is not healthy, else on how it began.
 
     A net that began ill and recovered is still called by how it began: an initializer is chosen by that, and theory
-    predicts it.
+    predicts it. Of dead units in small batches only evaluations tell: the first of them how it began.
     """
     steps = layers["step"].to_numpy()[:: hidden + 1]
     if len(steps) == 0:
         return judge(Curves(np.full(hidden, np.nan)), diverged) if diverged else None
     curves = {name: _by_step(layers[name], hidden) for name in Curves._fields}
 
-    def over(window: slice) -> Verdict:
-        """On each layer's median over these recorded steps."""
+    def over(window: slice, evaluations: slice) -> Verdict:
+        """On each layer's median over these recorded steps, and these evaluations."""
         medians: Any = {name: None if x is None else _median(x[window]) for name, x in curves.items()}
+        if examined:
+            medians["dead"] = _median(examined.dead[evaluations])
         return judge(Curves(**medians), diverged)
 
-    end = over(slice(1 if len(steps) > 1 else 0, None))  # without the first, which is further back than WINDOW
+    first = 1 if len(steps) > 1 else 0  # the first recorded step is further back than WINDOW
+    late = int(np.sum(examined.steps >= steps[first])) if examined else 0
+    end = over(slice(first, None), slice(-max(late, 1), None))
     if end.word != "healthy" or len(steps) == 1:
         return end
-    start = over(slice(0, 1))
-    recovered = f"at step {steps[0]}, {start.evidence}; by step {steps[-1]} {end.slope:+.3f} decades per layer"
+    start = over(slice(0, 1), slice(0, 1))
+    begun = examined.steps[0] if examined and start.word == "dead" else steps[0]
+    recovered = f"at step {begun}, {start.evidence}; by step {steps[-1]} {end.slope:+.3f} decades per layer"
     return start if start.word == "healthy" else start._replace(evidence=recovered)
 
 

@@ -20,7 +20,7 @@ from vgx.data import Dataset
 from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, Activation, Initializer, Normalization
 from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Placed, RMSNorm
 from vgx.theory import Limit, Net, Signal
-from vgx.training import encode, to_device
+from vgx.training import EXAMINED, FEW, encode, to_device
 from vgx.verdict import SPAN, Curves, Verdict, judge, named_layers, slope_of
 
 TRAINABLE = 6.0
@@ -48,6 +48,8 @@ class Source(NamedTuple):
     classes: int
     signal: Signal
     """The moments of its encoded inputs."""
+    examples: int = EXAMINED
+    """That there are to train on."""
 
 
 class Prediction(NamedTuple):
@@ -267,6 +269,7 @@ def net_of(config: Config, source: Source) -> Net:
         model.normalization,
         model.dropout,
         config.train.batch_size,
+        None if config.train.batch_size >= FEW else min(EXAMINED, source.examples),
     )
 
 
@@ -284,4 +287,4 @@ def source_of(dataset: Dataset, kind: str) -> Source:
     alone = square / n
     cross = float(total @ total - square) / (n * (n - 1)) if n > 1 else alone
     moments = Signal(alone / features, cross / features, float(total.sum()) / n / features)
-    return Source(features, dataset.classes, moments)
+    return Source(features, dataset.classes, moments, n)

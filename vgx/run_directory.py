@@ -10,7 +10,7 @@ import copy
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,12 +65,21 @@ LAYERS = (
     "participation",
     "noise_scale",
 )
+DEAD_UNITS = "dead_units"
+"""A column of the metrics table, of runs in batches under 32 alone: at each evaluation, for each hidden layer the share
+of its units whose slope is 0 for every one of a fixed set of training examples."""
 FINAL = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
 
 
 def metrics_schema(precision: str) -> pa.Schema:
     """Returns the schema of the metrics table: a row per lane and step."""
     return _schema(("lane", "step"), METRICS, precision)
+
+
+def examined_schema(precision: str) -> pa.Schema:
+    """Returns the schema of the metrics table of a run in batches so small that evaluations look for dead units."""
+    number = metrics_schema(precision).field(METRICS[0]).type
+    return metrics_schema(precision).append(pa.field(DEAD_UNITS, pa.list_(number)))
 
 
 def layers_schema(precision: str) -> pa.Schema:
@@ -200,6 +209,15 @@ class Run:
     def layers(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
         """Returns a row per recorded step, lane and layer, in that order; `where` filters while reading."""
         return self._table("layers", layers_schema(self._precision), columns, where)
+
+    def dead_units(self, *, where: pc.Expression) -> pa.Table:
+        """Returns what evaluations saw of dead units: `lane`, `step`, and `dead_units`, a share for each hidden layer.
+
+        Of runs in batches under 32 alone, which are too small to tell; of others, and older ones, there are no rows.
+        """
+        schema = examined_schema(self._precision)
+        files = [path for path in self.files("metrics") if DEAD_UNITS in parquet.read_schema(path).names]
+        return _rows(files, schema, ["lane", "step", DEAD_UNITS], where & pc.field(DEAD_UNITS).is_valid())
 
     def batches(
         self, table: str, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None
@@ -535,7 +553,7 @@ def lane_rows(results: Sequence[LaneResult]) -> pa.Table:
 
 
 def metrics_rows(
-    precision: str, lanes: np.ndarray, steps: np.ndarray, columns: dict[str, np.ndarray], keep: np.ndarray
+    precision: str, lanes: np.ndarray, steps: np.ndarray, columns: Mapping[str, np.ndarray | pa.Array], keep: np.ndarray
 ) -> pa.Table:
     """Returns rows of the metrics table, ordered by step and lane.
 
@@ -544,10 +562,12 @@ def metrics_rows(
         lanes: [R], the lanes' numbers.
         steps: [T], the steps' numbers.
         columns: by name [T, R] arrays; a masked array's masked entries become null, and so does a missing column.
+            An Arrow array, of lists, is a column in the order of the rows.
         keep: [T, R], which rows there are.
     """
+    schema = examined_schema(precision) if DEAD_UNITS in columns else metrics_schema(precision)
     keys = {"lane": np.tile(lanes, len(steps)), "step": np.repeat(steps, len(lanes))}
-    return _table(metrics_schema(precision), keys, columns, keep.reshape(-1))
+    return _table(schema, keys, columns, keep.reshape(-1))
 
 
 def layer_rows(
@@ -563,7 +583,7 @@ def layer_rows(
 
 
 def _table(
-    schema: pa.Schema, keys: dict[str, np.ndarray], columns: dict[str, np.ndarray], keep: np.ndarray
+    schema: pa.Schema, keys: dict[str, np.ndarray], columns: Mapping[str, np.ndarray | pa.Array], keep: np.ndarray
 ) -> pa.Table:
     rows = len(keep)
 
@@ -573,6 +593,8 @@ def _table(
         values = columns.get(field.name)
         if values is None:
             return pa.nulls(rows, field.type)
+        if not isinstance(values, np.ndarray):
+            return values.cast(field.type)
         mask = np.ma.getmaskarray(values).reshape(-1) if isinstance(values, np.ma.MaskedArray) else None
         return pa.array(np.asarray(values).reshape(-1).astype(field.type.to_pandas_dtype()), field.type, mask=mask)
 

@@ -48,6 +48,8 @@ class Net(NamedTuple):
     dropout: float
     batch: int
     """Examples that batch norm sees at a time."""
+    examined: int | None = None
+    """Examples for all of which a unit must be off to be dead; a batch unless told."""
 
 
 class Signal(NamedTuple):
@@ -239,7 +241,7 @@ class Curves(NamedTuple):
     cosine: np.ndarray
     """Of what two inputs become; NaN where that is 0, which has no direction."""
     dead: np.ndarray
-    """Share of units whose slope is 0 for every example of a batch."""
+    """Share of units whose slope is 0 for every example of a batch, or of those examined."""
     saturated: np.ndarray
     """Share of entries whose slope is below 5 % of the activation's steepest."""
     band: np.ndarray
@@ -297,7 +299,7 @@ def propagate(net: Net, signal: Signal) -> Curves:
         act_rms=act_rms,
         preact_std=preact_std,
         cosine=np.array([_cosine(passage.signal) for passage in passages]),
-        dead=np.append(dead_share(net.activation, preact, net.batch), 0.0),
+        dead=np.append(dead_share(net.activation, preact, net.examined or net.batch), 0.0),
         saturated=np.append(saturated_share(net.activation, preact), 0.0),
         band=np.append(band, 0.0),
         act_band=act_rms * forward.act,

@@ -189,6 +189,7 @@ class Digits(ImageSource):
     def read(self) -> tuple[Raw, Raw]:
         with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as archive:
             images, labels = archive["images"], archive["labels"]
+        require_room(self.name, images.nbytes + labels.nbytes, self.max_bytes)
         train, test = slice(None, -360), slice(-360, None)
         return (
             Raw(images[train], labels[train], "digits: training images", "digits: training labels"),
