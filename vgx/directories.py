@@ -14,140 +14,19 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
+import glob
 import logging
 import os
-import re
 import shutil
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from vgx.disk import Leftover, explained, hidden, is_alive, leftovers, short
 from vgx.errors import RunError
-
-EXPORT_MARK = ".vgx-export"
-"""A file in every folder that an export makes, with the names of what it wrote: only such a folder is ever replaced."""
-PAGE_MARK = b'<meta name="generator" content="vgx">'
-"""In the first 2,000 bytes of every page."""
-NPZ_ARRAYS = {"config.npy", "lanes.lane.npy", "metrics.step.npy", "layers.step.npy"}
-"""What every npz of a run has."""
-FIGURES = (
-    "gradient-first|gradient|gradients|weights|activations|sizes|shares|updates|heat|loss|accuracy|learning_rate"
-    "|grid-[a-z-]+|ranking|predicted-slope|measured-slope"
-)
-"""The figures beside a page."""
-FOLDERS = ("metrics", "layers", "rounds", "checkpoint", "figures", "exports", "tensorboard")
-WRITTEN = re.compile(
-    r"\.lock|config\.yaml|parts\.jsonl|(lanes|prediction)\.parquet"
-    r"|(metrics|layers)/[0-9]+\.parquet|rounds/[0-9]+\.json"
-    r"|checkpoint/[0-9]+(\.orbax-checkpoint-tmp[^/]*)?/.+"
-    rf"|figures/({FIGURES})\.(svg|png)"
-    r"|tensorboard/(.+/)?events\.out\.tfevents\.[0-9]+\.vgx\.[0-9]+"
-)
-"""The files that vgx writes in a run directory and that their names tell; others are told by what is in them."""
-TRACES = {".lock", "metrics", "layers", "rounds", "checkpoint"}
-"""What hardly anything but vgx leaves: where one of these is, a run may have lost its meta.json."""
+from vgx.written import EXPORT_MARK, FOLDERS, WRITTEN, is_run_of_vgx, sort
 
 LOG = logging.getLogger("vgx")
-
-
-class Sorted(NamedTuple):
-    """What is in a directory."""
-
-    ours: list[Path]
-    """What vgx wrote, a folder after what is in it: the folder stays when something else is there."""
-    others: list[Path]
-    """All else; a folder without anything of vgx as one."""
-
-
-def sort(folder: Path) -> Sorted:
-    """Returns what vgx wrote of a run directory (or a folder that it exported) and what it did not."""
-    if (folder / EXPORT_MARK).is_file():
-        return _sort_export(folder)
-    found = _sort(folder, folder)
-    # The lock goes last: until then it says whose this is.
-    return found._replace(ours=sorted(found.ours, key=lambda path: path == folder / ".lock"))
-
-
-def _sort(folder: Path, root: Path) -> Sorted:
-    ours: list[Path] = []
-    others: list[Path] = []
-    for path in sorted(folder.iterdir()):
-        name = path.relative_to(root).as_posix()
-        if path.is_symlink() or not path.is_dir():
-            (ours if not path.is_symlink() and path.is_file() and _is_ours(path, name) else others).append(path)
-            continue
-        exported = name.startswith("exports/") and (path / EXPORT_MARK).is_file()
-        inside = _sort_export(path) if exported else _sort(path, root)
-        empty = name.startswith(("checkpoint/", "tensorboard/")) and not inside.others
-        if name in FOLDERS or inside.ours or empty:
-            ours += [*inside.ours, path]
-            others += inside.others
-        else:
-            others.append(path)
-    return Sorted(ours, others)
-
-
-def _sort_export(folder: Path) -> Sorted:
-    """What an export wrote by its own list, which goes last; an export without one is whole."""
-    mark = folder / EXPORT_MARK
-    text = mark.read_text(encoding="utf-8")
-    listed = {folder / name for name in json.loads(text)} if text else None
-    inside = sorted(folder.rglob("*"), key=lambda path: -len(path.parts))
-    files = [path for path in inside if path.is_symlink() or not path.is_dir()]
-    ours = [path for path in files if path != mark and (listed is None or path in listed)]
-    folders = [path for path in inside if path not in files]
-    return Sorted([*ours, *folders, mark], [path for path in files if path != mark and path not in ours])
-
-
-def mark_export(folder: Path) -> None:
-    """Notes in a folder that an export wrote what it wrote there."""
-    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()]
-    (folder / EXPORT_MARK).write_text(json.dumps(names), encoding="utf-8")
-
-
-def _is_ours(path: Path, name: str) -> bool:
-    if WRITTEN.fullmatch(name):
-        return True
-    if draft := re.fullmatch(r"(.*/)?\.([^/]+?)(\.[A-Za-z0-9-]+\.[0-9]+\.new|\.tmp)", name):
-        whole = f"{draft[1] or ''}{draft[2]}"
-        return bool(WRITTEN.fullmatch(whole)) or whole in ("meta.json", "report.html") or whole.endswith(".npz")
-    if name == "meta.json":
-        return _told_by(path) is not False
-    if name == "report.html":
-        return is_page(path)
-    return name.startswith("exports/") and is_npz_of_a_run(path)
-
-
-def _told_by(meta: Path) -> bool | None:
-    """Whether a meta.json is of a run; None when it is damaged, and cannot tell."""
-    try:
-        told = json.loads(meta.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
-        return None
-    return isinstance(told, dict) and "status" in told
-
-
-def is_page(path: Path) -> bool:
-    """Whether a file is a page that vgx wrote."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return PAGE_MARK in file.read(2000)
-
-
-def is_npz_of_a_run(path: Path) -> bool:
-    """Whether a file is an npz that vgx exported."""
-    try:
-        if not path.is_file():
-            return False
-        with zipfile.ZipFile(path) as file:
-            return set(file.namelist()) >= NPZ_ARRAYS
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
 
 
 def lock(path: Path) -> int:
@@ -234,10 +113,7 @@ def _home(path: Path) -> Path:
 
 def _refuse_strangers(path: Path) -> None:
     with explained(path, "read"):
-        ours, others = sort(path)
-        if _told_by(path / "meta.json"):
-            return
-        if others or not TRACES & {each.relative_to(path).parts[0] for each in ours}:
+        if not is_run_of_vgx(path):
             raise RunError(f"{path}: is no run of vgx, and is left as it is; move it away, or choose another --runs")
 
 
@@ -274,8 +150,8 @@ def publish(folder: Path, path: Path, replace: bool = False) -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise RunError(f"{path}: another vgx has made this meanwhile; see `vgx runs`") from None
         raise
-    if aside.exists():
-        say_kept(path, _clear(aside, target))
+    if aside.exists() and (kept := _clear(aside, target)):
+        LOG.warning("%s: %s", path, in_words(path, kept))
 
 
 def _refuse_obstacles(path: Path, folder: Path) -> None:
@@ -322,11 +198,31 @@ def _clear(aside: Path, target: Path) -> list[Path]:
     return kept
 
 
-def say_kept(path: Path, kept: Sequence[Path]) -> None:
-    """Says what stays since vgx did not write it."""
-    if kept:
-        names = ", ".join(short(each.relative_to(_home(path))) for each in kept[:5])
-        LOG.warning("%s: kept what vgx did not write: %s%s", path, names, ", ..." if len(kept) > 5 else "")
+def in_words(path: Path, kept: Sequence[Path]) -> str:
+    """Returns what stays of a run directory, since vgx did not write it, in words."""
+    names = ", ".join(short(each.relative_to(_home(path))) for each in kept[:5])
+    return f"kept what vgx did not write: {names}" + (", ..." if len(kept) > 5 else "")
+
+
+def find(name: str, root: Path) -> Path:
+    """Returns the directory of a run that is to be deleted: at that path, or the only one of `root` that begins so.
+
+    Unlike `find_run` it finds damaged ones too. Raises RunError where there is none, or more than one.
+    """
+    recover(root)
+    here, there = Path(name), root / name
+    with explained(here, "read"):
+        if is_run_of_vgx(here) or (os.path.lexists(here) and not os.path.lexists(there)):
+            return here
+        if os.path.lexists(there):
+            return there
+        begins = [] if "/" in name else sorted(filter(is_run_of_vgx, root.glob(f"{glob.escape(name)}*")))
+    if len(begins) > 1:
+        listed = ", ".join(path.name for path in begins[:5]) + (", ..." if len(begins) > 5 else "")
+        raise RunError(f"{name}: {len(begins)} runs begin so: {listed}; give the whole name")
+    if not begins:
+        raise RunError(f"{short(name)}: no such run in {root}; `vgx runs` lists the runs there are")
+    return begins[0]
 
 
 def recover(folder: Path, name: str | None = None) -> None:

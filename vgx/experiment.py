@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ from vgx.data import Dataset
 from vgx.errors import DataError, RunError
 from vgx.exports import events
 from vgx.foretold import Oracle
-from vgx.loop import Account, Interrupted, Loop, Progress, Seat, Watch
+from vgx.loop import Account, Loop, Progress, Seat, Watch
 from vgx.machine import Device, Platform, describe, find_devices, keep_compiled_programs, matmul_precision, numerics
 from vgx.outcome import judge_lanes
 from vgx.run_directory import Run, RunWriter, lane_rows
 from vgx.run_files import FORMAT
+from vgx.stopping import Interrupted, ending_noted
 
 __all__ = ["Interrupted", "Progress", "Watch", "run_path", "train"]
 
@@ -72,7 +75,7 @@ def train(
     dataset = load_data(config)
     with numerics(config.train.precision, devices[0]):
         writer, meta = _open(path, config, dataset, devices, overwrite)
-        try:
+        with closing(writer), ending_noted(path, "--resume goes on", partial(_note, writer)):
             lanes, oracle = range(len(config.seed_list)), Oracle(lambda config: dataset)
             oracle.write(writer, dict.fromkeys(lanes, config))
             seats = [Seat(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
@@ -89,9 +92,14 @@ def train(
             meta["ended"] = now()
             loop.note(step, "done")
             loop.watch(loop.progress._replace(phase="done", step=step))
-        finally:
-            writer.close()
     return Run(path)
+
+
+def _note(writer: RunWriter, status: str, error: str | None) -> None:
+    """Leaves in meta.json how a run ended that did not come to its end."""
+    meta = Run(writer.path).meta
+    if meta["status"] != "done":
+        writer.write_json("meta.json", meta | {"status": status} | ({"error": error} if error else {}))
 
 
 def now() -> str:

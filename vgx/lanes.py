@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -116,8 +117,7 @@ def make_initial_states(
         for law, members in laws.items():
             numbers = [_initial_numbers(configs[i]) for i in members]
             stacked = jax.tree.map(lambda *values: np.asarray(values, master_dtype(program.config)), *numbers)
-            index = np.asarray(members)
-            keys, own = lane.key[index], jax.tree.map(lambda values, index=index: values[index], lane.numbers)
+            keys, own = jax.tree.map(itemgetter(np.asarray(members)), (lane.key, lane.numbers))
             states = _growing(same)(_drawing(law)(keys, stacked), own)
             if isinstance(law.initializer, LSUV):
                 states = _fitting(same, cast(Any, law.initializer))(states, keys, stacked["initializer"], data, first)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -21,7 +17,6 @@ from vgx import checkpoint
 from vgx.batches import Batches, Piece, next_piece
 from vgx.config import Config
 from vgx.data import Dataset
-from vgx.errors import VgxError
 from vgx.exports.events import LiveEvents
 from vgx.lanes import (
     lane_axes,
@@ -38,6 +33,7 @@ from vgx.machine import Device
 from vgx.outcome import first_bad_steps
 from vgx.rows import Rows, rows_of, tables
 from vgx.run_directory import LAYERS, Run, RunWriter
+from vgx.stopping import Interrupted, stop_signals
 from vgx.training import LSUV_EXAMPLES, Images, Lane, Program, State, master_dtype, shared_config, to_device
 
 FLUSH_SECONDS = 5.0
@@ -79,12 +75,6 @@ class Progress(NamedTuple):
 
 
 Watch = Callable[[Progress], None]
-
-
-class Interrupted(VgxError):
-    """Ctrl-C: the run is saved, and the message says how to go on."""
-
-    exit_code = 130
 
 
 class Seat(NamedTuple):
@@ -241,11 +231,14 @@ class Loop:
         return self.state, self.lane, self.data, *put((batches, lengths), self.mesh)
 
     def run(self) -> int:
-        """Goes on to the last step, or to where every lane has diverged; returns that step, all written by then."""
+        """Goes on to the last step, or to where every lane has diverged; returns that step, all written by then.
+
+        Raises Interrupted when asked to stop, even at the last step.
+        """
         step, budget = self.meta["step"], 1
         self.began = self.flushed = self.saved = time.monotonic()
         pending: tuple[Piece, int, Any] | None = None
-        with _stop_signals() as stop, self._failure_noted():
+        with stop_signals() as stop:
             while True:
                 more = step < self.steps and not stop.is_set() and not self._all_ended()
                 dispatched = None
@@ -270,7 +263,7 @@ class Loop:
             ended = self._all_ended()
             if ended:
                 step = int(self._last().max())
-            if stop.is_set() and step < self.steps and not ended:
+            if stop.is_set():
                 self._flush(step, "interrupted")
                 raise Interrupted(f"{self.writer.path}: stopped at step {step} of {self.steps}, and saved")
             self._flush(step, "running")
@@ -384,41 +377,7 @@ class Loop:
         self.started = now
         self.writer.write_json(self.account.file, self.meta)
 
-    @contextmanager
-    def _failure_noted(self) -> Iterator[None]:
-        """Leaves `failed` and the reason in meta.json when anything but an interruption ends the run."""
-        try:
-            yield
-        except Interrupted:
-            raise
-        except BaseException as error:
-            with contextlib.suppress(VgxError):
-                failure = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-                self.writer.write_json(self.account.file, self.meta | failure)
-            raise
-
 
 def steps_of(config: Config, dataset: Dataset) -> int:
     """Returns how many steps a run has."""
     return config.train.steps or (config.train.epochs or 0) * (len(dataset.train.labels) // config.train.batch_size)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; a second one interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def on_signal(number: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

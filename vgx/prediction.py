@@ -23,6 +23,8 @@ from vgx.verdict import SPAN, Curves, Verdict, judge, slope_of
 
 TRAINABLE = 6.0
 """Correlation depth scales that a net may be deep: Schoenholz et al. 2017, arXiv:1611.01232, figure 5."""
+BLOCK = 2**24
+"""Values of the inputs that are worked on at a time, in float64."""
 SHOWN = ("delta_log10", "act_rms", "preact_std", "cosine", "factor")
 
 
@@ -203,8 +205,9 @@ def source_of(dataset: Dataset, kind: str) -> Source:
     n, features = images.images.shape
     encoded = jax.jit(encode, static_argnums=(2, 3))
     total, square = np.zeros(features), 0.0
-    for start in range(0, n, 4096):
-        index = jnp.arange(start, min(start + 4096, n))
+    rows = min(4096, max(1, BLOCK // features))
+    for start in range(0, n, rows):
+        index = jnp.arange(start, min(start + rows, n))
         x = np.asarray(encoded(images, index, kind, jnp.dtype("float32")), np.float64)
         total, square = total + x.sum(0), square + float(np.sum(x * x))
     alone = square / n

@@ -376,7 +376,11 @@ class RunWriter:
         self.path = path
         self._lock = directories.lock(path) if lock is None else lock
         self._reach: dict[str, _Reach] = {}
-        self._parts = self._listed()
+        try:
+            self._parts = self._listed()
+        except BaseException:
+            self.close()
+            raise
 
     def _listed(self) -> dict[str, Part]:
         """The parts of the run; one of format 1 gets a list of those that are there."""

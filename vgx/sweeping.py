@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from vgx.experiment import load_data, now
 from vgx.exports import events
 from vgx.foretold import Oracle
 from vgx.ledger import PENDING, Ledger
-from vgx.loop import Account, Interrupted, Loop, Progress, Seat, Shelf, steps_of
+from vgx.loop import Account, Loop, Progress, Seat, Shelf, steps_of
 from vgx.machine import (
     Device,
     Platform,
@@ -35,6 +35,7 @@ from vgx.outcome import judge_lanes
 from vgx.planning import plan_rounds, seconds_for
 from vgx.run_directory import LaneResult, Run, RunWriter
 from vgx.run_files import FORMAT
+from vgx.stopping import Interrupted, ending_noted
 
 
 class SweepProgress(NamedTuple):
@@ -154,12 +155,10 @@ def sweep(
     devices = find_devices(device, 2)
     data = _Data(sweep)
     writer = _opened(path, sweep, devices, overwrite)
-    try:
+    with closing(writer):
         sweep = _grown(path, sweep)
         writer.write_text("config.yaml", sweep.to_yaml())
         _Sweeping(sweep, data, devices, memory, writer, watch or (lambda progress: None)).run(retry_failed)
-    finally:
-        writer.close()
     return Run(path)
 
 
@@ -192,6 +191,7 @@ def _opened(path: Path, sweep: Sweep, devices: list[Device], overwrite: bool) ->
         "seconds": 0.0,
         "compile_seconds": 0.0,
         "steps_per_second": None,
+        **dict.fromkeys(("lanes", "lanes_done", "programs", "rounds", "rounds_done"), 0),
     }
     return RunWriter.create(path, sweep.to_yaml(), meta, overwrite)
 
@@ -231,7 +231,8 @@ class _Sweeping:
         self.cells: dict[str, Cell] = {cell.key: cell for cell in sweep.cells}
         self.ledger = Ledger(writer)
         self.shelf = Shelf()
-        self.meta = Run(writer.path).meta | {"format": FORMAT}
+        known = {name: value for name, value in Run(writer.path).meta.items() if name != "error"}
+        self.meta = known | {"format": FORMAT}
         self.began = time.monotonic()
         self.before: float | None = None
         self.note = ""
@@ -254,7 +255,7 @@ class _Sweeping:
         for planned in plan_rounds(lanes, self.data, len(self.devices), self.memory):
             self.ledger.add_round(planned.program, planned.lanes, planned.room)
         self._write_meta("running")
-        with self._status_kept():
+        with ending_noted(self.writer.path, "the same command goes on", self._note):
             try:
                 for number in self.ledger.to_do():
                     self._round(number)
@@ -384,17 +385,10 @@ class _Sweeping:
         }
         self.writer.write_json("meta.json", self.meta)
 
-    @contextmanager
-    def _status_kept(self):
+    def _note(self, status: str, error: str | None) -> None:
         """Leaves in meta.json how a sweep ended that did not come to its end."""
-        try:
-            yield
-        except Interrupted:
-            self._write_meta("interrupted")
-            raise
-        except BaseException:
-            self._write_meta("failed")
-            raise
+        self.meta |= {"error": error} if error else {}
+        self._write_meta(status)
 
 
 def _is_memory(message: str) -> bool:

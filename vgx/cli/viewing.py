@@ -13,6 +13,8 @@ from vgx.cli.naming import newest_run, run_names
 from vgx.cli.options import BestOver, GridColumns, GridRows, GridValue, RunName, RunsFolder, app, make_console
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from vgx.comparison import Contender
 
 
@@ -27,6 +29,7 @@ def show(
     columns: GridColumns = None,
     value: GridValue = None,
     best_over: BestOver = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show it anew while another vgx writes it.")] = False,
     runs: RunsFolder = Path("runs"),
 ) -> None:
     """Show a run: its gradient at every layer, at any step, and its verdict. Show a sweep: a grid for two axes."""
@@ -41,13 +44,20 @@ def show(
     as_grid = found.is_sweep and of_lane == (None,) * 4
     if not as_grid and of_grid != (None,) * 4:
         raise RunError(f"{found.path}: --rows, --columns, --value and --best-over are for the grid of a sweep alone")
-    with working("reading"):
+
+    def draw() -> RenderableType:
         if as_grid:
-            shown = show_sweep(found, rows, columns, value, best_over, console.width)
-        elif found.is_sweep and lane is None:
-            shown = cells_map(found, statistic, step, layer)
-        else:
-            shown = show(found, step, lane or 0, console.width, statistic, layer, over_steps=True)
+            return show_sweep(found, rows, columns, value, best_over, console.width)
+        if found.is_sweep and lane is None:
+            return cells_map(found, statistic, step, layer)
+        return show(found, step, lane or 0, console.width, statistic, layer, over_steps=not follow)
+
+    if follow:
+        from vgx.cli.follow import follow as following
+
+        following(found, draw, console)
+    with working("reading"):
+        shown = draw()
     console.print(shown)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from vgx.data.files import irregular
 from vgx.data.published import FILES, locate, places, publication
 from vgx.errors import DataError, EnvironmentFault
 
@@ -69,6 +70,10 @@ def _check(name: str, file: str, path: Path | None) -> FileCheck:
         return FileCheck(file, None, "missing", mend)
     known, which = publication(name), FILES.index(file)
     try:
+        if kind := irregular(path):
+            return FileCheck(file, path, "unreadable", f"it is {kind}; move it away, then {mend}")
+        if path.stat().st_size > LARGEST:
+            return FileCheck(file, path, "wrong checksum", f"it is larger than what was published; {mend}")
         if _md5(path) == known.md5[which]:
             return FileCheck(file, path, "ok", "as published")
         if known.sha256 and _sha256_of_contents(path) == known.sha256[which]:
@@ -86,10 +91,16 @@ def _md5(path: Path) -> str:
 
 
 def _sha256_of_contents(path: Path) -> str:
+    """The checksum of what a file holds unpacked, of no more than its first LARGEST bytes."""
+    sha = hashlib.sha256()
     with path.open("rb") as file:
         gzipped = file.peek(2)[:2] == b"\x1f\x8b"
         contents = gzip.GzipFile(fileobj=file) if gzipped else file
-        return hashlib.file_digest(contents, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
+        left = LARGEST
+        while left > 0 and (chunk := contents.read(CHUNK)):
+            sha.update(chunk)
+            left -= len(chunk)
+    return sha.hexdigest()
 
 
 def _fetch(name: str, file: str, place: Path, addresses: list[str], progress: Progress | None, timeout: float) -> Path:
@@ -97,6 +108,8 @@ def _fetch(name: str, file: str, place: Path, addresses: list[str], progress: Pr
     if present and _check(name, file, present[0]).state == "ok":
         return present[0]
     packed = f"{file}.gz"
+    if (place / packed).exists() and (kind := irregular(place / packed)):
+        raise DataError(f"{place / packed}: this is {kind}, where the file is to go; move it away")
     faults = []
     for address in addresses:
         url = f"{address.rstrip('/')}/{packed}"

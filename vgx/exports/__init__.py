@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vgx import directories
+from vgx import directories, written
 from vgx.disk import drafted, explained, hidden
 from vgx.errors import EnvironmentFault, RunError
 from vgx.run_directory import Run
@@ -18,7 +18,7 @@ from vgx.run_directory import Run
 FORMATS = ("csv", "npz", "tensorboard", "wandb", "mlflow")
 LAYERS = 8
 """Hidden layers that get a curve of their own in a tool that draws one picture for each."""
-MARK = directories.EXPORT_MARK
+MARK = written.EXPORT_MARK
 
 
 def export(run: Run, to: str, output: Path | None = None, layers: int | None = None, overwrite: bool = False) -> Path:
@@ -61,7 +61,7 @@ def _replacing(output: Path, overwrite: bool, folder: bool) -> Iterator[Path]:
     """A draft beside `output`, renamed over it when it is whole; what an export did not write stays in its folder."""
     with explained(output, "read"):
         if os.path.lexists(output):
-            ours = (output / MARK).is_file() if folder else directories.is_npz_of_a_run(output)
+            ours = (output / MARK).is_file() if folder else written.is_npz_of_a_run(output)
             if not ours:
                 raise RunError(f"{output}: is there, and no export of vgx; choose another --output")
             if not overwrite:
@@ -77,7 +77,7 @@ def _replacing(output: Path, overwrite: bool, folder: bool) -> Iterator[Path]:
         try:
             (draft / MARK).touch()
             yield draft
-            directories.mark_export(draft)
+            written.mark_export(draft)
             directories.publish(draft, output, replace=True)
         finally:
             shutil.rmtree(draft, ignore_errors=True)

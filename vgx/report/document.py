@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vgx import directories
 from vgx.disk import drafted, explained
 from vgx.errors import RunError
 from vgx.report import figures, page, sweep_figures
@@ -20,6 +19,7 @@ from vgx.report.selection import Rows
 from vgx.report.stills import figures_folder, lane_stills, sweep_stills, vegalite_version, write_stills
 from vgx.report.sweep_page import sweep_page
 from vgx.run_directory import Run
+from vgx.written import is_page
 
 
 def refuse_others(target: Path) -> None:
@@ -27,7 +27,7 @@ def refuse_others(target: Path) -> None:
     with explained(target, "read"):
         if target.is_dir():
             raise RunError(f"{target}: is a folder; name a file")
-        if os.path.lexists(target) and not directories.is_page(target):
+        if os.path.lexists(target) and not is_page(target):
             raise RunError(f"{target}: exists, and is no page of vgx; choose another file, or move it away")
 
 

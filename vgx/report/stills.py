@@ -15,11 +15,10 @@ from vgx.report.findings import members
 from vgx.report.palette import BLUE_ORANGE, STATISTICS, UNJUDGED, VERDICTS, VIRIDIS, colour_at, ink_on, theme
 from vgx.report.selection import Rows, cell_rows, course_rows, ends, layer_rows
 from vgx.safe_text import everywhere
+from vgx.written import PNG_MARK, SVG_MARK, is_figure
 
 WIDTH = 560
 INK = "#1b1f24"
-SVG_MARK, PNG_MARK = "<!-- vgx -->", b"Software\0vgx"
-"""What tells a figure of vgx from another file of its name."""
 NONE = "#dddddd"
 """Of a cell without a value."""
 AXES = {
@@ -152,7 +151,7 @@ def write_stills(stills: Sequence[tuple[str, Any]], folder: Path) -> list[Path]:
 
     names = [f"{name}.{kind}" for name, _ in stills for kind in ("svg", "png")]
     for path in (folder / name for name in names):
-        if path.exists() and not _is_ours(path):
+        if path.exists() and not is_figure(path):
             raise RunError(f"{path}: exists, and is no figure of vgx; move it away, or choose another page")
     if names:
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +160,7 @@ def write_stills(stills: Sequence[tuple[str, Any]], folder: Path) -> list[Path]:
         _write(folder / f"{name}.svg", svg.replace(">", f">{SVG_MARK}", 1).encode())
         _write(folder / f"{name}.png", _signed(vl_convert.svg_to_png(svg, scale=2)))
     for path in folder.glob("*"):
-        if path.suffix in (".svg", ".png") and path.name not in names and _is_ours(path):
+        if path.suffix in (".svg", ".png") and path.name not in names and is_figure(path):
             path.unlink()
     return [folder / name for name in names]
 
@@ -170,15 +169,6 @@ def _write(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.tmp")
     draft.write_bytes(content)
     draft.rename(path)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a file is a figure that vgx wrote."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        beginning = file.read(2000)
-    return (SVG_MARK.encode() if path.suffix == ".svg" else PNG_MARK) in beginning
 
 
 def _signed(png: bytes) -> bytes:

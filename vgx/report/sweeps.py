@@ -20,8 +20,9 @@ from vgx.report.bars import gradient_picture
 from vgx.report.terminal import COLOURS, describe_config, swept_options
 from vgx.report.working import Clock, working
 from vgx.run_directory import Run
+from vgx.sizes import size_in_words
 from vgx.verdict import thresholds
-from vgx.words import counted, figure, in_bytes, speed_of
+from vgx.words import counted, figure, speed_of
 
 if TYPE_CHECKING:
     from vgx.sweeping import Plan, SweepProgress
@@ -247,7 +248,7 @@ def show_plan(plan: Plan) -> Text:
         "programs": f"{plan.programs:,} to compile",
         "rounds": f"{plan.rounds:,}, of up to {counted(plan.room, 'lane')}",
         "devices": f"{len(plan.devices)} ({', '.join(sorted(set(plan.devices)))})",
-        "memory": f"up to about {in_bytes(plan.bytes)} in a round",
+        "memory": f"up to about {size_in_words(plan.bytes)} in a round",
         "work": f"{plan.run_steps:,.0f} run-steps",
         "time": f"about {duration(plan.seconds)}",
     }
@@ -309,13 +310,12 @@ def _now(progress: SweepProgress) -> Text:
     current, config = progress.current, progress.config
     assert current
     assert config
-    speed = (
-        "compiling" if current.phase == "compiling" else f"{current.lanes * current.steps_per_second:,.0f} run-steps/s"
-    )
+    fast = current.lanes * current.steps_per_second
+    speed = "" if current.phase == "compiling" else f", {fast:,.0f} run-steps/s"
     where = f"round {progress.rounds_done + 1}/{progress.rounds} ({counted(progress.programs, 'program')})"
     lanes = counted(current.lanes, "lane")
     net = describe_config(config.model_dump(mode="json"))
-    return Text(f"{where}: {lanes}, step {current.step:,}/{current.steps:,}, {speed}\nfirst lane: {net}")
+    return Text(f"{where}: {lanes}, step {current.step:,}/{current.steps:,}{speed}\nfirst lane: {net}")
 
 
 def _lines(console: Console, say: Clock) -> Callable[[SweepProgress], None]:
