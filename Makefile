@@ -2,13 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-slow test-browser test-exports check format bench bench-reports pictures clean
+.PHONY: help demo install test test-slow test-docs test-browser test-exports test-faults check format bench bench-reports \
+    pictures clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(BIN)/vgx ## train a deep net on handwritten digits, and show where its gradient goes
 	$(BIN)/vgx train configs/quickstart.yaml --overwrite
+	@echo 'to say vgx alone:  . $(BIN)/activate'
 
 install: .venv/dev ## .venv with vgx (as it stands here) and the tools to develop it
 
@@ -18,12 +20,18 @@ test: .venv/dev ## the tests
 test-slow: .venv/dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+test-docs: .venv/dev ## the commands of README, from top to bottom
+	$(BIN)/python -m pytest -m docs
+
 test-exports: .venv/dev ## the tests against Weights & Biases and MLflow, which it installs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[exports]'
 	$(BIN)/python -m pytest -m slow tests/test_exports.py
 
 test-browser: .venv/browser ## the tests of pages in a browser; they need Chromium (apt-get install chromium)
 	$(BIN)/python -m pytest -m browser
+
+test-faults: .venv/dev ## hostile configs and data, damaged runs, kills, full disks; VGX_FAULT_SEED=n for other ones
+	$(BIN)/python -m pytest -m faults tests/faults --numprocesses auto --dist worksteal
 
 check: .venv/dev ## format, lint and types
 	$(BIN)/ruff format --check vgx tests benchmarks

@@ -161,6 +161,20 @@ def test_a_verdict_has_the_slope_from_the_top_down():
     assert judge(Curves(np.linspace(-9.5, 0, 20))).slope == pytest.approx(-0.5)
 
 
+def test_what_a_verdict_says_from_top_to_bottom_was_measured_there_and_not_read_off_a_fit():
+    bent = np.append(-2.4, np.zeros(9))  # its straight fit falls by 1.2 over the whole net
+    found = judge(Curves(bent))
+    assert (found.word, found.span) == ("vanishing", pytest.approx(-2.4))
+    assert found.evidence.endswith("-0.131 decades per layer (-2.6 dB, fitted), -2.4 from top to bottom")
+
+
+def test_where_no_gradient_arrives_a_verdict_says_between_which_layers_it_falls():
+    found = judge(Curves(np.array([-np.inf, -np.inf, -0.3, -0.2, -0.1])))
+    assert (found.word, found.span) == ("vanishing", -np.inf)
+    assert found.evidence.startswith("no gradient reaches layers 1-2; ")
+    assert found.evidence.endswith("-0.2 from layer 5 to layer 3")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("VGX_DATA_DIR" not in os.environ, reason="MNIST is not here: set VGX_DATA_DIR")
 def test_twenty_layers_reach_96_percent_on_mnist_in_three_epochs(tmp_path):

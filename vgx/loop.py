@@ -263,12 +263,13 @@ class Loop:
             ended = self._all_ended()
             if ended:
                 step = int(self._last().max())
-            if stop.is_set():
+            if not stop.is_set():
+                self._flush(step, "running")
+                if self.events:
+                    self.events.finish()
+            if stop.is_set():  # before it was all written, or meanwhile
                 self._flush(step, "interrupted")
                 raise Interrupted(f"{self.writer.path}: stopped at step {step} of {self.steps}, and saved")
-            self._flush(step, "running")
-            if self.events:
-                self.events.finish()
             return step
 
     def _next_stop(self, step: int) -> int:

@@ -15,6 +15,7 @@ import jax
 import pooch
 
 from vgx.errors import EnvironmentFault
+from vgx.extras import install
 
 Platform = Literal["cpu", "gpu", "tpu"]
 Device = Any
@@ -33,7 +34,7 @@ def find_devices(kind: Platform | None = None, lanes: int = 1) -> list[Device]:
     except RuntimeError as error:
         have = ", ".join(sorted({device.platform for device in jax.devices()}))
         extra = {"gpu": "cuda", "tpu": "tpu"}.get(kind or "")
-        mend = f'; on a machine that has one, pip install "vgx[{extra}]"' if extra else ""
+        mend = f"; on a machine that has one: {install(extra)}" if extra else ""
         raise EnvironmentFault(f"--device {kind}: jax finds no {kind} here, only {have}{mend}") from error
 
 

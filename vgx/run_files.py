@@ -149,7 +149,7 @@ def read_json(path: Path, kind: type[T]) -> T:
         raise RunError(
             f"{path}: format {number} is newer than this vgx, which reads up to {FORMAT}; install a newer vgx"
         )
-    return _valid(path, kind, value)
+    return valid(path, kind, value)
 
 
 def read_yaml(path: Path, kind: type[T]) -> T:
@@ -159,7 +159,7 @@ def read_yaml(path: Path, kind: type[T]) -> T:
         value = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError):
         raise Damaged(path, "is no YAML that vgx writes") from None
-    return _valid(path, kind, value)
+    return valid(path, kind, value)
 
 
 class _Loader(yaml.SafeLoader):
@@ -244,7 +244,8 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _valid(path: Path, kind: type[T], value: Any) -> T:
+def valid(path: Path, kind: type[T], value: Any) -> T:
+    """Returns a value that was read from `path`. Raises Damaged when it is not of this kind."""
     try:
         _adapter(kind).validate_python(value, strict=True)
     except ValidationError as error:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from vgx import checkpoint, directories
+from vgx.cell_configs import write_cell_configs
 from vgx.cells import Cell, Sweep, differences, load_sweep, value_at
 from vgx.config import Config
 from vgx.data import Dataset
@@ -158,6 +159,7 @@ def sweep(
     with closing(writer):
         sweep = _grown(path, sweep)
         writer.write_text("config.yaml", sweep.to_yaml())
+        write_cell_configs(writer, sweep)
         _Sweeping(sweep, data, devices, memory, writer, watch or (lambda progress: None)).run(retry_failed)
     return Run(path)
 
@@ -209,7 +211,8 @@ def _grown(path: Path, sweep: Sweep) -> Sweep:
     others = tuple(cell for cell in old.cells if cell.key not in here)
     seeds = list(dict.fromkeys((*old.base.seed_list, *sweep.base.seed_list)))
     count = seeds == list(range(len(seeds)))
-    base = sweep.base.model_copy(update={"seeds": len(seeds) if count else seeds})
+    modules = tuple(dict.fromkeys((*old.base.modules, *sweep.base.modules)))
+    base = sweep.base.model_copy(update={"seeds": len(seeds) if count else seeds, "modules": modules})
     explicit = [*sweep.explicit, *(cell.overlay for cell in others)]
     return Sweep(base, sweep.axes, explicit, (*sweep.cells, *others))
 
@@ -261,7 +264,10 @@ class _Sweeping:
                     self._round(number)
             finally:
                 ended = [lane for lane in self.ledger.lanes if lane["status"] in ("done", "diverged")]
-                Oracle(self.data).write(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended})
+                oracle = Oracle(self.data)
+                oracle.write(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended})
+                self.meta.pop("prediction_fault", None)
+                self.meta |= {"prediction_fault": oracle.fault} if oracle.fault else {}
         Run(self.writer.path).check()
         self.meta["ended"] = now()
         self._write_meta("done")

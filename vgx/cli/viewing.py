@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from vgx.comparison import Contender
+    from vgx.run_directory import Run
 
 
 @app.command()
@@ -114,16 +115,22 @@ def _contenders(names: list[str], runs: Path, where: list[str]) -> list[Contende
     found = [find_run(name, runs) for name in names]
     if where and not any(run.is_sweep for run in found):
         raise RunError(f"--where {where[0]}: none of these runs is a sweep; leave it out")
-    configs = {}
-    if any(run.is_sweep for run in found):
-        from vgx.cells import load_sweep
+    for run in found:
+        if run.is_sweep and (missing := unended_cells(run)):
+            say_aside(f"{run.path.name}: {counted(missing, 'cell')} left out, of which no lane has ended")
+    return [one for run in found for one in contenders_of(run, _configs(run) if run.is_sweep else {}, where)]
 
-        cells = [cell for run in found if run.is_sweep for cell in load_sweep(run.path / "config.yaml").cells]
-        configs = {cell.key: cell.config.model_dump(mode="json") for cell in cells}
-        for run in found:
-            if run.is_sweep and (missing := unended_cells(run)):
-                say_aside(f"{run.path.name}: {counted(missing, 'cell')} left out, of which no lane has ended")
-    return [one for run in found for one in contenders_of(run, configs, where)]
+
+def _configs(run: Run) -> dict[str, dict[str, Any]]:
+    """The resolved config of each cell of a sweep, as far as it is known without importing anything."""
+    from vgx.cell_configs import cell_configs
+
+    kept = cell_configs(run)
+    if kept is None:
+        from vgx.cells import resolved
+
+        return resolved(run.config)
+    return kept
 
 
 @app.command()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import logging
 import os
 import zlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vgx.data.files import irregular
 from vgx.data.published import FILES, locate, places, publication
+from vgx.disk import drafted
 from vgx.errors import DataError, EnvironmentFault
 
 CHUNK = 2**16
@@ -125,21 +124,15 @@ def _fetch(name: str, file: str, place: Path, addresses: list[str], progress: Pr
 
 def _retrieve(url: str, path: Path, md5: str, progress: Progress | None, timeout: float) -> str | None:
     """Returns what went wrong, or None when the file is there."""
-    import pooch
     from requests import exceptions
     from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-    pooch.get_logger().setLevel(logging.ERROR)
-    download = partial(_download, name=path.name, progress=progress, timeout=timeout)
     try:
-        pooch.retrieve(
-            url,
-            f"md5:{md5}",
-            fname=path.name,
-            path=path.parent,
-            downloader=download,  # pyright: ignore[reportArgumentType]  # pooch's type misnames what it passes
-        )
-        path.chmod(0o644)  # pooch renames a temporary file, which only its owner may read
+        with drafted(path) as draft:
+            _download(url, draft, path.name, progress, timeout)
+            if _md5(draft) != md5:
+                raise ValueError
+            draft.chmod(0o644)
     except exceptions.HTTPError as error:
         return str(error)
     except (exceptions.Timeout, ReadTimeoutError):
@@ -159,11 +152,11 @@ def _retrieve(url: str, path: Path, md5: str, progress: Progress | None, timeout
     return None
 
 
-def _download(url: str, output: str, _: object, *, name: str, progress: Progress | None, timeout: float) -> None:
-    """What pooch calls to fetch: its own would unpack a gzip file that the server also calls an encoding."""
+def _download(url: str, output: Path, name: str, progress: Progress | None, timeout: float) -> None:
+    """Writes what is at an address, as it comes: a gzip file stays one that the server also calls an encoding."""
     import requests
 
-    with requests.get(url, stream=True, timeout=timeout) as response, open(output, "wb") as file:
+    with requests.get(url, stream=True, timeout=timeout) as response, output.open("wb") as file:
         if response.status_code != 200:
             raise requests.HTTPError(f"the server answered {response.status_code} {response.reason}")
         total = response.raw.length_remaining or 0

@@ -96,7 +96,12 @@ Size = Annotated[
     BeforeValidator(_size),
     Field(ge=1),
     WithJsonSchema(
-        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[0-9.]+ *[kmgtKMGT]"}]}
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": "^[0-9.eE+]+ *[kmgtKMGT]?i?[bB]?$"},
+            ]
+        }
     ),
 ]
 """Bytes: a number, or a text such as 4GB."""

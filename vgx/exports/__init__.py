@@ -13,6 +13,7 @@ from typing import Any
 from vgx import directories, written
 from vgx.disk import drafted, explained, hidden
 from vgx.errors import EnvironmentFault, RunError
+from vgx.extras import install
 from vgx.run_directory import Run
 
 FORMATS = ("csv", "npz", "tensorboard", "wandb", "mlflow")
@@ -89,4 +90,4 @@ def require(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).partition(".")[0]
-        raise EnvironmentFault(f"{missing} is not installed: pip install 'vgx[{extra}]'") from None
+        raise EnvironmentFault(f"{missing} is not installed: {install(extra)}") from None

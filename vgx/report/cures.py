@@ -85,7 +85,7 @@ def diagnosis_text(diagnosis: Diagnosis, config: dict[str, Any]) -> RenderableTy
     else:
         parts.append(Text("nothing helps that may be touched: activation, shape and data are yours", "red"))
     if diagnosis.vain:
-        table = _table("what does not", "why")
+        table = _table("what does not (nearest of each kind)", "why")
         for cure in diagnosis.vain:
             table.add_row(cure.in_words, cure.fault)
         parts += [Text(), table]

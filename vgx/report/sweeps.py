@@ -16,6 +16,7 @@ from rich.text import Text
 
 from vgx.agreement import lanes_that_hold
 from vgx.errors import RunError, did_you_mean
+from vgx.grid import option_called
 from vgx.report.bars import gradient_picture
 from vgx.report.terminal import COLOURS, describe_config, swept_options
 from vgx.report.working import Clock, working
@@ -106,11 +107,10 @@ def _named(run: Run, word: str | None, options: Sequence[str]) -> str | None:
     """The option that `word` is the path of, or the end of its path."""
     if word is None:
         return None
-    fits = [option for option in options if option == word or option.endswith(f".{word}")]
-    if len(fits) != 1:
-        near = did_you_mean(word, list(options)) or f"; its options: {', '.join(options) or 'none'}"
-        raise RunError(f"{run.path}: {'no' if not fits else 'more than one'} swept option is called '{word}'{near}")
-    return fits[0]
+    try:
+        return option_called(word, options, "swept option")
+    except ValueError as error:
+        raise RunError(f"{run.path}: {error}") from None
 
 
 def _best(run: Run, lanes: list[Row], options: Sequence[str], chosen: str) -> list[Row]:
