@@ -78,7 +78,10 @@ def refusal(options: dict) -> str:
 BOMB = with_header(header("(4096, 5000)"), bytes(4096 * 5000))
 MEMBERS = {
     "absurd shape": (with_header(header("(1000000000000, 1000000000000)")), "no machine has as much"),
-    "a bomb": (BOMB, "would take 20.5 MB, more than the 10 MB of data.max_bytes; --set data.max_bytes=1GB allows it"),
+    "a bomb": (
+        BOMB,
+        "would take 20.5 MB, more than the 10 MB of data.max_bytes; overrides data.max_bytes=1GB allows it",
+    ),
     "true for a size": (with_header(header("(True,)")), "its header declares the shape (True,)"),
     "a negative size": (with_header(header("(-1, 2)")), "its header declares the shape (-1, 2)"),
     "a size of its own": (with_header(header("6")), "its header declares the shape 6"),

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, suppress
 from xml.etree import ElementTree
 
 import html5lib
@@ -22,10 +22,13 @@ from pyarrow import parquet
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from typer.testing import CliRunner
 
 import vgx
 from vgx import cli
+from vgx.cli.options import fail
 from vgx.cli.screen import safe_streams
+from vgx.errors import VgxError
 from vgx.exports import export
 from vgx.report import document
 from vgx.report.console import SafeConsole
@@ -145,17 +148,14 @@ def tampered(write_run) -> Run:
 
 
 def said(*arguments: str) -> str:
-    """All that a command writes to standard output and standard error."""
-    text, before = io.StringIO(), sys.argv
-    try:
-        sys.argv = ["vgx", *arguments]
-        with redirect_stdout(text), redirect_stderr(text):
-            cli.main()
-    except SystemExit:
-        pass
-    finally:
-        sys.argv = before
-    return text.getvalue()
+    """All that a command writes to standard output and standard error, and what is printed of how it failed."""
+    result, failure = CliRunner().invoke(cli.app, list(arguments)), io.StringIO()
+    if isinstance(result.exception, VgxError):
+        with redirect_stderr(failure), suppress(SystemExit):
+            fail(result.exception.on_command_line, result.exception.exit_code)
+    else:
+        assert isinstance(result.exception, SystemExit | None)
+    return result.output + failure.getvalue()
 
 
 def test_no_command_lets_a_run_steer_the_terminal(tampered, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from vgx.disk import ASKED, MENDS, named_in, short
 from vgx.errors import EnvironmentFault, VgxError
+from vgx.safe_text import visible
 
 
 def begin() -> None:
@@ -130,4 +131,4 @@ def _say(message: str, hints: Sequence[str]) -> None:
     except SystemExit:
         return
     except (OSError, ImportError):  # no more files can be opened
-        print(message, file=sys.stderr)
+        print(visible(message), file=sys.stderr)
