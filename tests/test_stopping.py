@@ -51,17 +51,23 @@ SIGNALLED = """
         def find_spec(self, name, path=None, target=None):
             if name == moment:
                 os.kill(os.getpid(), number)
-            elif moment == "finalizer" and name == "rich":
-                Deaf()
+
+    def begin():
+        if moment == "finalizer":
+            Deaf()
+        elif moment == "exec":
+            exec("os.kill(os.getpid(), number)")
 
     sys.meta_path.insert(0, Finder())
     sys.argv = ["vgx", "data", "list"]
+    import vgx.cli.process
+    before, vgx.cli.process.begin = vgx.cli.process.begin, lambda: (before(), begin())
     from vgx.cli import main
     main()
 """
 
 
-@pytest.mark.parametrize("moment", ["typer", "rich", "finalizer"])
+@pytest.mark.parametrize("moment", ["typer", "rich", "finalizer", "exec"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_signal_ends_a_command_with_130_and_a_line_even_while_it_imports(number, moment):
     done = run_of(SIGNALLED, moment, int(number))

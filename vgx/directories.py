@@ -64,7 +64,7 @@ def _busy(path: Path, process: int | str) -> RunError:
 def refuse_busy(path: Path) -> None:
     """Raises RunError when another process writes the run at `path`."""
     with explained(path, "read"), suppress(FileNotFoundError):
-        held = os.open(path / ".lock", os.O_RDONLY)
+        held = os.open(path / ".lock", os.O_RDONLY | os.O_NONBLOCK)
         try:
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

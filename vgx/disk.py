@@ -122,11 +122,9 @@ def is_alive(process: int) -> bool:
         return False
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
-    except OverflowError:
-        return False
-    except PermissionError:
+    except PermissionError:  # it is somebody else's
         return True
     return True
 

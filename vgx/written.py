@@ -73,10 +73,13 @@ def _sort(folder: Path, root: Path) -> Sorted:
 
 
 def _sort_export(folder: Path) -> Sorted:
-    """What an export wrote by its own list, which goes last; an export without one is whole."""
+    """What an export wrote by its own list, which goes last; all of it where the list is empty, as it once was."""
     mark = folder / EXPORT_MARK
-    text = mark.read_text(encoding="utf-8")
-    listed = {folder / name for name in json.loads(text)} if text else None
+    text = mark.read_text(encoding="utf-8", errors="replace")
+    try:
+        listed = {folder / name for name in json.loads(text)} if text else None
+    except (ValueError, TypeError):  # altered: nothing is known to be its own
+        listed = set()
     inside = sorted(folder.rglob("*"), key=lambda path: -len(path.parts))
     files = [path for path in inside if path.is_symlink() or not path.is_dir()]
     ours = [path for path in files if path != mark and (listed is None or path in listed)]
@@ -95,7 +98,7 @@ def _is_ours(path: Path, name: str) -> bool:
         return True
     if draft := re.fullmatch(r"(.*/)?\.([^/]+?)(\.[A-Za-z0-9-]+\.[0-9]+\.new|\.tmp)", name):
         whole = f"{draft[1] or ''}{draft[2]}"
-        return bool(WRITTEN.fullmatch(whole)) or whole == "report.html" or whole.endswith(".npz")
+        return bool(WRITTEN.fullmatch(whole) or re.fullmatch(r"report\.html|exports/.*\.npz", whole))
     if name == "report.html":
         return is_page(path)
     return (name.startswith("figures/") and is_figure(path)) or (name.startswith("exports/") and is_npz_of_a_run(path))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from types import FrameType
 from typing import Any
 
 __all__ = ["app", "main"]  # pyright: ignore[reportUnsupportedDunderAll]
@@ -23,6 +25,20 @@ def __getattr__(name: str) -> Any:
     return app
 
 
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    """Stops the command, as an exception where it can be one.
+
+    An extension module that is half imported may crash when one passes through it; nothing is under way then that a
+    kill would harm.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"interrupted\n")
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Runs the command; a fault the user can mend is printed as its message, and the exit code says what kind it is.
 
@@ -30,7 +46,9 @@ def main() -> None:
     """
     message, hints = "", []
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not where it is ignored
+                signal.signal(number, _on_signal)
         from vgx.cli import process
         from vgx.errors import VgxError
 

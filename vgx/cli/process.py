@@ -46,7 +46,10 @@ def _keep_open(number: int) -> None:
 def _unraisable(what: Any) -> None:
     """Where Python cannot raise, Ctrl-C would be lost: end there, as a kill would."""
     if isinstance(what.exc_value, KeyboardInterrupt):
-        end(130, "interrupted", at_once=True)
+        if sys.stdout.isatty():
+            os.write(1, b"\x1b[?25h")  # a live view has hidden the cursor
+        os.write(2, b"interrupted\n")
+        os._exit(130)
     sys.__unraisablehook__(what)
 
 
@@ -104,7 +107,7 @@ def refusal(error: BaseException) -> VgxError | None:
     return kind(f"{where}: {os.strerror(code).lower()}; {MENDS[code]}")
 
 
-def end(code: int, message: str = "", hints: Sequence[str] = (), *, at_once: bool = False) -> NoReturn:
+def end(code: int, message: str = "", hints: Sequence[str] = ()) -> NoReturn:
     """Ends the process with a message, if any, and hints on what to do next; no signal changes that any more."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -116,9 +119,9 @@ def end(code: int, message: str = "", hints: Sequence[str] = (), *, at_once: boo
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if message:
         _say(message, hints)
-    if at_once:
-        if sys.stdout.isatty():
-            os.write(1, b"\x1b[?25h")  # a live view has hidden the cursor
+    if code == 130:
+        # Python would kill itself by SIGINT where Ctrl-C met code that was given to `exec`.
+        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
