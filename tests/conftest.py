@@ -14,9 +14,10 @@ import pyarrow as pa
 import pytest
 
 import vgx
-from vgx import run_directory
+from vgx import run_directory, run_writer
 from vgx.report import working
-from vgx.run_directory import Run, RunWriter
+from vgx.run_directory import Run
+from vgx.run_writer import RunWriter
 
 jax.config.update("jax_num_cpu_devices", 2)  # so that lanes are spread, whatever the machine
 
@@ -62,8 +63,8 @@ def write_run(tmp_path: Path) -> Callable[..., Run]:
         lanes, keep = np.arange(seeds), np.ones((count, seeds), bool)
         depth = len(config.model.widths) + 1
         writer.append(
-            run_directory.metrics_rows("float32", lanes, steps, metrics, keep),
-            run_directory.layer_rows("float32", lanes, depth, steps, layers, keep),
+            run_writer.metrics_rows("float32", lanes, steps, metrics, keep),
+            run_writer.layer_rows("float32", lanes, depth, steps, layers, keep),
         )
         final = {name: values[-1] for name, values in metrics.items() if name in run_directory.FINAL}
         rows = [
@@ -71,7 +72,7 @@ def write_run(tmp_path: Path) -> Callable[..., Run]:
             | {name: float(values[lane]) for name, values in final.items()}
             for lane in range(seeds)
         ]
-        writer.write_lanes(pa.Table.from_pylist(rows, schema=run_directory.lane_rows([]).schema))
+        writer.write_lanes(pa.Table.from_pylist(rows, schema=run_writer.lane_rows([]).schema))
         writer.close()
         return Run(writer.path)
 

@@ -18,7 +18,8 @@ import vgx
 from vgx.cli import app
 from vgx.report.sweeps import show_sweep
 from vgx.report.terminal import describe_config
-from vgx.run_directory import Run, RunWriter
+from vgx.run_directory import Run
+from vgx.run_writer import RunWriter
 
 BASE: dict[str, Any] = {"name": "grid", "model": {"depth": 3, "width": 8}, "train": {"steps": 2}}
 GRID: dict[str, list[Any]] = {"model.activation": ["relu", "tanh"], "train.optimizer.learning_rate": [0.01, 0.1]}

@@ -24,7 +24,8 @@ from vgx.ledger import Ledger
 from vgx.modules import import_module
 from vgx.parts import ACTIVATIONS
 from vgx.planning import program_key
-from vgx.run_directory import Run, RunWriter
+from vgx.run_directory import Run
+from vgx.run_writer import RunWriter
 
 PARTS = '''
 from jax import numpy as jnp
