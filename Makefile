@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-slow test-docs test-browser test-exports check format bench bench-reports pictures clean
+.PHONY: help demo install test test-slow test-docs test-browser test-exports test-faults check format bench bench-reports \
+    pictures clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +29,9 @@ test-exports: .venv/dev ## the tests against Weights & Biases and MLflow, which 
 
 test-browser: .venv/browser ## the tests of pages in a browser; they need Chromium (apt-get install chromium)
 	$(BIN)/python -m pytest -m browser
+
+test-faults: .venv/dev ## hostile configs and data, damaged runs, kills, full disks; VGX_FAULT_SEED=n for other ones
+	$(BIN)/python -m pytest -m faults tests/faults --numprocesses auto --dist worksteal
 
 check: .venv/dev ## format, lint and types
 	$(BIN)/ruff format --check vgx tests benchmarks

@@ -34,6 +34,17 @@ def float64() -> Iterator[None]:
 
 
 @pytest.fixture
+def list_parts() -> Callable[[Run], None]:
+    """A function that lists a run's parts anew, after a test has changed them by hand."""
+
+    def listed(run: Run) -> None:
+        (run.path / "parts.jsonl").unlink()
+        RunWriter(run.path).close()
+
+    return listed
+
+
+@pytest.fixture
 def write_run(tmp_path: Path) -> Callable[..., Run]:
     """A function that writes a run with the numbers given, as if it had been trained."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import vgx
-from vgx.claims import CONFIGS, SCALES, check, experiment_called, find_experiments, load_experiment
+from vgx.claims import EXPERIMENTS, SCALES, check, experiment_called, find_experiments, load_experiment
 from vgx.errors import ConfigError
 from vgx.reproduction import finished, reproduce
 from vgx.run_directory import LAYERS, Run
@@ -179,7 +179,7 @@ def test_what_is_wrong_with_an_experiment_gets_a_line(path, wrong):
 
 
 def test_a_fault_is_told_with_its_place_in_the_file(tmp_path):
-    text = (CONFIGS / "he-exact.yaml").read_text().replace("published: -4", "publisht: -4")
+    text = (EXPERIMENTS / "he-exact.yaml").read_text().replace("published: -4", "publisht: -4")
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     line = text[: text.index("publisht")].count("\n") + 1

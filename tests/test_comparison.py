@@ -235,7 +235,7 @@ def test_one_run_twice_and_more_than_can_be_drawn_are_refused(pair):
         compare(ones * 5)
 
 
-def test_without_layers_the_outcomes_are_compared(write_run):
+def test_without_layers_the_outcomes_are_compared(write_run, list_parts):
     runs = [
         write_run(settings(name) | {"log": {"statistics": "none"}}, {}, figures(2, loss))
         for name, loss in (("a", 1.0), ("b", 4.0))
@@ -243,6 +243,7 @@ def test_without_layers_the_outcomes_are_compared(write_run):
     for run in runs:
         for part in (run.path / "layers").iterdir():
             part.unlink()
+        list_parts(run)
     compared = compare([one for run in runs for one in contenders_of(run)])
     assert (compared.courses, compared.partings) == ((), ())
     assert "no layer is recorded; the training loss parts at step 1" in " ".join(plain(comparison(compared)).split())

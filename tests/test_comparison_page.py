@@ -156,11 +156,12 @@ def test_a_step_is_chosen_and_the_last_one_unless_told(compared):
         page.packed(compared, 77)
 
 
-def test_without_layers_there_are_no_curves_over_the_depth(write_run):
+def test_without_layers_there_are_no_curves_over_the_depth(write_run, list_parts):
     runs = [write_run(settings(name) | {"log": {"statistics": "none"}}, {}, figures()) for name in ("a", "b")]
     for run in runs:
         for part in (run.path / "layers").iterdir():
             part.unlink()
+        list_parts(run)
     html = page.comparison_page(compare([one for run in runs for one in contenders_of(run)]))
     assert "One of them has no layer recorded" in html
     assert {e.attrib.get("id") for e in parsed(html).iter("figure")} == {"figure-loss", "figure-accuracy"}

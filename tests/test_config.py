@@ -40,8 +40,8 @@ BAD = {
     "train:\n  learning_rate: 1": "2:3: train: unknown key 'learning_rate'; "
     "did you mean 'train.optimizer.learning_rate'?",
     "log:\n  xyz: 1": "2:3: log: unknown key 'xyz'; known: every, statistics, tensorboard",
-    "'a\\nb': 1": "1:1: unknown key 'a\\\\nb'; known: name, seeds, data, model, train, log, expect",
-    '"a\\nb": 1': "1:1: unknown key 'a\\nb'; known: name, seeds, data, model, train, log, expect",
+    "'a\\nb': 1": "1:1: unknown key 'a\\\\nb'; known: name, seeds, data, model, train, log, expect, import",
+    '"a\\nb": 1': "1:1: unknown key 'a\\nb'; known: name, seeds, data, model, train, log, expect, import",
     "sweep: {axes: {}}": "1:1: sweep: this is a sweep, of many configs; `vgx sweep` runs it",
     "model: {sweep: 1}": "1:9: model: unknown key 'sweep'; known: depth, width, activation, initializer, bias, "
     "normalization, dropout",
@@ -169,7 +169,7 @@ BAD = {
 def faults(source, overrides=()) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_config(source, overrides)
-    return str(caught.value).split("\n")
+    return caught.value.on_command_line.split("\n")
 
 
 @pytest.mark.parametrize(("text", "lines"), BAD.items(), ids=lambda text: repr(text)[:60])
@@ -193,7 +193,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_their_places(tmp_path):
         f"{path}:6:3: model: the key 'depth' stands here twice; the first is in line 4",
         f"{path}:8:26: train.optimizer: sgd has no option 'momentum'; it has learning_rate, weight_decay, schedule",
         f"{path}:9:10: train.steps: must be at least 1, and is 0",
-        f"{path}:10:1: unknown key 'colour'; known: name, seeds, data, model, train, log, expect",
+        f"{path}:10:1: unknown key 'colour'; known: name, seeds, data, model, train, log, expect, import",
         "--set model.dropout=2: model.dropout: must be less than 1, and is 2",
         "--set 'oops': give it as path=value",
         f"--set name=a b: name: {NAME}; try 'a-b'",
@@ -484,7 +484,7 @@ def load_or_be_told(source, overrides=()) -> None:
     try:
         config, lines = load_config(source, overrides), []
     except VgxError as error:
-        config, lines = None, str(error).split("\n")
+        config, lines = None, error.on_command_line.split("\n")
     assert isinstance(config, Config) or lines
     assert all(line.startswith(place) and line.isprintable() for line in lines)
 

@@ -387,7 +387,7 @@ BAD_IN_NPZ = {
     ),
     "pickled labels": (
         {"train_labels": np.array([None] * 6)},
-        "{path}: its array train_labels cannot be read (Object arrays cannot be loaded when allow_pickle=False);"
+        "{path}: its array train_labels cannot be read (it holds Python objects or records, not plain numbers);"
         " write the file again",
     ),
 }

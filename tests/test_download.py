@@ -15,6 +15,7 @@ import numpy as np
 import pooch
 import pytest
 
+from vgx import disk
 from vgx.data import published
 from vgx.data.download import get, verify
 from vgx.data.published import FILES, PUBLISHED, Publication
@@ -105,6 +106,13 @@ def test_what_is_fetched_is_there_whole_and_verified(server: Server, tmp_path: P
 def test_what_is_fetched_can_be_read_by_others(server: Server, tmp_path: Path):
     for path in get(NAME, directory=tmp_path, mirror=f"{server.address}/right"):
         assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_a_killed_download_left_goes_with_the_next(server: Server, tmp_path: Path):
+    (left := tmp_path / f".{next(iter(WHOLE))}.{disk.host()}.{2**22 - 1}.new").write_bytes(b"half")
+    get(NAME, directory=tmp_path, mirror=f"{server.address}/right")
+    assert not left.exists()
+    assert contents_of(tmp_path) == WHOLE
 
 
 def test_a_server_that_calls_the_packing_an_encoding_does_not_get_it_unpacked(server: Server, tmp_path: Path):

@@ -105,7 +105,9 @@ def test_divergence_is_a_result_and_names_the_step(tmp_path):
 
 
 def test_a_full_disk_says_so_and_loses_nothing(tmp_path, monkeypatch):
-    writer = RunWriter.create(tmp_path / "run", "train: {precision: float32}\n", {"status": "running"})
+    timing = {"seconds": 0.0, "compile_seconds": 0.0, "steps_per_second": None}
+    meta = {"status": "running", "step": 0, "devices": ["cpu: cpu"]} | timing
+    writer = RunWriter.create(tmp_path / "run", vgx.load_config(SMALL).to_yaml(), meta)
     part = run_directory.metrics_rows(
         "float32", np.arange(1), np.arange(1, 3), {"train_loss": np.ones((2, 1))}, np.ones((2, 1), bool)
     )
@@ -116,7 +118,7 @@ def test_a_full_disk_says_so_and_loses_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(run_directory.parquet, "write_table", full)
-    with pytest.raises(EnvironmentFault, match="No space left on device; make room, then go on with --resume"):
+    with pytest.raises(EnvironmentFault, match="No space left on device; make room, then go on with resume=True"):
         writer.append(part, layers)
     monkeypatch.undo()
     assert vgx.open_run(tmp_path / "run").metrics().num_rows == 2
@@ -157,6 +159,20 @@ def test_a_curve_gets_its_word_whatever_its_scale(word, curves):
 
 def test_a_verdict_has_the_slope_from_the_top_down():
     assert judge(Curves(np.linspace(-9.5, 0, 20))).slope == pytest.approx(-0.5)
+
+
+def test_what_a_verdict_says_from_top_to_bottom_was_measured_there_and_not_read_off_a_fit():
+    bent = np.append(-2.4, np.zeros(9))  # its straight fit falls by 1.2 over the whole net
+    found = judge(Curves(bent))
+    assert (found.word, found.span) == ("vanishing", pytest.approx(-2.4))
+    assert found.evidence.endswith("-0.131 decades per layer (-2.6 dB, fitted), -2.4 from top to bottom")
+
+
+def test_where_no_gradient_arrives_a_verdict_says_between_which_layers_it_falls():
+    found = judge(Curves(np.array([-np.inf, -np.inf, -0.3, -0.2, -0.1])))
+    assert (found.word, found.span) == ("vanishing", -np.inf)
+    assert found.evidence.startswith("no gradient reaches layers 1-2; ")
+    assert found.evidence.endswith("-0.2 from layer 5 to layer 3")
 
 
 @pytest.mark.slow

@@ -20,7 +20,14 @@ ROOT = Path(vgx.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "disk": 1,
+    "safe_text": 0,
+    "sizes": 1,
+    "documents": 1,
+    "modules": 1,
     "bounds": 1,
+    "manifest": 1,
+    "run_files": 2,
     "words": 1,
     "doctor": 5,
     "inference": 1,
@@ -30,6 +37,7 @@ FLOORS = {
     "data": 2,
     "probes": 2,
     "places": 2,
+    "options": 3,
     "moments": 2,
     "theory": 2,
     "verdict": 2,
@@ -40,12 +48,16 @@ FLOORS = {
     "config": 3,
     "loading": 3,
     "cells": 3,
+    "cell_configs": 4,
     "grid": 2,
     "comparisons": 2,
     "training": 4,
     "lanes": 4,
+    "written": 2,
+    "directories": 3,
     "run_directory": 4,
     "checkpoint": 4,
+    "stopping": 4,
     "outcome": 4,
     "comparison": 4,
     "exports": 4,
@@ -68,8 +80,12 @@ FLOORS = {
     "claims": 5,
     "reproduction": 5,
     "amend": 3,
+    "shipped": 4,
+    "extras": 1,
     "rows": 5,
     "report": 5,
+    "face": 6,
+    "doors": 6,
     "cli": 6,
 }
 OUTSIDE = {"vgx", "vgx.__main__"}
@@ -86,9 +102,12 @@ NEIGHBOURS = {
     ("spread", "parts"),
     ("model", "config"),
     ("loading", "config"),
+    ("loading", "options"),
+    ("cells", "options"),
     ("cells", "config"),
     ("cells", "loading"),
     ("checkpoint", "run_directory"),
+    ("cell_configs", "run_directory"),
     ("lanes", "training"),
     ("outcome", "run_directory"),
     ("experiment", "foretold"),
@@ -111,12 +130,18 @@ NEIGHBOURS = {
     ("reproduction", "prediction"),
     ("reproduction", "statistics"),
     ("reproduction", "sweeping"),
+    ("doors", "face"),
 }
 """Who may see whom on the same floor."""
 
 PAPER = (
     "errors",
     "words",
+    "safe_text",
+    "sizes",
+    "documents",
+    "modules",
+    "cell_configs",
     "registry",
     "places",
     "data",
@@ -124,6 +149,11 @@ PAPER = (
     "verdict",
     "attribution",
     "batches",
+    "manifest",
+    "run_files",
+    "disk",
+    "written",
+    "directories",
     "run_directory",
     "outcome",
     "agreement",
@@ -135,6 +165,7 @@ PAPER = (
     "statistics",
     "comparisons",
     "report",
+    "face",
 )
 """What knows files and no jax."""
 BRIDGES = {"vgx.report.catalogue"}
@@ -144,7 +175,20 @@ JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 NUMERICS = ("quadrature", "parts", "probes", "moments", "spread", "theory", "model", "training", "lanes")
 """What knows jax and no files."""
 FILES = {"pathlib", "os", "io", "shutil", "tempfile", "json", "yaml", "pyarrow", "rich", "orbax", "pooch"}
-PAPER_ONLY = {"places", "grid", "verdict", "run_directory", "report", "checkpoint", "machine", "experiment", "cli"}
+PAPER_ONLY = {
+    "places",
+    "grid",
+    "verdict",
+    "disk",
+    "written",
+    "directories",
+    "run_directory",
+    "report",
+    "checkpoint",
+    "machine",
+    "experiment",
+    "cli",
+}
 
 
 class Import(NamedTuple):

@@ -158,8 +158,7 @@ BAD_FILES = {
     ),
     "an absurd size": (
         idx_header(2**31, 2**31, 2**31),
-        "the header declares 2147483648 x 2147483648 x 2147483648 values, more than the 4,294,967,296 bytes that are"
-        f" read at most; {DAMAGED}",
+        "would take more than a million TB, more than the 2 GB of data.max_bytes; no machine has as much",
     ),
     "gzip, cut in the data": (
         gzip.compress(IMAGES, mtime=0)[:-12],
@@ -209,9 +208,9 @@ def test_a_bad_file_is_refused_with_its_name_the_reason_and_the_way_out(tmp_path
 
 
 def test_a_path_that_is_no_file_is_refused(tmp_path: Path):
-    for path, reason in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
-        with pytest.raises(DataError) as fault:
-            read_idx(path)
-        assert str(fault.value) == f"{path}: cannot be read ({reason}); check the path and its permissions"
+    path = tmp_path / "none"
+    with pytest.raises(DataError) as fault:
+        read_idx(path)
+    assert str(fault.value) == f"{path}: cannot be read (No such file or directory); check the path and its permissions"
     with pytest.raises(DataError, match="embedded null byte"):
         read_idx(f"{tmp_path}/\0")

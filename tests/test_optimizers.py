@@ -163,13 +163,17 @@ def test_an_optimizers_numbers_may_be_traced(part, float64):
     optimizer = part(weight_decay=0.3)
 
     @jax.jit
+    def start(numbers: dict[str, Any], parameters: Any) -> Any:
+        return optimizer.model_copy(update=numbers).transform(1.0).init(parameters)
+
+    @jax.jit
     def step(numbers: dict[str, Any], parameters: Any, state: Any) -> tuple[Any, Any]:
         traced: Optimizer = optimizer.model_copy(update=numbers)
         updates, state = traced.transform(traced.learning_rate).update(gradient(parameters), state, parameters)
         return optax.apply_updates(parameters, updates), state
 
     parameters, gradient = quadratic()
-    state = optimizer.transform(1.0).init(parameters)  # no number of the optimizer is in it
+    state = start(float_options(optimizer), parameters)
     for _ in range(STEPS):
         parameters, state = step(float_options(optimizer), parameters, state)
     expected = descend(optimizer.transform(optimizer.learning_rate))

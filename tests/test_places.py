@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -214,6 +215,9 @@ def test_a_directory_is_refused(tmp_path):
 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("f.yaml").touch()
+
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")  # chmod does not stop root, who runs tests in containers
 

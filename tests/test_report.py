@@ -6,6 +6,8 @@ import base64
 import json
 import math
 import re
+import sys
+import webbrowser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,12 +27,13 @@ from vgx.report import document
 from vgx.report.contents import NUMBERS, STEPS, _axis, _cubes, flag, gather, word
 from vgx.report.findings import gradient_finding, weights_finding
 from vgx.report.overview import cell_summaries, interval
-from vgx.report.packing import json_in_html, packed
+from vgx.report.packing import packed
 from vgx.report.palette import BLUE_ORANGE, VERDICTS, VIRIDIS, colour_at, ink_on, power_of_ten
 from vgx.report.selection import cell_rows, course_rows, layer_rows, together
 from vgx.report.thinning import NULL, Thinned, bins, is_null, thin
 from vgx.run_directory import Run, RunWriter, metrics_rows
 from vgx.run_directory import layer_rows as table_of_layers
+from vgx.safe_text import json_in_html
 
 TINY = {
     "name": "tiny",
@@ -55,6 +58,7 @@ def sweep(tmp_path_factory) -> Run:
     planned = vgx.load_sweep(TINY | {"sweep": {"axes": GRID}})
     path, rng, lanes = tmp_path_factory.mktemp("runs") / planned.folder, np.random.default_rng(0), range(8)
     meta = {"status": "done", "step": 48, "seconds": 1.0, "steps_per_second": 9.0, "lanes": 8, "lanes_done": 8}
+    meta |= {"devices": ["cpu: cpu"], "compile_seconds": 0.5}
     writer = RunWriter.create(path, planned.to_yaml(), meta)
     keep, accuracy = np.ones((6, 8), bool), rng.uniform(size=(6, 8))
     delta = np.cumsum(rng.normal(size=(6, 8, 5)), 2)
@@ -95,6 +99,7 @@ def made_up(
     steps, layers = delta.shape
     config = vgx.load_config({"name": "made-up", "model": {"depth": layers - 1, "width": 4}}).to_yaml()
     meta = {"status": status, "step": steps, "seconds": 1.0, "compile_seconds": 0.5, "steps_per_second": None}
+    meta["devices"] = ["cpu: cpu"]
     writer = RunWriter.create(path, config.replace("name: made-up", f"name: {json.dumps(name)}", 1), meta)
     numbers, keep = np.arange(1, steps + 1), np.ones((steps, 1), bool)
     loss = np.ma.array(np.linspace(2, 1, steps)[:, None])
@@ -103,6 +108,9 @@ def made_up(
         metrics_rows("float32", np.arange(1), numbers, {"train_loss": loss}, keep),
         table_of_layers("float32", np.arange(1), layers, numbers, of_layers, keep),
     )
+    ended = {"lane": 0, "seed": 0, "status": "done", "evidence": "made up"}
+    if status == "done":
+        writer.write_lanes(pa.Table.from_pylist([ended]))
     writer.close()
     return Run(path)
 
@@ -325,6 +333,7 @@ def test_words():
     assert power_of_ten(-2) == "0.01"
     assert word("{name: leaky_relu, negative_slope: 0.2}") == "leaky_relu 0.2"
     assert word(1e-05) == "1e-05"
+    assert power_of_ten(math.log10(3249.7)) == "3250"
 
 
 def contrast(a: str, b: str) -> float:
@@ -409,7 +418,7 @@ EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\u2028&a
 
 
 def test_text_from_a_config_cannot_become_markup(tmp_path, no_bundle):
-    run = made_up(tmp_path / "evil", np.zeros((2, 3)), name=EVIL, status=EVIL)
+    run = made_up(tmp_path / "evil", np.zeros((2, 3)), name=EVIL)
     root = parsed(document.drawn(gather(run))[0])
     assert root.find(".//h1").text == EVIL
     assert root.find(".//title").text == f"{EVIL} - vgx"
@@ -417,6 +426,46 @@ def test_text_from_a_config_cannot_become_markup(tmp_path, no_bundle):
     assert len(list(root.iter("script"))) == 6
     assert json.loads(json_in_html({"a": EVIL})) == {"a": EVIL}
     assert not set("<>&\u2028") & set(json_in_html({"a": EVIL}))
+
+
+def test_every_choice_of_lanes_has_captions_that_are_its_own(sweep, no_bundle):
+    contents = gather(sweep)
+    data, labels = packed(contents), [row["label"] for row in cell_summaries(contents)]
+    said = set()
+    for label, cell in zip(labels, data["cells"], strict=True):
+        assert cell["lanes"] == cell["shown"] == [2 * labels.index(label), 2 * labels.index(label) + 1]
+        for lanes in (cell["shown"], *([lane] for lane in cell["lanes"])):
+            where = (pc.field("step") == 6) & pc.field("lane").isin(lanes)
+            table = sweep.layers(["delta_log10"], where=where)["delta_log10"].to_numpy().reshape(-1, 5)
+            bottom, top = (power_of_ten(float(np.median(table[:, layer]))) for layer in (0, 3))
+            caption = data["captions"][",".join(map(str, lanes))]["gradient"]
+            assert f"At step 6 the gradient is {top} in the top hidden layer and {bottom} in layer 1" in caption
+            said.add(caption)
+    assert len(said) == 4 * 3
+    # What stands there before any script runs is said of the cell whose name stands above it, the best.
+    best = max(cell_summaries(contents), key=lambda row: row["score"])
+    root = parsed(document.drawn(contents)[0])
+    assert root.find(".//h2[@id='curves-title']").text == best["label"]
+    for key, text in data["captions"][",".join(map(str, best["lanes"]))].items():
+        assert root.find(f".//figure[@id='figure-{key}']/figcaption").text == text
+        assert root.find(f".//div[@id='chart-{key}']").attrib["aria-label"].endswith(f". {text}")
+
+
+def test_a_lane_that_ended_early_is_told_by_its_own_last_step(tmp_path):
+    run = made_up(tmp_path / "short", np.zeros((2, 3)), weight_grad_zero=np.ones((2, 3)))
+    writer, steps = RunWriter(run.path), np.arange(1, 6)
+    rows = table_of_layers(
+        "float32", np.array([1]), 3, steps, {"delta_log10": np.ones((5, 1, 3))}, np.ones((5, 1), bool)
+    )
+    writer.append(metrics_rows("float32", np.array([1]), steps, {}, np.ones((5, 1), bool)), rows)
+    writer.close()
+    contents = gather(run)
+    tables = dict(zip(("statistics", "axes", "axis_of", "cubes"), _cubes(run, [0, 1]), strict=True))
+    contents = contents._replace(**tables, lanes=contents.lanes * 2, forecasts=[{}, {}])
+    assert contents.axis_of == [0, 0]
+    assert "At step 2 the gradient is 1 in the top hidden layer" in gradient_finding(contents, [0])
+    assert weights_finding(contents, [0]).startswith("At step 2 the optimizer saw only zeros")
+    assert "At step 5 the gradient is 10 in the top" in gradient_finding(contents, [1])
 
 
 def test_what_was_drawn_together_is_said(tmp_path, no_bundle):
@@ -445,7 +494,7 @@ def test_figures_are_files_beside_the_page_wherever_it_is(run, sweep, tmp_path):
         page, *figures = document.write_report(one, tmp_path / one.path.name / "a.html")
         assert page == tmp_path / one.path.name / "a.html"
         assert "vegaEmbed" in page.read_text()
-        assert {path.parent for path in figures} == {page.parent / "figures"}
+        assert {path.parent for path in figures} == {page.parent / "a-figures"}
         assert names <= {path.stem for path in figures}
         for path in figures:
             if path.suffix == ".svg":
@@ -453,19 +502,21 @@ def test_figures_are_files_beside_the_page_wherever_it_is(run, sweep, tmp_path):
                 ElementTree.parse(path)
             else:
                 assert path.read_bytes().startswith(b"\x89PNG")
-    heat = ElementTree.parse(tmp_path / run.path.name / "figures" / "heat.svg")
+    heat = ElementTree.parse(tmp_path / run.path.name / "a-figures" / "heat.svg")
     drawn = [
         g for g in heat.iter("{http://www.w3.org/2000/svg}g") if "mark-rect role-mark" in g.attrib.get("class", "")
     ]
     assert sum(len(list(g)) for g in drawn) == 6 * 5
 
 
-def test_nothing_logged_and_nothing_run_yet_are_pages_too(tmp_path, no_bundle):
+def test_nothing_logged_and_nothing_run_yet_are_pages_too(tmp_path, no_bundle, list_parts):
     run = made_up(tmp_path / "none", np.zeros((2, 3)))
     for part in (run.path / "layers").iterdir():
         part.unlink()
+    list_parts(run)
     assert "No layer was recorded here" in text_of(run)
     meta = {"status": "running", "step": 0, "seconds": 0.0, "compile_seconds": 0.0, "steps_per_second": None}
+    meta["devices"] = ["cpu: cpu"]
     RunWriter.create(tmp_path / "new", vgx.load_config(TINY).to_yaml(), meta).close()
     assert "Nothing is written yet." in text_of(Run(tmp_path / "new"))
 
@@ -473,10 +524,13 @@ def test_nothing_logged_and_nothing_run_yet_are_pages_too(tmp_path, no_bundle):
 def test_the_command_says_where_the_page_is_and_refuses_what_is_no_run(run, tmp_path, monkeypatch, no_bundle):
     monkeypatch.setattr(document, "write_stills", lambda stills, folder: [folder / f"{name}.svg" for name, _ in stills])
     command = ["report", run.path.name[:5], "--runs", str(run.path.parent)]
-    for more, page in (([], run.path / "report.html"), (["-o", str(tmp_path / "p.html")], tmp_path / "p.html")):
+    for more, page, folder in (
+        ([], run.path / "report.html", run.path / "figures"),
+        (["-o", str(tmp_path / "p.html")], tmp_path / "p.html", tmp_path / "p-figures"),
+    ):
         result = CliRunner().invoke(cli.app, command + more)
         assert result.exit_code == 0
-        assert result.output == f"{page}: written, and 11 figures in {page.parent / 'figures'}\n"
+        assert result.output == f"{page}: written, and 11 figures in {folder}\n"
         assert page.read_text().startswith("<!DOCTYPE html>")
     refused = CliRunner().invoke(cli.app, ["report", "nothing", "--runs", str(tmp_path)])
     assert isinstance(refused.exception, RunError)
@@ -492,3 +546,64 @@ def test_a_report_never_replaces_what_is_no_page_of_vgx(run, tmp_path):
     with pytest.raises(RunError, match="is a folder"):
         document.write_report(run, tmp_path)
     assert sorted(tmp_path.iterdir()) == [notes]
+
+
+def test_a_page_of_another_run_keeps_its_figures(tmp_path, no_bundle):
+    drawn = {}
+    for letter, depth in (("a", 3), ("b", 5)):
+        run = made_up(tmp_path / letter, np.random.default_rng(depth).normal(size=(2, depth)))
+        page, *figures = document.write_report(run, tmp_path / "pages" / f"{letter}.html")
+        drawn[letter] = {path: path.read_bytes() for path in figures}
+        assert {path.parent for path in figures} == {tmp_path / "pages" / f"{letter}-figures"}
+        assert f"in {letter}-figures/" in page.read_text()
+    assert len(drawn["a"]) == len(drawn["b"]) > 0
+    for path, content in (drawn["a"] | drawn["b"]).items():
+        assert path.read_bytes() == content
+    own = document.write_report(Run(tmp_path / "a"))
+    assert {path.parent for path in own} == {tmp_path / "a", tmp_path / "a" / "figures"}
+    assert document.write_report(Run(tmp_path / "a"), tmp_path / "a" / "report.html") == own
+
+
+def test_figures_never_replace_what_is_no_figure_of_vgx_and_none_is_left_of_an_older_page(
+    tmp_path, no_bundle, list_parts
+):
+    run, folder = made_up(tmp_path / "mine", np.zeros((2, 3))), tmp_path / "p-figures"
+    folder.mkdir()
+    for name in ("gradient.svg", "loss.png"):
+        (folder / name).write_text("mine")
+        with pytest.raises(RunError, match=rf"{name}: exists, and is no figure of vgx"):
+            document.write_report(run, tmp_path / "p.html")
+        assert [path.name for path in folder.iterdir()] == [name]
+        assert not (tmp_path / "p.html").exists()
+        (folder / name).rename(tmp_path / "notes.svg")
+    (tmp_path / "notes.svg").rename(folder / "notes.svg")
+    document.write_report(run, tmp_path / "p.html")
+    assert (folder / "notes.svg").read_text() == "mine"
+    assert (folder / "gradient.png").exists()
+    for part in (run.path / "layers").iterdir():
+        part.unlink()
+    list_parts(run)
+    document.write_report(run, tmp_path / "p.html")  # the run has no layers any more: nor has the page figures of them
+    assert sorted(path.name for path in folder.iterdir()) == ["loss.png", "loss.svg", "notes.svg"]
+
+
+@pytest.mark.parametrize(("display", "opens"), [(":0", True), (":0", False), ("", True)])
+def test_a_report_opens_in_the_browser_where_there_is_one_and_is_written_where_not(
+    display, opens, tmp_path, monkeypatch, no_bundle
+):
+    run, opened = made_up(tmp_path / "a b", np.zeros((2, 3))), []
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(document, "write_stills", lambda stills, folder: [])
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or opens)
+    page = run.path / "report.html"
+    result = CliRunner().invoke(cli.app, ["report", str(run.path), "--open"])
+    assert (result.exit_code, result.stdout) == (0, f"{page}: written\n")
+    assert opened == ([page.as_uri()] if display else [])
+    found = "" if display and opens else f"no browser opens here; the page is at {page.as_uri()}\n"
+    assert result.stderr.endswith(found)
+    assert ("no browser" in result.stderr) == bool(found)
+    CliRunner().invoke(cli.app, ["report", str(run.path)])
+    assert len(opened) == bool(display)

@@ -122,7 +122,7 @@ def test_the_list_says_what_there_is(tmp_path):
         (["ranking", "--all"], "leave one of the two out"),
         (["he-exact", "--activation", "mish"], "this experiment has no axis model.activation"),
         (["ranking", "--activation", "mis"], "no activation is called 'mis'; did you mean 'mish'?"),
-        (["ranking", "--import", "no_such_module"], "--import no_such_module: No module named"),
+        (["ranking", "--import", "no_such_module"], "--import no_such_module: there is no module"),
     ],
 )
 def test_a_wrong_request_gets_a_line(arguments, line):

@@ -25,6 +25,7 @@ import vgx.grid
 import vgx.places
 import vgx.training
 from vgx import loop
+from vgx.cell_configs import cell_configs
 from vgx.cli import app
 from vgx.errors import ConfigError, RunError
 from vgx.lanes import lane_bytes, make_chunk, make_initial_states, make_lanes, spread_over
@@ -297,7 +298,8 @@ def test_a_sweep_that_grows_keeps_what_is_done_and_adds_the_rest(tmp_path):
     before, lanes = first.metrics(), first.lanes()
     grown = sweep_of(SMALL, {"model.activation": ["elu", "relu"]}, seeds=2)
     run = vgx.sweep(grown, runs=tmp_path)
-    assert run.path == first.path
+    assert isinstance(run, vgx.Run)
+    assert (run.path, first.verdict) == (first.path, "healthy")
     found = [(row["lane"], row["seed"], row["model.activation"]) for row in run.lanes().to_pylist()]
     assert found[:2] == [(0, 0, "relu"), (1, 0, "tanh")]
     assert sorted(found[2:], key=str) == [(2, 0, "elu"), (3, 1, "elu"), (4, 1, "relu"), (5, 1, "tanh")]
@@ -507,6 +509,11 @@ def test_a_grid_of_what_is_not_there_gets_a_line(shown_run, options, line):
         show_sweep(shown_run, **options)
 
 
+def test_a_sweep_keeps_the_resolved_config_of_each_cell(shown_run):
+    cells = vgx.load_sweep(shown_run.path / "config.yaml").cells
+    assert cell_configs(shown_run) == {cell.key: cell.config.model_dump(mode="json") for cell in cells}
+
+
 def test_the_cells_of_a_sweep_are_compared(shown_run):
     command = ["compare", shown_run.path.name, "--runs", str(shown_run.path.parent), "--json"]
     said = json.loads(CliRunner().invoke(app, [*command, "--where", "learning_rate=0.1"]).stdout)
@@ -529,7 +536,7 @@ def test_the_cells_of_a_sweep_are_compared(shown_run):
     [
         (["learning_rate=0.1", "activation=relu"], "there is only one to compare"),
         (["learning_rate=7"], "no lane has ended where learning_rate=7"),
-        (["rate=7"], "--where rate=7: expected OPTION=VALUE"),
+        (["rate=7"], "--where rate=7: no swept option is called 'rate'"),
     ],
 )
 def test_cells_that_are_not_there_get_a_line(shown_run, where, line):

@@ -101,6 +101,23 @@ def test_a_lane_is_the_same_alone_and_beside_one_that_diverges():
             np.testing.assert_allclose(b.take(0, axis), a.take(0, axis), rtol=1e-9, atol=1e-12)
 
 
+def test_each_lane_of_adagrad_starts_from_its_own_sum_of_squares():
+    configs = [
+        Config.model_validate(
+            {"model": {"width": [5]}, "train": {"optimizer": {"name": "adagrad", "initial": initial}}}
+        )
+        for initial in (0.1, 0.7)
+    ]
+    program, mesh = Program(shared_config(configs[0]), 12, 10, STEPS), spread_over(jax.devices()[:1], 2)
+    state = make_initial_states(program, configs, mesh)(
+        make_lanes(configs, (0, 0)), to_device(dataset().train, dataset()), 0
+    )
+    axes = lane_axes(program).optimizer
+    for leaf, axis in zip(jax.tree.leaves(state.optimizer), jax.tree.leaves(axes), strict=True):
+        lanes = np.moveaxis(np.asarray(leaf), axis, 0).reshape(2, -1)
+        np.testing.assert_array_equal(lanes, np.broadcast_to(np.float32([[0.1], [0.7]]), lanes.shape))
+
+
 def test_a_mixed_net_has_the_loss_and_the_gradient_that_torch_gives_it():
     with jax.enable_x64(True):
         norm = {"name": "layer", "placement": "after"}

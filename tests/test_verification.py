@@ -96,7 +96,7 @@ def test_axes_take_options_and_have_all_parts_unless_told():
         ("activation", "give it as"),
         ("activation=rely", "did you mean 'relu'?"),
         ("initializer={name: he_normal, gian: 2}", "gian"),
-        ("activation=[", "--axis activation=["),
+        ("activation=[", "axes activation=["),
     ],
 )
 def test_a_wrong_axis_is_one_line(axis, message):

@@ -38,7 +38,7 @@ def lines(monkeypatch):
             return said
 
     errors = Errors()
-    monkeypatch.setattr(working, "Console", lambda **_: Console(file=errors, width=80))
+    monkeypatch.setattr(working, "SafeConsole", lambda **_: Console(file=errors, width=80))
     return errors
 
 
@@ -75,7 +75,7 @@ def test_a_clock_counts_on_through_details_and_anew_for_something_else(monkeypat
 
 def test_a_terminal_shows_it_and_standard_output_is_left_alone(monkeypatch):
     screen, out = io.StringIO(), io.StringIO()
-    monkeypatch.setattr(working, "Console", lambda **_: Console(file=screen, force_terminal=True, width=80))
+    monkeypatch.setattr(working, "SafeConsole", lambda **_: Console(file=screen, force_terminal=True, width=80))
     monkeypatch.setattr(sys, "stdout", out)
     with working.working("drawing"):
         print('{"numbers": 1}')

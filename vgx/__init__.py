@@ -5,6 +5,7 @@ The same from Python as from the command line:
     import vgx
     run = vgx.train(vgx.load_config("configs/quickstart.yaml"))
     run.lanes(), run.metrics(), run.layers()    # Arrow tables
+    run.verdict, run.report()                   # a word; the path of a page
 
 Shapes, everywhere in this package: `L` hidden layers, `N` their width, `B` examples in a batch, `D` features, `C`
 classes, `R` lanes (runs side by side), `T` steps. `h` = W x + b [B, N] is what a layer's linear map leaves, `x` [B, N]
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     from vgx.cells import check, load_sweep
     from vgx.config import Config
     from vgx.cure import diagnose
+    from vgx.doors import sweep, train
     from vgx.errors import VgxError
-    from vgx.experiment import train
+    from vgx.face import Run
+    from vgx.face import Run as open_run
     from vgx.loading import load_config
     from vgx.prediction import predict
-    from vgx.run_directory import Run
-    from vgx.run_directory import Run as open_run
-    from vgx.sweeping import plan, sweep
+    from vgx.sweeping import plan
 
 __all__ = [
     "Config",
@@ -51,11 +52,11 @@ _HOMES = {
     "load_config": "vgx.loading",
     "load_sweep": "vgx.cells",
     "VgxError": "vgx.errors",
-    "train": "vgx.experiment",
+    "train": "vgx.doors",
     "plan": "vgx.sweeping",
-    "sweep": "vgx.sweeping",
+    "sweep": "vgx.doors",
     "predict": "vgx.prediction",
-    "Run": "vgx.run_directory",
+    "Run": "vgx.face",
 }
 
 

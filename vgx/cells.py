@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
@@ -15,18 +15,18 @@ from pydantic import BaseModel, ValidationError
 from vgx import grid, places
 from vgx.config import NO_NUMBERS, Config
 from vgx.errors import ConfigError
-from vgx.loading import assign, open_tree, refused, validated
+from vgx.loading import MOST_FAULTS, Written, assign, open_tree, refused, validated
+from vgx.options import fields_of, full_path
 from vgx.places import Fault, Keys, Place, Tree, shown
 from vgx.registry import Part
 from vgx.words import counted
 
 MOST_CELLS = 1_000_000
-MOST_FAULTS = 20
-"""Distinct faults that are looked for before the rest is left out."""
 _NOT_SWEPT = {
     "name": "a sweep has one name",
     "seeds": "seeds are crossed with every cell already; give them as `seeds`",
     "sweep": "a sweep holds no sweeps",
+    "import": "modules are imported once, for all cells",
 }
 
 
@@ -69,32 +69,35 @@ class Sweep:
 
 
 def load_sweep(
-    source: str | Path | Mapping[str, Any],
+    source: Written,
     overrides: Sequence[str] = (),
     axes: Sequence[str] = (),
     seeds: int | None = None,
+    modules: Sequence[str] = (),
 ) -> Sweep:
     """Returns the sweep in a YAML file or a mapping: a config, with a `sweep` section of axes and cells or without.
 
     Args:
         source: as `load_config` takes it.
         overrides: changes of the base, such as `model.depth=64`.
-        axes: more axes, or other values for those in the file, such as `model.activation=relu,elu`.
+        axes: more axes, or other values for those in the file, such as `model.activation=relu,elu`; the end of a path
+            is enough where it is the only such one.
         seeds: how many seeds, instead of the file's.
+        modules: to import besides those that the file names.
 
     Raises ConfigError with a line for each thing that is wrong; a cell that cannot run is named with its values.
     """
-    return sweep_in(open_tree(source, overrides), axes, seeds, len(overrides))
+    return sweep_in(open_tree(source, overrides, modules), axes, seeds, len(overrides))
 
 
 def load_either(
-    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), axes: Sequence[str] = ()
+    source: Written, overrides: Sequence[str] = (), axes: Sequence[str] = (), modules: Sequence[str] = ()
 ) -> Config | Sweep:
     """Returns the `Sweep` in a file or a mapping if it has a `sweep` section or `axes` are given, else its `Config`.
 
     Raises ConfigError as `load_config` and `load_sweep` do.
     """
-    tree = open_tree(source, overrides)
+    tree = open_tree(source, overrides, modules)
     if "sweep" in tree.value or axes:
         return sweep_in(tree, axes, None, len(overrides))
     config, faults = validated(tree)
@@ -103,9 +106,21 @@ def load_either(
     return config
 
 
-def check(source: str | Path, overrides: Sequence[str] = ()) -> str:
+def resolved(sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the resolved config of each cell of a sweep by its key; none when it has parts that are not known here.
+
+    Nothing is imported.
+    """
+    try:
+        cells = load_sweep({name: value for name, value in sweep.items() if name != "import"}).cells
+    except ConfigError:
+        return {}
+    return {cell.key: cell.config.model_dump(mode="json") for cell in cells}
+
+
+def check(source: Written, overrides: Sequence[str] = (), modules: Sequence[str] = ()) -> str:
     """Returns a few words on the config or the sweep in a file. Raises ConfigError with all that is wrong with it."""
-    found = load_either(source, overrides)
+    found = load_either(source, overrides, (), modules)
     if isinstance(found, Sweep):
         return f"{found.folder}, a sweep of {counted(len(found.cells), 'cell')}"
     return f"{found.name}-{found.digest}"
@@ -192,21 +207,35 @@ class _Section:
         place = Place(turn, source=f"--axis {text if text.isprintable() else repr(text)}")
         if not equals or not values.strip():
             return self._refuse((), "give it as path=value,value", place)
+        path = path.strip()
+        if path.partition(".")[0] not in fields_of(Config) and path not in _NOT_SWEPT:
+            try:
+                path = full_path(path, Config, self.tree.value)
+            except ValueError as error:
+                return self._refuse((), str(error), place)
         read = places.read(f"[{values}]", "")
         for fault in read.faults:
             self._refuse((), fault.reason, place)
         if not read.faults:
-            self._axis(path.strip(), read.value, (), place)
+            self._axis(path, read.value, (), place)
+
+    @cached_property
+    def _axes_by_keys(self) -> tuple[dict[Keys, str], dict[Keys, str]]:
+        """The axis of each swept option, and the first one below each section, by its keys."""
+        owns: dict[Keys, str] = {tuple(path.split(".")): path for path in self.axes}
+        above: dict[Keys, str] = {}
+        for own, path in reversed(owns.items()):
+            above |= {own[:length]: path for length in range(1, len(own))}
+        return owns, above
 
     def place(self, overlay: grid.Overlay, keys: Keys) -> tuple[str | None, Place]:
         """Returns the axis (None: no axis) whose value in a cell stands at or above `keys`, and where it is written."""
-        for path, values in self.axes.items():
-            own = tuple(path.split("."))
-            if keys[: len(own)] == own or own[: len(keys)] == keys:
-                for i, value in enumerate(values):
-                    mine = grid.flat({path: value})
-                    if mine.items() <= overlay.items():
-                        return path, self.places[path, i]
+        owns, above = self._axes_by_keys
+        starts = (keys[:length] for length in range(len(keys), 0, -1))
+        path = above.get(keys) or next((owns[start] for start in starts if start in owns), "")
+        for i, value in enumerate(self.axes.get(path, ())):
+            if grid.flat({path: value}).items() <= overlay.items():
+                return path, self.places[path, i]
         return None, next(iter(self.places.values()))
 
 
@@ -220,13 +249,13 @@ def _checked(tree: Tree, asked: _Section) -> tuple[Cell, ...]:
             key = known.key(config)
             cells.setdefault(key, Cell(key, config, overlay))
             continue
+        named = ", ".join(f"{path}={grid.inline(value)}" for path, value in overlay.items()) if faults else ""
         for fault in faults:
             axis, place = asked.place(overlay, fault.keys)
-            named = ", ".join(f"{path}={grid.inline(value)}" for path, value in overlay.items())
             reason = fault.reason if axis and len(overlay) == 1 else f"{fault.reason} (in the cell {named})"
             lines.setdefault((place, fault.keys, fault.reason), Fault(place, fault.keys, reason))
         if len(lines) >= MOST_FAULTS:
-            break
+            raise refused(list(lines.values()), "... and no further cells were looked at")
     if lines:
         raise refused(list(lines.values()))
     return tuple(cells.values())
@@ -263,12 +292,13 @@ class _Known:
     def key(self, config: Config) -> str:
         """Returns the cell's key, from all but its name and seeds."""
         sections = [self._text(getattr(config, name)) for name in grid.SECTIONS]
-        return hashlib.sha256("\n".join([config.data.model_dump_json(), *sections]).encode()).hexdigest()[:12]
+        data = config.data.model_dump_json(exclude=NO_NUMBERS["data"])
+        return hashlib.sha256("\n".join([data, *sections]).encode()).hexdigest()[:12]
 
     def _text(self, section: Any) -> str:
         if id(section) not in self.texts:
             # Kept, so that nothing else gets its id; without what changes no number, as in the digest of a config.
-            self.texts[id(section)] = section, section.model_dump_json(exclude={"tensorboard"})
+            self.texts[id(section)] = section, section.model_dump_json(exclude=NO_NUMBERS["log"])
         return self.texts[id(section)][1]
 
 

@@ -31,18 +31,19 @@ from pydantic import Field
 from vgx import cells, grid, places
 from vgx.cells import Cell, Sweep, sweep_in, value_at
 from vgx.comparisons import COMPARISONS, Arm, Comparison, Number, Theory, matches
-from vgx.config import Config, Section
+from vgx.config import NO_NUMBERS, Config, Section
+from vgx.documents import document
 from vgx.errors import ConfigError, did_you_mean
-from vgx.loading import assign, open_tree, override, refused, section_in
+from vgx.loading import Written, assign, open_tree, override, refused, section_in
 from vgx.places import Fault, Keys, Place, Tree
+from vgx.shipped import CONFIGS
 from vgx.statistics import STATISTICS, Accuracy, Layer, Statistic
 from vgx.words import counted
 
 Scale = Literal["smoke", "cpu", "full"]
 SCALES: tuple[str, ...] = get_args(Scale)
-_PLACES = Path(__file__).parents[1] / "configs" / "reproduce", Path(__file__).with_name("reproduce")
-CONFIGS = next((path for path in _PLACES if path.is_dir()), _PLACES[0])
-"""The experiments that come with vgx: in a checkout, or in the package that was made of it."""
+EXPERIMENTS = CONFIGS / "reproduce"
+"""The experiments that come with vgx."""
 ACTIVATION = "model.activation"
 PREDICTED = ("delta_log10", "act_rms", "preact_std", "cosine")
 """Columns of the layer table that theory predicts."""
@@ -150,7 +151,7 @@ def option(cell: Cell, path: str) -> Any:
     return cell.overlay.get(path, value_at(cell.config, path))
 
 
-def find_experiments(folder: Path = CONFIGS) -> dict[str, Path]:
+def find_experiments(folder: Path = EXPERIMENTS) -> dict[str, Path]:
     """Returns the experiments in a folder by name. Raises ConfigError when there is none."""
     found = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     if not found:
@@ -170,11 +171,12 @@ def experiment_called(name: str) -> Path:
 
 
 def load_experiment(
-    source: str | Path | Mapping[str, Any],
+    source: Written,
     scale: str = "cpu",
     overrides: Sequence[str] = (),
     activations: Sequence[str] = (),
     seeds: int | None = None,
+    modules: Sequence[str] = (),
 ) -> Experiment:
     """Returns the experiment in a YAML file or a mapping, at a scale.
 
@@ -184,10 +186,11 @@ def load_experiment(
         overrides: changes of the base config, after those of the scale, such as `data.name=fashion_mnist`.
         activations: more values for the axis `model.activation`, as YAML.
         seeds: how many seeds, instead of the scale's.
+        modules: to import besides those that the file names.
 
     Raises ConfigError with a line for each thing that is wrong.
     """
-    tree = open_tree(source)
+    tree = open_tree(source, (), modules)
     where = tree.place(()).source or "experiment"
     section, scales = (tree.value.pop(name, None) for name in ("claim", "scales"))
     if section is None:
@@ -209,21 +212,25 @@ def load_experiment(
     return experiment
 
 
-def check(source: str | Path, overrides: Sequence[str] = ()) -> str:
+def check(source: str | Path, overrides: Sequence[str] = (), modules: Sequence[str] = ()) -> str:
     """Returns a few words on the config, the sweep or the experiment in a file, the latter at every scale.
 
     Raises ConfigError with all that is wrong with it.
     """
-    if "claim" not in open_tree(source).value:
-        return cells.check(source, overrides)
-    sizes = {scale: load_experiment(source, scale, overrides) for scale in SCALES}
+    found = document(source)
+    read = places.read(found.text, found.source) if "claim" in found.text else Tree()
+    if not isinstance(read.value, dict) or "claim" not in read.value:
+        return cells.check(found, overrides, modules)
+    sizes = {scale: load_experiment(found, scale, overrides, modules=modules) for scale in SCALES}
     counts = ", ".join(f"{counted(len(one.sweep.cells), 'cell')} at scale {scale}" for scale, one in sizes.items())
     return f"{sizes['cpu'].name}, an experiment of {counts}"
 
 
 def _digest(base: Config) -> str:
     """Tells base configs apart, whatever they are called and however many seeds they have."""
-    values = base.model_dump(mode="json", exclude={"name", "seeds", "expect"})
+    values = base.model_dump(
+        mode="json", exclude={"name": True, "seeds": True, "expect": True, "modules": True, "data": NO_NUMBERS["data"]}
+    )
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -249,20 +256,21 @@ def _scaled(tree: Tree, scales: Any, scale: str) -> Size | None:
         for key, value in grids.items():
             if isinstance(value, dict) and isinstance(section.get(key), dict):
                 for path, values in value.items():
+                    _moved(tree, values, ("scales", scale, "sweep", key, path), ("sweep", key, path))
                     section[key][path] = values
-                    _moved(tree, ("scales", scale, "sweep", key, path), ("sweep", key, path))
             else:
+                _moved(tree, value, ("scales", scale, "sweep", key), ("sweep", key))
                 section[key] = value
-                _moved(tree, ("scales", scale, "sweep", key), ("sweep", key))
     return section_in(tree, ("scales", scale), Size, of_size)
 
 
-def _moved(tree: Tree, old: Keys, new: Keys) -> None:
-    """Gives what stands at `new` the places of what was written at `old`."""
+def _moved(tree: Tree, value: Any, old: Keys, new: Keys) -> None:
+    """Gives what is about to stand at `new` the places of what was written at `old`."""
     tree.forget(new)
-    for table in (tree.values, tree.keys):
-        below = {keys: place for keys, place in table.items() if keys[: len(old)] == old}
-        table.update({(*new, *keys[len(old) :]): place for keys, place in below.items()})
+    for keys in list(places.within(value)):
+        for table in (tree.values, tree.keys):
+            if (*old, *keys) in table:
+                table[(*new, *keys)] = table[(*old, *keys)]
 
 
 def _add_activation(tree: Tree, text: str, turn: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vgx import grid
+from vgx import grid, places
 from vgx.errors import RunError, did_you_mean
 from vgx.parting import Course, Parting, aligned, course_of, part
 from vgx.run_directory import LAYERS, Run
@@ -22,8 +22,8 @@ MOST_POSITIONS = 100
 MOST_STEPS = 256
 """Of a run that recorded more steps, so many are compared, evenly spread."""
 ENDED = ("done", "diverged")
-LEFT_OUT = ("name", "seeds", "expect", "sweep", "log")
-"""What is no difference between two configs: it changes no number."""
+LEFT_OUT = ("name", "seeds", "expect", "import", "sweep", "log", "data.max_bytes")
+"""What is no difference between two configs, by path: it changes no number."""
 
 
 class Contender(NamedTuple):
@@ -100,7 +100,7 @@ def contenders_of(
 
     Args:
         run: what to compare.
-        configs: of a sweep, the resolved config of each cell, by its key.
+        configs: of a sweep, the resolved config of each cell, by its key, as far as it is known.
         where: of a sweep, the cells to take, as `activation=relu`: the end of an option's path, and its value.
 
     Raises RunError when nothing is left, or an option is not there.
@@ -124,7 +124,7 @@ def contenders_of(
             ", ".join(in_words(lanes[0][path]) for path in free if lanes[0][path] is not None),
             run,
             tuple(lane["lane"] for lane in lanes),
-            (configs or {}).get(cell) or run.config,
+            (configs or {}).get(cell) or _overlaid(run.config, {path: lanes[0][path] for path in options}),
         )
         for cell, lanes in cells.items()
     ]
@@ -137,13 +137,31 @@ def unended_cells(run: Run) -> int:
     return len({lane["cell"] for lane in lanes} - ended)
 
 
+def _overlaid(base: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a cell whose parts are not known here: the base, with its swept options as the lanes have them."""
+    config = copy.deepcopy(base)
+    for path, value in options.items():
+        if value is None:
+            continue
+        *above, last = path.split(".")
+        section = config
+        for key in above:
+            inner = section.get(key)
+            section[key] = inner if isinstance(inner, dict) else {"name": inner}
+            section = section[key]
+        value = places.read(value, "").value if isinstance(value, str) else value
+        section[last] = {"name": value} if isinstance(section.get(last), dict) and isinstance(value, str) else value
+    return config
+
+
 def _condition(run: Run, text: str, options: Sequence[str]) -> tuple[str, str]:
     word, equals, value = text.partition("=")
-    fits = [option for option in options if option == word or option.endswith(f".{word}")]
-    if not equals or len(fits) != 1:
-        near = did_you_mean(word, list(options)) or f"; swept: {', '.join(options)}"
-        raise RunError(f"{run.path}: --where {text}: expected OPTION=VALUE{near}")
-    return fits[0], value
+    if not equals:
+        raise RunError(f"{run.path}: --where {text}: expected OPTION=VALUE; swept: {', '.join(options)}")
+    try:
+        return grid.option_called(word, options, "swept option"), value
+    except ValueError as error:
+        raise RunError(f"{run.path}: --where {text}: {error}") from None
 
 
 def in_words(value: Any) -> str:
@@ -302,7 +320,7 @@ def _figure(values: Iterable[float | None]) -> Figure:
 def _seconds(one: Contender) -> float:
     rounds: list[dict[str, Any]] = [one.run.meta | {"lanes": list(one.lanes)}]
     if one.run.is_sweep:
-        rounds = [json.loads(path.read_text()) for path in (one.run.path / "rounds").glob("[0-9]*.json")]
+        rounds = list(one.run.rounds.values())
     share = {}
     for state in rounds:
         seconds = state["seconds"] - state["compile_seconds"]
@@ -311,10 +329,15 @@ def _seconds(one: Contender) -> float:
 
 
 def _differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    bare = [{key: value for key, value in config.items() if key not in LEFT_OUT} for config in configs]
     found: dict[str, tuple[str, ...]] = {}
-    _differ(bare, (), found)
+    _differ([_numbers(config) for config in configs], (), found)
     return found
+
+
+def _numbers(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """A config without what changes no number."""
+    kept = {key: value for key, value in config.items() if f"{above}{key}" not in LEFT_OUT}
+    return {key: _numbers(value, f"{above}{key}.") if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def _differ(values: Sequence[Any], keys: tuple[str, ...], found: dict[str, tuple[str, ...]]) -> None:

@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from vgx import bounds, places
 from vgx.data import DATASETS, Source
+from vgx.modules import MODULE_NAME, MOST_MODULES
 from vgx.parts import (
     ACTIVATIONS,
     BIASES,
@@ -43,6 +44,7 @@ from vgx.parts.optimizers import SGD, NoClip
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Width = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+ModuleName = Annotated[str, Field(pattern=MODULE_NAME)]
 
 
 def _one_or_many(value: Any) -> str:
@@ -202,12 +204,14 @@ class Expect(Section):
         return any(value is not None for _, value in self)
 
 
-NO_NUMBERS: dict[str, Any] = {"expect": True, "log": {"tensorboard"}}
+NO_NUMBERS: dict[str, Any] = {"expect": True, "modules": True, "log": {"tensorboard"}, "data": {"max_bytes"}}
 """What changes no number of a run: two configs that differ in it alone are one run."""
 
 
 class Config(Section):
     """One run, or one per seed side by side."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     name: str = Field(default="run", json_schema_extra={"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"})
     """Names the run directory: letters, digits, '.', '_' and '-'."""
@@ -227,6 +231,10 @@ class Config(Section):
     """The record."""
     expect: Expect = Expect()
     """What turns a run into a test."""
+    modules: Annotated[tuple[ModuleName, ...], Field(strict=False, max_length=MOST_MODULES)] = Field(
+        default=(), alias="import"
+    )
+    """Modules of your own that register parts, as [my_parts]: in the directory of the command, or installed."""
 
     @field_validator("name")
     @classmethod

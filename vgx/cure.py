@@ -16,7 +16,16 @@ from vgx.loading import load_config
 from vgx.parts import Normalization
 from vgx.parts.activations import LeakyReLU, PReLU
 from vgx.parts.initializers import Orthogonal, VarianceScaled
-from vgx.prediction import GRID_INITIALIZERS, Source, net_of, placed_normalizations, source_of
+from vgx.parts.normalizations import Placed
+from vgx.prediction import (
+    FAULTS,
+    GRID_INITIALIZERS,
+    Source,
+    fault_in_words,
+    net_of,
+    placed_normalizations,
+    source_of,
+)
 from vgx.registry import Part
 from vgx.verdict import SATURATED, SPAN, Curves, Verdict, judge
 
@@ -41,19 +50,15 @@ class Effect(NamedTuple):
 
     verdict: Verdict
     cosine: float
-    """Of two inputs, as the top hidden layer shows them; 1 when it cannot tell them apart."""
+    """Of two inputs, as the top hidden layer shows them; 1 when it cannot tell them apart, NaN when it shows 0."""
     saturated: float
     """Share of the top hidden layer's entries with a slope below 5 % of the steepest."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the effect as `vgx cure --json` prints it; null where there is no slope."""
-        slope = self.verdict.slope
-        return {
-            "verdict": self.verdict.word,
-            "slope": slope if math.isfinite(slope) else None,
-            "cosine": self.cosine,
-            "saturated": self.saturated,
-        }
+        figures = {"slope": self.verdict.slope, "cosine": self.cosine, "saturated": self.saturated}
+        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        return {"verdict": self.verdict.word or None} | finite
 
     @property
     def fault(self) -> str | None:
@@ -128,7 +133,7 @@ def diagnose(config: Config, source: Source | None = None) -> Diagnosis:
             break
     cures = [cure for cure in tried if cure.fault is None]
     vain: dict[str, Cure] = {}
-    for cure in sorted(tried, key=lambda cure: abs(cure.effect.verdict.slope)):
+    for cure in sorted(tried, key=lambda cure: np.nan_to_num(abs(cure.effect.verdict.slope), nan=np.inf)):
         if cure.fault is not None and cure.kind not in {other.kind for other in cures}:
             vain.setdefault(cure.kind, cure)
     return Diagnosis(before, cures, list(vain.values()))
@@ -142,7 +147,11 @@ def effect_of(config: Config, source: Source) -> Effect:
 
 def _judged(kind: str, changes: dict[str, Any], config: Config, source: Source, before: Effect) -> Cure:
     after = _changed(config, changes)
-    effect = effect_of(after, source)
+    try:
+        effect = effect_of(after, source)
+    except FAULTS as error:
+        unknown = Verdict("", math.nan, math.nan, fault_in_words(error))
+        return Cure(kind, changes, after, Effect(unknown, math.nan, math.nan), unknown.evidence)
     fault = effect.fault
     if fault is None and before.fault is not None and abs(before.verdict.span) >= SPAN:
         left = abs(effect.verdict.slope / before.verdict.slope)
@@ -213,7 +222,7 @@ def _normalizations(config: Config) -> list[Normalization]:
 def asked(part: Part) -> Any:
     """Returns a part as a config would name it: its name alone, or with what differs from the defaults."""
     options = {name: value for name, value in part if value != type(part).model_fields[name].default}
-    if isinstance(part, Normalization) and part.name != "none":
+    if isinstance(part, Placed):
         options = {"placement": part.model_dump()["placement"]} | options
     return {"name": part.name} | options if options else part.name
 
@@ -232,7 +241,10 @@ def _roots(config: Config, source: Source, path: str, points: np.ndarray) -> lis
     source = source if config.model.normalization.over_batch else one
 
     def slope(value: float) -> float:
-        curves = theory.propagate(net_of(_changed(config, {path: float(value)}), source), source.signal)
+        try:
+            curves = theory.propagate(net_of(_changed(config, {path: float(value)}), source), source.signal)
+        except FAULTS:
+            return math.nan  # no root is looked for next to it
         return judge(Curves(curves.delta_log10[:-1])).slope
 
     slopes = [slope(point) for point in points]
@@ -281,13 +293,16 @@ def written(text: str, cure: Cure, overrides: Sequence[str] = ()) -> str:
 
     Raises ConfigError when the text is written in a way that such a change would break.
     """
-    wanted = {}
+    wanted: dict[str, Any] = {}
+    values = places.read(text, "").value or {}
+    if list(cure.config.modules) != values.get("import", []):
+        wanted["import"] = list(cure.config.modules)
     for override in overrides:
         path, _, value = override.partition("=")
         wanted[path.strip()] = places.read(value, "").value
     for path, value in cure.changes.items():
         section, key, *option = path.split(".")
-        stands = (places.read(text, "").value or {}).get(section)
+        stands = values.get(section)
         named = isinstance(stands, dict) and isinstance(stands.get(key), dict) and f"{section}.{key}" not in wanted
         if option and not named:  # a bare name becomes a mapping
             wanted[f"{section}.{key}"] = asked(getattr(cure.config.model, key))

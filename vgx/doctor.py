@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from vgx.data import published
 from vgx.data.download import verify
-from vgx.words import counted, in_bytes
+from vgx.sizes import size_in_words
+from vgx.words import counted
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pyarrow", "pydantic", "rich")
 EXTRAS = {
@@ -84,7 +85,7 @@ def _computing() -> Iterator[Finding]:
     idle = Path("/dev/nvidia0").exists() and devices[0].platform == "cpu" and not os.environ.get("JAX_PLATFORMS")
     fault = "an NVIDIA GPU is here and jax does not see it; install vgx's extra `cuda`" if idle else ""
     yield Finding("devices", seen, fault)
-    room = f"{in_bytes(memory_for_lanes(devices))} for the lanes of a round, half of what is free"
+    room = f"{size_in_words(memory_for_lanes(devices))} for the lanes of a round, half of what is free"
     yield Finding("memory", f"{room}; {counted(cores(), 'core')}")
     yield from (_products(precision) for precision in EXACT)
     yield _programs()
@@ -147,8 +148,8 @@ def _runs(runs: Path) -> Finding:
     free = shutil.disk_usage(place).free
     fault = _unwritable(place, "choose another with --runs")
     if not fault and free < LEAST_SPACE:
-        fault = f"{in_bytes(free)} are left on its disk; make room, or choose another with --runs"
-    return Finding("runs", f"{runs}, {in_bytes(free)} free", fault)
+        fault = f"{size_in_words(free)} are left on its disk; make room, or choose another with --runs"
+    return Finding("runs", f"{runs}, {size_in_words(free)} free", fault)
 
 
 def _encoding() -> Finding:
@@ -178,4 +179,4 @@ def _unwritable(place: Path, mend: str) -> str:
 def _stored(place: Path, folders: Sequence[Path]) -> str:
     """How many files folders below a place have, and how much they hold."""
     sizes = [path.stat().st_size for folder in folders for path in folder.glob("*") if path.is_file()]
-    return f"{counted(len(sizes), 'file')}, {in_bytes(sum(sizes))}, in {place}"
+    return f"{counted(len(sizes), 'file')}, {size_in_words(sum(sizes))}, in {place}"

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
+from pathlib import Path
+
+ARGUMENTS = {
+    "--axis": "axes",
+    "--device": "device",
+    "--layers": "layers",
+    "--output": "output",
+    "--overwrite": "overwrite=True",
+    "--resume": "resume=True",
+    "--retry failed": "retry_failed=True",
+    "--runs": "runs",
+    "--seeds": "seeds",
+    "--set": "overrides",
+    "--to": "to",
+}
+"""What the options that messages name are called in Python."""
+_OPTION = re.compile(rf"(?<![\w-])({'|'.join(ARGUMENTS)})(?![\w-])")
 
 
 class VgxError(Exception):
-    """A fault the user can mend: printed as its message alone, and the command exits with `exit_code`."""
+    """A fault the user can mend: printed as its message alone, and the command exits with `exit_code`.
+
+    A message is written with the options of the command line; in Python its text names the arguments instead.
+    """
 
     exit_code = 2
+
+    @property
+    def on_command_line(self) -> str:
+        """The message with the options of the command line."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return _OPTION.sub(lambda option: ARGUMENTS[option[0]], self.on_command_line)
 
 
 class ConfigError(VgxError):
@@ -21,6 +50,14 @@ class DataError(VgxError):
 
 class RunError(VgxError):
     """A run directory that is missing, busy, in the way or not what it should be."""
+
+
+class Damaged(RunError):
+    """A file of a run that is missing, unreadable or not what vgx wrote; `path` is the file."""
+
+    def __init__(self, path: Path, what: str, mend: str = "restore it, or start again with --overwrite"):
+        super().__init__(f"{path}: {what}; the run is damaged: {mend}")
+        self.path, self.what = path, what
 
 
 class EnvironmentFault(VgxError):

@@ -55,14 +55,15 @@ def _over_hidden(summary: Callable[[np.ndarray], Any], rows: pa.Table, name: str
 
 
 def evaluate(
-    expect: Mapping[str, Any], facts: Sequence[Mapping[str, Any]], predicted: tuple[float, float] | None = None
+    expect: Mapping[str, Any], facts: Sequence[Mapping[str, Any]], predicted: tuple[float, float] | str | None = None
 ) -> list[Held]:
     """Returns whether each lane is as expected.
 
     Args:
         expect: the config's section, as JSON; None where nothing is expected.
         facts: of each lane, by `facts_of`.
-        predicted: the predicted slope and its tolerance, where `slope: predicted` asks for it.
+        predicted: the predicted slope and its tolerance, where `slope: predicted` asks for it; or why there is none,
+            and so none can hold.
     """
     held = []
     for lane in facts:
@@ -76,6 +77,9 @@ def evaluate(
             bound, found = bounds.parse(expected), lane[what]
             if bound.predicted:
                 assert predicted is not None
+                if isinstance(predicted, str):
+                    held.append(Held(lane["lane"], what, f"predicted, and {predicted}", lane["first_slope"], False))
+                    continue
                 slope, tolerance = predicted
                 bound = bound._replace(
                     number=slope, tolerance=tolerance if bound.tolerance is None else bound.tolerance

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vgx import checkpoint
+from vgx import checkpoint, directories
 from vgx.config import Config
 from vgx.data import Dataset
 from vgx.errors import DataError, RunError
 from vgx.exports import events
 from vgx.foretold import Oracle
-from vgx.loop import Account, Interrupted, Loop, Progress, Seat, Watch
+from vgx.loop import Account, Loop, Progress, Seat, Watch
 from vgx.machine import Device, Platform, describe, find_devices, keep_compiled_programs, matmul_precision, numerics
 from vgx.outcome import judge_lanes
 from vgx.run_directory import Run, RunWriter, lane_rows
+from vgx.run_files import FORMAT
+from vgx.stopping import Interrupted, ending_noted
 
 __all__ = ["Interrupted", "Progress", "Watch", "run_path", "train"]
 
@@ -53,23 +56,29 @@ def train(
         EnvironmentFault: no such device, the disk refuses, or a library is missing that the config asks for.
         Interrupted: Ctrl-C or SIGTERM came; the run is saved.
     """
+    if resume and overwrite:
+        raise RunError("--resume goes on with a run, and --overwrite starts it again: choose one")
     path = run_path(config, runs)
     if config.log.tensorboard:
         events.check()
-    if path.exists() and not overwrite:
+    directories.ready(path, overwrite)
+    if directories.occupied(path) and not overwrite:
         existing = Run(path)
         if not resume:
             raise RunError(_in_the_way(existing))
-        if existing.status == "done":
+        if existing.status == "done" and (path / "lanes.parquet").exists():
+            existing.check()
+            existing.lanes()
             return existing
     keep_compiled_programs()
     devices = find_devices(device, len(config.seed_list))
     dataset = load_data(config)
     with numerics(config.train.precision, devices[0]):
         writer, meta = _open(path, config, dataset, devices, overwrite)
-        try:
+        with closing(writer), ending_noted(path, "--resume goes on", partial(_note, writer)):
             lanes, oracle = range(len(config.seed_list)), Oracle(lambda config: dataset)
             oracle.write(writer, dict.fromkeys(lanes, config))
+            meta |= {"prediction_fault": oracle.fault} if oracle.fault else {}
             seats = [Seat(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
             account = Account("meta.json", "checkpoint")
             loop = Loop(seats, 0, dataset, devices, writer, account, meta, watch or (lambda progress: None))
@@ -80,12 +89,18 @@ def train(
             oracle.write(writer, dict.fromkeys(lanes, config))
             results = judge_lanes(Run(path), lanes, config.seed_list, len(config.model.widths))
             writer.write_lanes(lane_rows(results))
+            Run(path).check()
             meta["ended"] = now()
             loop.note(step, "done")
             loop.watch(loop.progress._replace(phase="done", step=step))
-        finally:
-            writer.close()
     return Run(path)
+
+
+def _note(writer: RunWriter, status: str, error: str | None) -> None:
+    """Leaves in meta.json how a run ended that did not come to its end."""
+    meta = Run(writer.path).meta
+    if meta["status"] != "done":
+        writer.write_json("meta.json", meta | {"status": status} | ({"error": error} if error else {}))
 
 
 def now() -> str:
@@ -116,6 +131,7 @@ def _open(
 ) -> tuple[RunWriter, dict[str, Any]]:
     """Makes the run directory, or opens the one that is there, at its last checkpoint."""
     meta: dict[str, Any] = {
+        "format": FORMAT,
         "status": "running",
         "step": 0,
         "started": now(),
@@ -127,14 +143,11 @@ def _open(
         "compile_seconds": 0.0,
         "steps_per_second": None,
     }
-    if path.exists() and overwrite:
-        RunWriter(Run(path).path).close()  # refuses what is no run, and what another process writes
-        shutil.rmtree(path)
-    if not path.exists():
-        return RunWriter.create(path, config.to_yaml(), meta), meta
+    if overwrite or not directories.occupied(path):
+        return RunWriter.create(path, config.to_yaml(), meta, overwrite), meta
     writer = RunWriter(path)
     kept = Run(path).meta
-    if kept["data_digest"] != dataset.digest:
+    if kept.get("data_digest") != dataset.digest:
         writer.close()
         raise RunError(
             f"{path}: the data set '{dataset.name}' is no longer what this run began with; --overwrite starts again"
@@ -142,4 +155,5 @@ def _open(
     step = checkpoint.newest(path / "checkpoint") or 0
     writer.drop_lanes()
     writer.drop_after(step)
-    return writer, meta | {key: kept[key] for key in ("started", "seconds", "compile_seconds")} | {"step": step}
+    kept_of = {key: kept[key] for key in ("started", "seconds", "compile_seconds") if key in kept}
+    return writer, meta | kept_of | {"step": step}

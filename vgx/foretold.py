@@ -14,14 +14,19 @@ from vgx.config import Config
 from vgx.data import Dataset
 from vgx.errors import ConfigError
 from vgx.outcome import MOST_ROWS, rows_by_lane
-from vgx.prediction import Source, net_of, source_of
+from vgx.prediction import FAULTS, Source, fault_in_words, net_of, source_of
 from vgx.run_directory import Run, RunWriter
 
 
 class Oracle:
-    """Writes the predictions of lanes; those of one net on one data set share what is worked out."""
+    """Writes the predictions of lanes; those of one net on one data set share what is worked out.
+
+    A run does without a prediction that fails: there are no rows of it.
+    """
 
     def __init__(self, data: Callable[[Config], Dataset]):
+        self.fault = ""
+        """Why a prediction failed, in a line: the first that did."""
         self._data = data
         self._sources: dict[str, Source] = {}
         self._curves: dict[str, theory.Curves | None] = {}
@@ -50,14 +55,17 @@ class Oracle:
         inputs = f"{dataset.digest} {config.data.input}"
         net = f"{inputs} {config.train.batch_size} {config.model.model_dump_json()}"
         if net not in self._curves:
-            if inputs not in self._sources:
-                self._sources[inputs] = source_of(dataset, config.data.input)
-            self._curves[net] = _curves(config, self._sources[inputs])
+            self._curves[net] = self._foreseen(config, dataset, inputs)
         return self._curves[net]
 
-
-def _curves(config: Config, source: Source) -> theory.Curves | None:
-    try:
-        return theory.propagate(net_of(config, source), source.signal)
-    except ConfigError:  # a normalization of the user's own
-        return None
+    def _foreseen(self, config: Config, dataset: Dataset, inputs: str) -> theory.Curves | None:
+        try:
+            if inputs not in self._sources:
+                self._sources[inputs] = source_of(dataset, config.data.input)
+            source = self._sources[inputs]
+            return theory.propagate(net_of(config, source), source.signal)
+        except ConfigError:  # a normalization of the user's own
+            return None
+        except FAULTS as error:
+            self.fault = self.fault or fault_in_words(error)
+            return None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
 from typing import Any
 
 import yaml
+
+from vgx.errors import did_you_mean
 
 Overlay = dict[str, Any]
 """Values by dotted path: {"model.activation": "relu", "train.optimizer.learning_rate": 0.1}."""
@@ -46,6 +49,22 @@ def inline(value: Any) -> str:
     if isinstance(value, str):
         return value
     return yaml.safe_dump(value, default_flow_style=True, width=2**20, sort_keys=False).removesuffix("...\n").strip()
+
+
+def option_called(word: str, options: Iterable[str], kind: str = "option") -> str:
+    """Returns the option that `word` is the path of, or the end of the path of: activation for model.activation.
+
+    Raises ValueError, with the reason, when it is so of none, or of several.
+    """
+    known = list(options)
+    fits = [word] if word in known else [option for option in known if option.endswith(f".{word}")]
+    if len(fits) > 1:
+        raise ValueError(f"'{word}' may be {', '.join(fits[:-1])} or {fits[-1]}; say which")
+    if not fits:
+        near = did_you_mean(word, list(dict.fromkeys([*known, *(option.rpartition(".")[2] for option in known)])))
+        some = f"; there are: {textwrap.shorten(', '.join(known), 300, placeholder=' ...') or 'none'}"
+        raise ValueError(f"no {kind} is called '{word[:60]}'{near or some}")
+    return fits[0]
 
 
 def column(values: Sequence[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -31,6 +32,7 @@ from vgx.training import (
     State,
     blank,
     evaluate,
+    examine,
     fill,
     first_state,
     fit_lane,
@@ -80,7 +82,7 @@ def lane_axes(program: Program) -> State:
     """
     stacks = stacks_of(program.config.model.widths, program.features, program.classes)
     weights = partial(draw_weights, Zeros(), Zeros(), stacks)
-    one = jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0))))
+    one = jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0)), numbers_of(program.config)))
     return jax.tree.map(lambda leaf: int(leaf.ndim > 1), one)
 
 
@@ -116,8 +118,8 @@ def make_initial_states(
         for law, members in laws.items():
             numbers = [_initial_numbers(configs[i]) for i in members]
             stacked = jax.tree.map(lambda *values: np.asarray(values, master_dtype(program.config)), *numbers)
-            keys = lane.key[np.asarray(members)]
-            states = _growing(same)(_drawing(law)(keys, stacked))
+            keys, own = jax.tree.map(itemgetter(np.asarray(members)), (lane.key, lane.numbers))
+            states = _growing(same)(_drawing(law)(keys, stacked), own)
             if isinstance(law.initializer, LSUV):
                 states = _fitting(same, cast(Any, law.initializer))(states, keys, stacked["initializer"], data, first)
             parts.append(states)
@@ -169,7 +171,7 @@ class _Same:
 
 @lru_cache(maxsize=32)
 def _growing(same: _Same) -> Any:
-    """The jitted step from weights to states of R lanes."""
+    """The jitted step from weights and numbers to states of R lanes."""
     return jax.jit(jax.vmap(partial(first_state, same.program), out_axes=lane_axes(same.program)))
 
 
@@ -268,6 +270,12 @@ def make_evaluate(program: Program, mesh: Mesh) -> Callable[[State, Images], Eva
     return _on_every_device(each, mesh, (_specs(program), P()), _spec(0))
 
 
+def make_examine(program: Program, mesh: Mesh) -> Callable[[State, Lane, Images], Array]:
+    """Returns the jitted search of R lanes for dead units, on training examples: the share in each layer, [R, L]."""
+    each = jax.vmap(partial(examine, program), (lane_axes(program), 0, None))
+    return _on_every_device(each, mesh, (_specs(program), _spec(0), P()), _spec(0))
+
+
 def _specs(program: Program) -> State:
     return jax.tree.map(_spec, lane_axes(program))
 
@@ -291,7 +299,8 @@ def lane_bytes(program: Program) -> int:
     """
     config = program.config
     stacks = stacks_of(config.model.widths, program.features, program.classes)
-    state = jax.eval_shape(lambda: first_state(program, draw_weights(Zeros(), Zeros(), stacks, jax.random.key(0))))
+    weights = partial(draw_weights, Zeros(), Zeros(), stacks)
+    state = jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0)), numbers_of(program.config)))
     of_state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     width = master_dtype(config).itemsize
     activations = width * config.train.batch_size * sum(config.model.widths)

@@ -9,15 +9,17 @@ A lane keeps its number for good: a sweep that grows adds lanes behind those tha
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 
 from vgx import grid
+from vgx.errors import Damaged
 from vgx.run_directory import LaneResult, Run, RunWriter, explained, lane_rows
+from vgx.run_files import read_table
 
 PENDING = ("pending", "running", "interrupted")
 """What a round or a lane is that has still to be run, or to the end."""
@@ -28,10 +30,35 @@ class Ledger:
 
     def __init__(self, writer: RunWriter):
         self.writer = writer
-        self.rounds: dict[int, dict[str, Any]] = {}
-        for path in sorted((writer.path / "rounds").glob("[0-9]*.json")):
-            self.rounds[int(path.stem)] = json.loads(path.read_text())
-        self.lanes: list[dict[str, Any]] = Run(writer.path).lanes().to_pylist()
+        self.rounds: dict[int, dict[str, Any]] = Run(writer.path).rounds
+        self.lanes: list[dict[str, Any]] = self._known_lanes()
+
+    def _known_lanes(self) -> list[dict[str, Any]]:
+        """The rows of `lanes.parquet`; those that it lost, made again from the rounds, are pending.
+
+        Raises Damaged when a lane is in no round, or the round does not tell its cell.
+        """
+        path = self.writer.path / "lanes.parquet"
+        rows: dict[int, dict[str, Any]] = {}
+        with suppress(Damaged):
+            rows = {row["lane"]: row for row in read_table(path, lane_rows([]).schema).to_pylist()}
+        for state in self.rounds.values():
+            if "cells" in state and "seeds" in state:
+                for lane, cell, seed in zip(state["lanes"], state["cells"], state["seeds"], strict=False):
+                    rows.setdefault(lane, {"lane": lane, "cell": cell, "seed": seed, "status": "pending"})
+        known = {lane for state in self.rounds.values() for lane in state["lanes"]} | set(rows)
+        for lane in range(max(known, default=-1) + 1):
+            if lane not in rows or not isinstance(rows[lane].get("cell"), str):
+                raise Damaged(path, f"is missing or has no lane {lane}")
+        return [rows[lane] for lane in sorted(rows)]
+
+    def lost_results(self) -> list[int]:
+        """Returns the rounds that ended though the table of lanes says that a lane of theirs did not."""
+        return [
+            number
+            for number, state in self.rounds.items()
+            if state["status"] not in PENDING and any(self.lanes[lane]["status"] in PENDING for lane in state["lanes"])
+        ]
 
     def add_lanes(self, wanted: Sequence[tuple[str, int]], options: Mapping[str, Mapping[str, Any]]) -> None:
         """Gives a number to each (cell, seed) that has none yet, and writes the table.
@@ -62,9 +89,9 @@ class Ledger:
         self.writer.write_lanes(pa.table(columns))
 
     def unplanned(self) -> list[int]:
-        """Returns the lanes that are in no round."""
+        """Returns the lanes that have not ended, and are in no round."""
         planned = {lane for state in self.rounds.values() for lane in state["lanes"]}
-        return [lane["lane"] for lane in self.lanes if lane["lane"] not in planned]
+        return [lane["lane"] for lane in self.lanes if lane["lane"] not in planned and lane["status"] in PENDING]
 
     def add_round(self, program: str, lanes: Sequence[int], room: int) -> int:
         """Plans a round of these lanes, in a program with `room` for so many; returns its number."""
@@ -74,6 +101,8 @@ class Ledger:
             {
                 "program": program,
                 "lanes": list(lanes),
+                "cells": [self.lanes[lane]["cell"] for lane in lanes],
+                "seeds": [self.lanes[lane]["seed"] for lane in lanes],
                 "room": room,
                 "status": "pending",
                 "step": 0,
@@ -86,7 +115,7 @@ class Ledger:
 
     def _write(self, number: int, state: dict[str, Any]) -> None:
         self.rounds[number] = state
-        with explained(self.writer.path):
+        with explained(self.writer.path, run=True):
             (self.writer.path / "rounds").mkdir(exist_ok=True)
         self.writer.write_json(self.file(number), state)
 
@@ -136,7 +165,8 @@ class Ledger:
             return False
         self._clear(number)
         rest = state["lanes"][half:]
-        self._write(number, state | {"lanes": state["lanes"][:half], "room": room, "step": 0, "status": "pending"})
+        first = {key: state[key][:half] for key in ("lanes", "cells", "seeds") if key in state}
+        self._write(number, state | first | {"room": room, "step": 0, "status": "pending"})
         if rest:
             self.add_round(state["program"], rest, room)
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import nsmallest
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeGuard, TypeVar, Union, get_args, get_origin
@@ -16,41 +17,72 @@ from pydantic_core import ErrorDetails
 from vgx import places
 from vgx.config import Config, legal_name
 from vgx.data import DATASETS
+from vgx.documents import Document, document
 from vgx.errors import ConfigError, did_you_mean
+from vgx.modules import MOST_MODULES, import_module
+from vgx.options import fields_of
 from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS
 from vgx.places import Fault, Keys, Place, Tree, shown
 from vgx.registry import Part, Registry, registry_of
 
+MOST_FAULTS = 20
+"""Faults that are told, of however many."""
 
-def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+
+Written = str | Path | Mapping[str, Any] | Document
+"""A config: the YAML file (`-` is standard input), what would be in it, or its text that was read."""
+
+
+def load_config(source: Written, overrides: Sequence[str] = (), modules: Sequence[str] = ()) -> Config:
     """Returns the config in a YAML file (`-` is standard input) or a mapping, with overrides such as `model.depth=64`.
 
     A config without a name is called after its file. An override's value is YAML; of two for one key the later wins.
     An override of a part's option keeps the part (`model.activation.negative_slope=0.2` over `leaky_relu`), and one of
     `train.steps`, `train.epochs` or a list for `model.width` removes what would contradict it (`train.epochs`,
-    `train.steps`, `model.depth`). Raises ConfigError with a line for each thing that is wrong, in the order of their
-    places.
+    `train.steps`, `model.depth`). What the config names under `import` is imported, and so are `modules`, which join
+    it. Raises ConfigError with a line for each thing that is wrong, in the order of their places.
     """
-    tree = open_tree(source, overrides)
+    tree = open_tree(source, overrides, modules)
     config, faults = validated(tree)
     if config is None or faults:
         raise refused(faults)
     return config
 
 
-def open_tree(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Tree:
-    """Returns the tree of values in a config file or a mapping, with overrides and a name.
+def open_tree(source: Written, overrides: Sequence[str] = (), modules: Sequence[str] = ()) -> Tree:
+    """Returns the tree of values in a config, with overrides and a name, once its modules are imported.
 
-    Raises ConfigError when it is no mapping.
+    Raises ConfigError when it is no mapping, or a module cannot be imported.
     """
-    tree = places.take(source) if isinstance(source, Mapping) else places.read_file(source)
+    if not isinstance(source, Mapping | Document):
+        source = document(source)
+    tree = places.take(source) if isinstance(source, Mapping) else places.read(source.text, source.source)
     if not isinstance(tree.value, dict):
         raise ConfigError(str(tree.faults[0] if tree.faults else Fault(tree.place(()), (), _no_mapping(tree.value))))
     for turn, text in enumerate(overrides, start=1):
         override(tree, text, turn)
-    if not isinstance(source, Mapping) and str(source) != "-":
-        tree.value.setdefault("name", legal_name(Path(source).stem))
+    if isinstance(source, Document) and source.is_file:
+        tree.value.setdefault("name", legal_name(Path(source.source).stem))
+    _import_modules(tree, modules)
     return tree
+
+
+def _import_modules(tree: Tree, more: Sequence[str]) -> None:
+    """Imports what the tree names, and more modules, which join it. Raises ConfigError when one cannot be imported."""
+    own = tree.value.get("import", [])
+    own = own if isinstance(own, list) and len(own) <= MOST_MODULES else []
+    wrong = []
+    for i, name in enumerate([*own, *more]):
+        asked = f"--import {name if name.isprintable() else repr(name)}" if i >= len(own) else ""
+        try:
+            import_module(name) if isinstance(name, str) else None
+        except ConfigError as error:
+            place, keys = (Place(2**31, source=asked), ()) if asked else (tree.place(("import", i)), ("import",))
+            wrong.append(Fault(place, keys, str(error)))
+    if wrong:  # what else is wrong may be so for want of the module
+        raise refused(tree.faults + wrong)
+    if more and own == tree.value.get("import", []):
+        tree.value["import"] = [*own, *(name for name in dict.fromkeys(more) if name not in own)]
 
 
 def validated(tree: Tree) -> tuple[Config | None, list[Fault]]:
@@ -80,9 +112,15 @@ def section_in(tree: Tree, keys: Keys, model: type[S], value: Any) -> S | None:
         return None
 
 
-def refused(faults: Sequence[Fault]) -> ConfigError:
-    """Returns the error that says a line for each fault, in the order of their places."""
-    return ConfigError("\n".join(map(str, sorted(faults, key=lambda fault: fault.place))))
+def refused(faults: Sequence[Fault], more: str = "") -> ConfigError:
+    """Returns the error that says a line for each fault, in the order of their places, for MOST_FAULTS at the most.
+
+    `more` says what was not looked at, if anything.
+    """
+    lines = [str(fault) for fault in nsmallest(MOST_FAULTS, faults, key=lambda fault: fault.place)]
+    left = len(faults) - len(lines)
+    rest = f"... and {left:,} more" if left else ""
+    return ConfigError("\n".join([*lines, *filter(None, (rest, more))]))
 
 
 def _is_echo(error: ErrorDetails) -> bool:
@@ -131,13 +169,13 @@ def assign(tree: Tree, keys: Keys, value: Any, place: Place) -> None:
         tree.keys.setdefault(keys[:depth], place)
         section[key] = inner
         section, model = inner, _inside(model, key, inner)
-    section[keys[-1]] = value
     tree.forget(keys)
+    section[keys[-1]] = value
     tree.values[keys] = tree.keys[keys] = place
     contrary = _GIVES_WAY.get(keys)
     if contrary and (isinstance(value, list) if keys[-1] == "width" else value is not None):
-        section.pop(contrary[-1], None)
         tree.forget(contrary)
+        section.pop(contrary[-1], None)
 
 
 def _opened(value: Any, field: FieldInfo | None) -> Any:
@@ -151,12 +189,8 @@ def _opened(value: Any, field: FieldInfo | None) -> Any:
     return {} if value is None else value
 
 
-def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    return {field.alias or name: field for name, field in model.model_fields.items()}
-
-
 def _field(model: type[BaseModel] | None, key: Any) -> FieldInfo | None:
-    return _fields(model).get(key) if model else None
+    return fields_of(model).get(key) if model else None
 
 
 def _inside(model: type[BaseModel] | None, key: Any, value: Any) -> type[BaseModel] | None:
@@ -261,7 +295,7 @@ _WRONG = {
 
 
 def _unknown(owner: type[BaseModel], key: str) -> str:
-    known = list(_fields(owner))
+    known = list(fields_of(owner))
     near = did_you_mean(key, known)
     if issubclass(owner, Part):
         return f"{owner.name} has no option {key[:60]!r}; it has {', '.join(known) or 'none'}{near}"
@@ -271,7 +305,7 @@ def _unknown(owner: type[BaseModel], key: str) -> str:
 
 def _paths(model: type[BaseModel]) -> Iterator[str]:
     """Yields the path of every key that a config can have whatever parts it names."""
-    for name, field in _fields(model).items():
+    for name, field in fields_of(model).items():
         yield name
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from (f"{name}.{path}" for path in _paths(field.annotation))
@@ -342,6 +376,8 @@ def starter(name: str) -> str:
           tensorboard: false  # true: event files as well
         # What turns a run into a test: `vgx train` exits 3 when it does not hold.
         expect: {{}}  # such as {{verdict: healthy, slope: predicted, test_accuracy: '>= 0.95'}}
+        # Modules of your own that register parts, looked for where the command runs and among what is installed.
+        import: []  # such as [my_parts]
         """)
 
 

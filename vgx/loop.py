@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -20,12 +17,12 @@ from vgx import checkpoint
 from vgx.batches import Batches, Piece, next_piece
 from vgx.config import Config
 from vgx.data import Dataset
-from vgx.errors import VgxError
 from vgx.exports.events import LiveEvents
 from vgx.lanes import (
     lane_axes,
     make_chunk,
     make_evaluate,
+    make_examine,
     make_initial_states,
     make_lanes,
     make_plain_steps,
@@ -36,11 +33,30 @@ from vgx.lanes import (
 from vgx.machine import Device
 from vgx.outcome import first_bad_steps
 from vgx.rows import Rows, rows_of, tables
-from vgx.run_directory import LAYERS, Run, RunWriter
-from vgx.training import LSUV_EXAMPLES, Images, Lane, Program, State, master_dtype, shared_config, to_device
+from vgx.run_directory import DEAD_UNITS, LAYERS, Run, RunWriter
+from vgx.stopping import Interrupted, stop_signals
+from vgx.training import (
+    LSUV_EXAMPLES,
+    Images,
+    Lane,
+    Program,
+    State,
+    is_examined,
+    master_dtype,
+    shared_config,
+    to_device,
+)
 
 FLUSH_SECONDS = 5.0
-"""How often what was measured goes to disk, with a checkpoint."""
+"""How often what was measured goes to disk; in a long run up to MAX_FLUSH_SECONDS, so that its parts do not get too
+many."""
+MAX_FLUSH_SECONDS = 30.0
+FLUSH_BYTES = 2**26
+"""Rows of so many bytes go to disk at once, however soon that is."""
+CHECKPOINT_SHARE = 0.05
+"""The most of the time that checkpoints take: where one is slow, not every flush has one."""
+SPEEDS = 4096
+"""Chunks, the newest, whose median is a run's speed."""
 CHUNK_SECONDS = 0.25
 """How long the device works before the host looks: how often a live view moves, how soon Ctrl-C is obeyed."""
 CHUNK_BYTES = 2**24
@@ -72,12 +88,6 @@ class Progress(NamedTuple):
 Watch = Callable[[Progress], None]
 
 
-class Interrupted(VgxError):
-    """Ctrl-C: the run is saved, and the message says how to go on."""
-
-    exit_code = 130
-
-
 class Seat(NamedTuple):
     """One lane of a round."""
 
@@ -104,6 +114,8 @@ class Compiled(NamedTuple):
     chunk: Any
     plain: Any
     evaluate: Any
+    examine: Any
+    """None where batches are large enough."""
 
 
 class Shelf:
@@ -143,12 +155,13 @@ class Loop:
         self.every = self.config.log.every if self.measures else 1
         self.rows: list[Rows] = []
         self.bad_since = np.full(len(seats), NEVER)
-        self.speeds: list[float] = []
+        self.bytes_in_rows, self.unsaved = 0, False
+        self.speeds: deque[float] = deque(maxlen=SPEEDS)
         self.progress = Progress(
             "compiling", meta["step"], self.steps, 0.0, len(seats), math.nan, math.nan, math.nan, 0, None
         )
-        self.started = self.flushed = self.dispatched = self.kept = time.monotonic()
-        self.flush_seconds = FLUSH_SECONDS
+        self.began = self.started = self.flushed = self.saved = self.dispatched = self.kept = time.monotonic()
+        self.checkpoint_seconds = 0.0
         self._prepare(dataset)
         pairs = [(seat.lane, seat.seed) for seat in seats]
         live = self.config.log.tensorboard
@@ -215,7 +228,9 @@ class Loop:
         if key not in self.shelf.programs:
             chunk = make_chunk(self.program, self.room[0], self.mesh).lower(*self._arguments(Piece(True, ()), 0))
             plain = make_plain_steps(self.program, self.room[1], self.mesh)
-            self.shelf.programs[key] = Compiled(chunk.compile(), plain, make_evaluate(self.program, self.mesh))
+            examine = make_examine(self.program, self.mesh) if is_examined(self.program.config) else None
+            evaluate = make_evaluate(self.program, self.mesh)
+            self.shelf.programs[key] = Compiled(chunk.compile(), plain, evaluate, examine)
         return self.shelf.programs[key]
 
     def _arguments(self, piece: Piece, done: int) -> tuple[State, Lane, Images, jax.Array, jax.Array]:
@@ -231,10 +246,14 @@ class Loop:
         return self.state, self.lane, self.data, *put((batches, lengths), self.mesh)
 
     def run(self) -> int:
-        """Goes on to the last step, or to where every lane has diverged; returns that step, all written by then."""
+        """Goes on to the last step, or to where every lane has diverged; returns that step, all written by then.
+
+        Raises Interrupted when asked to stop, even at the last step.
+        """
         step, budget = self.meta["step"], 1
+        self.began = self.flushed = self.saved = time.monotonic()
         pending: tuple[Piece, int, Any] | None = None
-        with _stop_signals() as stop, self._failure_noted():
+        with stop_signals() as stop:
             while True:
                 more = step < self.steps and not stop.is_set() and not self._all_ended()
                 dispatched = None
@@ -246,7 +265,7 @@ class Loop:
                     budget = self._keep(*pending, budget)
                 pending = dispatched
                 pause = step % self.config.train.evaluate_every == 0 or step == self.steps
-                due = time.monotonic() - self.flushed > self.flush_seconds
+                due = self._flush_is_due()
                 if pending is not None and (pause or due or stop.is_set()):
                     budget = self._keep(*pending, budget)
                     pending = None
@@ -255,16 +274,17 @@ class Loop:
                 if pending is None and pause:
                     self._evaluate(step)
                 if pending is None and due:
-                    self._flush(step, "running")
+                    self._flush(step, "running", last=False)
             ended = self._all_ended()
             if ended:
                 step = int(self._last().max())
-            if stop.is_set() and step < self.steps and not ended:
+            if not stop.is_set():
+                self._flush(step, "running")
+                if self.events:
+                    self.events.finish()
+            if stop.is_set():  # before it was all written, or meanwhile
                 self._flush(step, "interrupted")
                 raise Interrupted(f"{self.writer.path}: stopped at step {step} of {self.steps}, and saved")
-            self._flush(step, "running")
-            if self.events:
-                self.events.finish()
             return step
 
     def _next_stop(self, step: int) -> int:
@@ -291,6 +311,8 @@ class Loop:
         self.kept = now
         rows = rows_of(piece, done, log)
         self.rows.append(rows)
+        self.unsaved = True
+        self.bytes_in_rows += rows.bytes
         for lane, step in rows.first_bad().items():
             if lane < len(self.seats):
                 self.bad_since[lane] = min(self.bad_since[lane], step)
@@ -333,6 +355,8 @@ class Loop:
         for name, images in self.held_out.items():
             loss, accuracy = self.compiled.evaluate(self.state, images)
             figures |= {f"{name}_loss": np.asarray(loss), f"{name}_accuracy": np.asarray(accuracy)}
+        if self.compiled.examine:
+            figures[DEAD_UNITS] = np.asarray(self.compiled.examine(self.state, self.lane, self.data))
         self.rows[-1] = self.rows[-1]._replace(evaluated=figures)
         self.progress = self.progress._replace(
             test_accuracy=float(figures["test_accuracy"][: len(self.seats)].mean()), evaluated=step
@@ -340,65 +364,39 @@ class Loop:
         self.kept = time.monotonic()
         self.watch(self.progress)
 
-    def _flush(self, step: int, status: str) -> None:
-        """Writes the rows so far and a checkpoint: from here a killed run goes on."""
-        began = time.monotonic()
+    def _flush_is_due(self) -> bool:
+        now = time.monotonic()
+        seconds = min(max(FLUSH_SECONDS, (now - self.began) / 100), MAX_FLUSH_SECONDS)
+        return now - self.flushed > seconds or self.bytes_in_rows > FLUSH_BYTES
+
+    def _flush(self, step: int, status: str, last: bool = True) -> None:
+        """Writes the rows so far, and a checkpoint, from which a killed run goes on, if it is time for one."""
         if self.rows:
             precision, per_epoch = self.config.train.precision, self.steps_per_epoch
-            written = tables(self.rows, precision, self.lanes, self._last(), self.layers, per_epoch)
+            examined = self.compiled.examine is not None
+            written = tables(self.rows, precision, self.lanes, self._last(), self.layers, per_epoch, examined)
             self.writer.append(*written)
             if self.events:
                 self.events.append(*written)
-            self.rows = []
+            self.rows, self.bytes_in_rows = [], 0
+        began = time.monotonic()
+        if self.unsaved and (last or began - self.saved > self.checkpoint_seconds / CHECKPOINT_SHARE):
             checkpoint.save(self.writer.path / self.account.checkpoint, step, self.state)
+            self.unsaved, self.saved = False, time.monotonic()
+            self.checkpoint_seconds = self.saved - began
         self.note(step, status)
         self.flushed = time.monotonic()
-        self.flush_seconds = max(FLUSH_SECONDS, 20 * (self.flushed - began))
 
     def note(self, step: int, status: str) -> None:
         """Writes how far the round is."""
         now = time.monotonic()
-        speeds = self.speeds[1:] or self.speeds
+        speeds = list(self.speeds)[1:] or self.speeds
         self.meta |= {"status": status, "step": step, "seconds": self.meta["seconds"] + now - self.started}
         self.meta["steps_per_second"] = median(speeds) if speeds else self.meta["steps_per_second"]
         self.started = now
         self.writer.write_json(self.account.file, self.meta)
 
-    @contextmanager
-    def _failure_noted(self) -> Iterator[None]:
-        """Leaves `failed` and the reason in meta.json when anything but an interruption ends the run."""
-        try:
-            yield
-        except Interrupted:
-            raise
-        except BaseException as error:
-            with contextlib.suppress(VgxError):
-                failure = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-                self.writer.write_json(self.account.file, self.meta | failure)
-            raise
-
 
 def steps_of(config: Config, dataset: Dataset) -> int:
     """Returns how many steps a run has."""
     return config.train.steps or (config.train.epochs or 0) * (len(dataset.train.labels) // config.train.batch_size)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; a second one interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def on_signal(number: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -15,6 +15,7 @@ import jax
 import pooch
 
 from vgx.errors import EnvironmentFault
+from vgx.extras import install
 
 Platform = Literal["cpu", "gpu", "tpu"]
 Device = Any
@@ -33,7 +34,7 @@ def find_devices(kind: Platform | None = None, lanes: int = 1) -> list[Device]:
     except RuntimeError as error:
         have = ", ".join(sorted({device.platform for device in jax.devices()}))
         extra = {"gpu": "cuda", "tpu": "tpu"}.get(kind or "")
-        mend = f'; on a machine that has one, pip install "vgx[{extra}]"' if extra else ""
+        mend = f"; on a machine that has one: {install(extra)}" if extra else ""
         raise EnvironmentFault(f"--device {kind}: jax finds no {kind} here, only {have}{mend}") from error
 
 
@@ -57,7 +58,9 @@ def memory_for_lanes(devices: Sequence[Device]) -> int:
         return sum(stat["bytes_limit"] - stat["bytes_in_use"] for stat in stats) // 2
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
-        free = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+        free = next(
+            line for line in meminfo.read_text(encoding="utf-8").splitlines() if line.startswith("MemAvailable")
+        )
         return int(free.split()[1]) * 1024 // 2
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 

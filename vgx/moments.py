@@ -23,6 +23,8 @@ from vgx.quadrature import line, plane
 
 DRAWS = 64
 """Draws that stand for an activation with random numbers, where no closed form is known."""
+TURN, MOST_CUTS = 5.0, 16
+"""Pre-activations that a panel may span at the most, as long as that takes no more panels to a deviation than this."""
 LEAST = 1e-300
 """In place of a variance of 0, so that nothing is divided by it."""
 
@@ -124,10 +126,16 @@ def gaussian(activation: Activation, mean: np.ndarray | float, std: np.ndarray |
 def on_line(activation: Activation, mean: np.ndarray | float, std: np.ndarray | float) -> tuple[np.ndarray, ...]:
     """Returns z, the weights, f and f' on the nodes of h = mean + std z: [..., n], the last two [K, ..., n]."""
     mean, std = (np.asarray(x, float)[..., None] for x in np.broadcast_arrays(mean, std))
-    kinks = (np.array(activation.kinks, float) - mean) / np.where(std > 0, std, np.inf)
-    z, weight = line(kinks)
+    unit = np.where(std > 0, std, np.inf)
+    kinks, bend = (np.array(activation.kinks, float) - mean) / unit, (-mean / unit)[..., 0]
+    z, weight = line(kinks, bend, _cuts(float(np.max(std))))
     h = mean + std * z
     return z, weight, _sampler(activation).values(h), _sampler(activation).slopes(h)
+
+
+def _cuts(std: float) -> int:
+    """Panels to a deviation: an activation may turn with every step of about 1, as the sine does."""
+    return 2 ** math.ceil(math.log2(min(max(std / TURN, 1.0), MOST_CUTS)))
 
 
 def moments_of(weight: np.ndarray, f: np.ndarray, slope: np.ndarray) -> Moments:
@@ -209,8 +217,10 @@ class Table:
         self._asked: Counter[int] = Counter()
 
     def moments(self, std: float) -> Moments:
-        if std == 0:
-            return Moments(*(part.item() for part in gaussian(self.activation, self.mean, 0.0)))
+        # Off the centre of a narrow normal a moment may be a tail of it: it falls by orders of magnitude within an
+        # octave, where a polynomial is off by more than its size, and negative.
+        if std < abs(self.mean) or std == 0:
+            return Moments(*(part.item() for part in gaussian(self.activation, self.mean, std)))
         octave, basis = self._place(std)
         if octave not in self._moments:
             values = gaussian(self.activation, self.mean, self._deviations(octave))
@@ -218,12 +228,15 @@ class Table:
         return Moments(*(self._moments[octave] @ basis).tolist())
 
     def correlation(self, std: float, c: float, exact: bool = False) -> float:
-        """Returns the correlation of f at two inputs with correlation `c`, less where f itself is random.
+        """Returns the correlation of f at two inputs with correlation `c`, less where f itself is random: -1 to 1.
 
         What is interpolated is good to 1e-8 for narrow normals, to 1e-5 at deviations of 60; `exact` is quadrature's.
         """
         if std == 0 or (c == 1 and not self.activation.random):
             return 1.0
+        return min(max(self._correlation(std, c, exact), -1.0), 1.0)
+
+    def _correlation(self, std: float, c: float, exact: bool) -> float:
         std = min(max(std, self.NARROW), self.WIDE)
         octave, basis = self._place(std)
         self._asked[octave] += not exact

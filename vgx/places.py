@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from vgx.errors import ConfigError
+from vgx.documents import document, position
 
-MOST_BYTES = 2**20
 MOST_VALUES = 100_000
 DEEPEST = 32
 
@@ -73,10 +70,21 @@ class Tree:
         return self.keys.get(keys) or self.place(keys)
 
     def forget(self, keys: Keys) -> None:
-        """Drops the places at and below `keys`, as whoever replaces or removes a value must."""
-        for places in (self.values, self.keys):
-            for below in [other for other in places if other[: len(keys)] == keys]:
-                del places[below]
+        """Drops the places at and below `keys`, as whoever is about to replace or remove the value there must."""
+        value = self.value
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        for below in within(value, keys):
+            self.values.pop(below, None)
+            self.keys.pop(below, None)
+
+
+def within(value: Any, keys: Keys = ()) -> Iterator[Keys]:
+    """Yields the way to a plain value, `keys`, and to every value inside it."""
+    yield keys
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from within(one, (*keys, key))
 
 
 def dotted(keys: Keys) -> str:
@@ -130,43 +138,9 @@ def plain(word: str) -> str | int | float | bool | None:
 
 
 def read_file(source: str | Path) -> Tree:
-    """Returns the tree in a YAML file, or in standard input when `source` is `-`.
-
-    Raises ConfigError when the file cannot be read as text. What is wrong in the text is among the tree's faults.
-    """
-    shown_source = "<stdin>" if str(source) == "-" else str(source)
-    try:
-        if str(source) == "-":
-            content = sys.stdin.buffer.read(MOST_BYTES + 1)
-        else:
-            with Path(source).open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"{source}: there is no such file{_near_file(Path(source))}") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{source}: this is a directory; name a file in it") from None
-    except OSError as error:
-        raise ConfigError(f"{source}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except ValueError:  # a NUL in the path
-        raise ConfigError(f"{str(source)!r}: this cannot be the name of a file") from None
-    if len(content) > MOST_BYTES:
-        raise ConfigError(f"{shown_source}: longer than {MOST_BYTES:,} bytes, so hardly a config")
-    try:
-        return read(content.decode("utf-8-sig"), shown_source)
-    except UnicodeDecodeError as error:
-        # error.object lacks the byte order mark that `content` may begin with
-        line, column = _position(error.object[: error.start].decode(), error.start)
-        place = Place(0, line, column, shown_source)
-        reason = f"byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise ConfigError(str(Fault(place, (), reason))) from None
-
-
-def _near_file(path: Path) -> str:
-    try:
-        near = get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
-    except OSError:
-        return ""
-    return f"; did you mean '{path.parent / near[0]}'?" if near else ""
+    """Returns the tree in a YAML file, as `document` reads it. What is wrong in the text is among the tree's faults."""
+    found = document(source)
+    return read(found.text, found.source)
 
 
 def read(text: str, source: str) -> Tree:
@@ -256,11 +230,6 @@ def _refuse(reason: str, mark: Any) -> _Refusal:
     return _Refusal(reason, mark.line + 1, mark.column + 1)
 
 
-def _position(text: str, index: int) -> tuple[int, int]:
-    before = text[:index]
-    return before.count("\n") + 1, len(before) - before.rfind("\n")
-
-
 class _Composer(yaml.BaseLoader):
     """Builds PyYAML's node tree, in which a scalar is only its text; bounded in depth and size."""
 
@@ -286,12 +255,12 @@ class _Composer(yaml.BaseLoader):
 def _compose(text: str) -> yaml.Node | None:
     # PyYAML reads some tabs as the continuation of the line above, others as an error at another place.
     if tab := re.search(r"^ *(\t)[ \t]*[^\s#]", text, re.MULTILINE):
-        raise _Refusal("a tab as indentation; YAML indents with spaces", *_position(text, tab.start(1)))
+        raise _Refusal("a tab as indentation; YAML indents with spaces", *position(text, tab.start(1)))
     try:
         loader = _Composer(text)
     except yaml.reader.ReaderError as error:
         reason = f"the control character U+{error.character:04X} is not allowed"
-        raise _Refusal(reason, *_position(text, error.position)) from None
+        raise _Refusal(reason, *position(text, error.position)) from None
     try:
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:

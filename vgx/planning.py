@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vgx.config import Config, Section
+from vgx.config import NO_NUMBERS, Config, Section
 from vgx.data import Dataset
 from vgx.errors import VgxError
 from vgx.lanes import lane_bytes
 from vgx.loop import steps_of
+from vgx.sizes import parse_size
 from vgx.training import Program, shared_config, shared_model, shared_train
 
 COMPILE_SECONDS = 6.0
@@ -53,7 +54,8 @@ def program_key(config: Config, known: dict[int, tuple[Section, str]] | None = N
         return known[id(section)][1]
 
     sections = text(config.model, shared_model), text(config.train, shared_train), text(config.log, lambda log: log)
-    return hashlib.sha256("\n".join([config.data.model_dump_json(), *sections]).encode()).hexdigest()[:12]
+    data = config.data.model_dump_json(exclude=NO_NUMBERS["data"])
+    return hashlib.sha256("\n".join([data, *sections]).encode()).hexdigest()[:12]
 
 
 def plan_rounds(
@@ -121,15 +123,7 @@ def seconds_for(rounds: Sequence[PlannedRound], devices: int) -> float:
 
 def parse_memory(text: str) -> int:
     """Returns the bytes in a text such as 4GB, 512 MiB or 2e9. Raises VgxError for another text."""
-    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-    units |= {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-    number = text.strip().lower().rstrip("bikmgt ")
-    unit = text.strip().lower()[len(number) :].strip()
     try:
-        size = int(float(number) * units[unit])
-    except (ValueError, KeyError, OverflowError):
-        size = 0
-    if size < 1:
-        raise VgxError(f"--memory {text}: expected a size such as 4GB or 512MB")
-    return size
+        return parse_size(text)
+    except ValueError as error:
+        raise VgxError(f"--memory {text}: {error}") from None

@@ -17,7 +17,7 @@ ORDER = 16
 """Nodes per panel."""
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(ORDER)
 _GRADED = REACH * 2.0 ** -np.arange(16)
-_LINE = np.unique(np.concatenate([np.arange(-REACH, REACH + 1), _GRADED, -_GRADED]))
+_TOWARD = np.sort(np.concatenate([_GRADED, [0], -_GRADED]))
 
 
 class Line(NamedTuple):
@@ -42,14 +42,21 @@ def panels(breaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return nodes.reshape(*breaks.shape[:-1], -1), (half * _WEIGHTS).reshape(*breaks.shape[:-1], -1)
 
 
-def line(kinks: np.ndarray) -> Line:
-    """Returns the rule for E[g(z)], z ~ N(0, 1), where g kinks at `kinks` [..., K]; graded toward zero, too.
+def line(kinks: np.ndarray, bend: np.ndarray | float = 0.0, cuts: int = 1) -> Line:
+    """Returns the rule for E[g(z)], z ~ N(0, 1), where g kinks at `kinks` [..., K].
 
-    A wide normal sees an activation's bend, a pre-activation of about 1, near z = 0.
+    Args:
+        kinks: where g, or a derivative of it, jumps.
+        bend: where g bends most, [...]; panels are graded toward it, since a wide normal sees an activation's bend, a
+            pre-activation of about 1, as a narrow one.
+        cuts: panels to a deviation, for a g that turns often within one.
     """
-    breaks = np.broadcast_to(_LINE, (*kinks.shape[:-1], _LINE.size))
-    breaks = np.sort(np.concatenate([breaks, np.clip(kinks, -REACH, REACH)], -1), -1)
-    z, weight = panels(breaks)
+    units = np.linspace(-REACH, REACH, int(2 * REACH * cuts) + 1)
+    toward = np.clip(np.asarray(bend, float)[..., None] + _TOWARD, -REACH, REACH)
+    shape = np.broadcast_shapes(kinks.shape[:-1], toward.shape[:-1])
+    parts = [units, toward, np.clip(kinks, -REACH, REACH)]
+    breaks = np.concatenate([np.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], -1)
+    z, weight = panels(np.unique(breaks) if breaks.ndim == 1 else np.sort(breaks, -1))
     return Line(z, weight * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
 
 

@@ -10,7 +10,14 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializationInfo,
+    model_serializer,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
 
@@ -30,8 +37,9 @@ class Part(BaseModel):
     """The part in one line of mathematics."""
 
     @model_serializer
-    def _named(self) -> dict[str, Any]:
-        return {"name": self.name} | dict(self)
+    def _named(self, info: SerializationInfo) -> dict[str, Any]:
+        left_out = info.exclude or ()
+        return {"name": self.name} | {option: value for option, value in self if option not in left_out}
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -139,7 +147,9 @@ class _PartField:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(
             self.registry.parse,
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda part: part.model_dump()),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda part, info: part.model_dump(exclude=info.exclude), info_arg=True
+            ),
         )
 
     def __get_pydantic_json_schema__(

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from vgx import checkpoint
+from vgx import checkpoint, directories
+from vgx.cell_configs import write_cell_configs
 from vgx.cells import Cell, Sweep, differences, load_sweep, value_at
 from vgx.config import Config
 from vgx.data import Dataset
-from vgx.errors import RunError, VgxError
+from vgx.errors import Damaged, RunError, VgxError
 from vgx.experiment import load_data, now
 from vgx.exports import events
 from vgx.foretold import Oracle
 from vgx.ledger import PENDING, Ledger
-from vgx.loop import Account, Interrupted, Loop, Progress, Seat, Shelf, steps_of
+from vgx.loop import Account, Loop, Progress, Seat, Shelf, steps_of
 from vgx.machine import (
     Device,
     Platform,
@@ -34,7 +34,9 @@ from vgx.machine import (
 )
 from vgx.outcome import judge_lanes
 from vgx.planning import plan_rounds, seconds_for
-from vgx.run_directory import Run, RunWriter
+from vgx.run_directory import LaneResult, Run, RunWriter
+from vgx.run_files import FORMAT
+from vgx.stopping import Interrupted, ending_noted
 
 
 class SweepProgress(NamedTuple):
@@ -91,6 +93,7 @@ def plan(sweep: Sweep, *, runs: str | Path = "runs", device: Platform | None = N
     """Returns what `sweep` would do, without doing it. Raises as `sweep` does."""
     path = sweep_path(sweep, runs)
     done: set[tuple[str, int]] = set()
+    directories.recover(path.parent, path.name)
     if path.exists():
         sweep = _grown(path, sweep)
         done = {(row["cell"], row["seed"]) for row in Run(path).lanes().to_pylist() if row["status"] not in PENDING}
@@ -146,19 +149,18 @@ def sweep(
         Interrupted: Ctrl-C or SIGTERM came; everything is saved.
     """
     path = sweep_path(sweep, runs)
+    directories.ready(path, overwrite)
     if any(cell.config.log.tensorboard for cell in sweep.cells):
         events.check()
     keep_compiled_programs()
     devices = find_devices(device, 2)
     data = _Data(sweep)
     writer = _opened(path, sweep, devices, overwrite)
-    try:
-        if (path / "lanes.parquet").exists():
-            sweep = _grown(path, sweep)
-            writer.write_text("config.yaml", sweep.to_yaml())
+    with closing(writer):
+        sweep = _grown(path, sweep)
+        writer.write_text("config.yaml", sweep.to_yaml())
+        write_cell_configs(writer, sweep)
         _Sweeping(sweep, data, devices, memory, writer, watch or (lambda progress: None)).run(retry_failed)
-    finally:
-        writer.close()
     return Run(path)
 
 
@@ -178,10 +180,7 @@ class _Data:
 
 def _opened(path: Path, sweep: Sweep, devices: list[Device], overwrite: bool) -> RunWriter:
     """Makes the directory, or opens the one that is there."""
-    if path.exists() and overwrite:
-        RunWriter(Run(path).path).close()  # refuses what is no run, and what another process writes
-        shutil.rmtree(path)
-    if path.exists():
+    if directories.occupied(path) and not overwrite:
         Run(path)
         return RunWriter(path)
     meta = {
@@ -194,8 +193,9 @@ def _opened(path: Path, sweep: Sweep, devices: list[Device], overwrite: bool) ->
         "seconds": 0.0,
         "compile_seconds": 0.0,
         "steps_per_second": None,
+        **dict.fromkeys(("lanes", "lanes_done", "programs", "rounds", "rounds_done"), 0),
     }
-    return RunWriter.create(path, sweep.to_yaml(), meta)
+    return RunWriter.create(path, sweep.to_yaml(), meta, overwrite)
 
 
 def _grown(path: Path, sweep: Sweep) -> Sweep:
@@ -211,7 +211,8 @@ def _grown(path: Path, sweep: Sweep) -> Sweep:
     others = tuple(cell for cell in old.cells if cell.key not in here)
     seeds = list(dict.fromkeys((*old.base.seed_list, *sweep.base.seed_list)))
     count = seeds == list(range(len(seeds)))
-    base = sweep.base.model_copy(update={"seeds": len(seeds) if count else seeds})
+    modules = tuple(dict.fromkeys((*old.base.modules, *sweep.base.modules)))
+    base = sweep.base.model_copy(update={"seeds": len(seeds) if count else seeds, "modules": modules})
     explicit = [*sweep.explicit, *(cell.overlay for cell in others)]
     return Sweep(base, sweep.axes, explicit, (*sweep.cells, *others))
 
@@ -233,7 +234,8 @@ class _Sweeping:
         self.cells: dict[str, Cell] = {cell.key: cell for cell in sweep.cells}
         self.ledger = Ledger(writer)
         self.shelf = Shelf()
-        self.meta = Run(writer.path).meta
+        known = {name: value for name, value in Run(writer.path).meta.items() if name != "error"}
+        self.meta = known | {"format": FORMAT}
         self.began = time.monotonic()
         self.before: float | None = None
         self.note = ""
@@ -242,26 +244,50 @@ class _Sweeping:
         paths = self.sweep.paths
         options = {cell.key: {path: value_at(cell.config, path) for path in paths} for cell in self.sweep.cells}
         wanted = [(cell.key, seed) for cell in self.sweep.cells for seed in self.sweep.base.seed_list]
+        if strangers := {lane["cell"] for lane in self.ledger.lanes} - set(self.cells):
+            raise Damaged(
+                self.writer.path / "lanes.parquet", f"has a cell {min(strangers)} that is none of the sweep's"
+            )
         self.ledger.add_lanes(wanted, options)
+        Run(self.writer.path).check()
+        for number in self.ledger.lost_results():
+            self._judge_again(number)
         if retry_failed:
             self.ledger.retry_failed()
         lanes = [(lane, self._config(lane)) for lane in self.ledger.unplanned()]
         for planned in plan_rounds(lanes, self.data, len(self.devices), self.memory):
             self.ledger.add_round(planned.program, planned.lanes, planned.room)
         self._write_meta("running")
-        with self._status_kept():
+        with ending_noted(self.writer.path, "the same command goes on", self._note):
             try:
                 for number in self.ledger.to_do():
                     self._round(number)
             finally:
                 ended = [lane for lane in self.ledger.lanes if lane["status"] in ("done", "diverged")]
-                Oracle(self.data).write(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended})
+                oracle = Oracle(self.data)
+                oracle.write(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended})
+                self.meta.pop("prediction_fault", None)
+                self.meta |= {"prediction_fault": oracle.fault} if oracle.fault else {}
+        Run(self.writer.path).check()
         self.meta["ended"] = now()
         self._write_meta("done")
         self._tell(None, None)
 
     def _config(self, lane: int) -> Config:
         return self.cells[self.ledger.lanes[lane]["cell"]].config
+
+    def _judge_again(self, number: int) -> None:
+        """Makes the rows of the lane table again that a round had written, from its tables."""
+        state = self.ledger.rounds[number]
+        if state["status"] == "failed":
+            self.ledger.fail(number, state.get("error", ""), state.get("details", ""))
+        else:
+            self.ledger.finish(number, self._results(state["lanes"]), state["step"])
+
+    def _results(self, lanes: Sequence[int]) -> list[LaneResult]:
+        """How lanes of one program ended."""
+        seeds = [self.ledger.lanes[lane]["seed"] for lane in lanes]
+        return judge_lanes(Run(self.writer.path), lanes, seeds, len(self._config(lanes[0]).model.widths))
 
     def _round(self, number: int) -> None:
         """Runs a round to its end, or notes why it cannot be."""
@@ -309,8 +335,7 @@ class _Sweeping:
                 step = loop.run()
             except Interrupted as interrupted:
                 raise Interrupted(f"{interrupted}; the same command goes on") from None
-            seeds = [seat.seed for seat in seats]
-            results = judge_lanes(Run(self.writer.path), state["lanes"], seeds, len(config.model.widths))
+            results = self._results(state["lanes"])
             loop.note(step, "running")
         return results, step
 
@@ -366,17 +391,10 @@ class _Sweeping:
         }
         self.writer.write_json("meta.json", self.meta)
 
-    @contextmanager
-    def _status_kept(self):
+    def _note(self, status: str, error: str | None) -> None:
         """Leaves in meta.json how a sweep ended that did not come to its end."""
-        try:
-            yield
-        except Interrupted:
-            self._write_meta("interrupted")
-            raise
-        except BaseException:
-            self._write_meta("failed")
-            raise
+        self.meta |= {"error": error} if error else {}
+        self._write_meta(status)
 
 
 def _is_memory(message: str) -> bool:

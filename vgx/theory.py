@@ -48,6 +48,8 @@ class Net(NamedTuple):
     dropout: float
     batch: int
     """Examples that batch norm sees at a time."""
+    examined: int | None = None
+    """Examples for all of which a unit must be off to be dead; a batch unless told."""
 
 
 class Signal(NamedTuple):
@@ -237,8 +239,9 @@ class Curves(NamedTuple):
     act_rms: np.ndarray
     preact_std: np.ndarray
     cosine: np.ndarray
+    """Of what two inputs become; NaN where that is 0, which has no direction."""
     dead: np.ndarray
-    """Share of units whose slope is 0 for every example of a batch."""
+    """Share of units whose slope is 0 for every example of a batch, or of those examined."""
     saturated: np.ndarray
     """Share of entries whose slope is below 5 % of the activation's steepest."""
     band: np.ndarray
@@ -295,8 +298,8 @@ def propagate(net: Net, signal: Signal) -> Curves:
         normalization=np.append(normalization, np.nan),
         act_rms=act_rms,
         preact_std=preact_std,
-        cosine=np.array([over(passage.signal.cross, passage.signal.square) for passage in passages]),
-        dead=np.append(dead_share(net.activation, preact, net.batch), 0.0),
+        cosine=np.array([_cosine(passage.signal) for passage in passages]),
+        dead=np.append(dead_share(net.activation, preact, net.examined or net.batch), 0.0),
         saturated=np.append(saturated_share(net.activation, preact), 0.0),
         band=np.append(band, 0.0),
         act_band=act_rms * forward.act,
@@ -310,6 +313,10 @@ def _normalizes_logits(norm: Normalization) -> bool:
 
 def _from_above(x: np.ndarray) -> np.ndarray:
     return np.cumsum(x[::-1])[::-1]
+
+
+def _cosine(signal: Signal) -> float:
+    return signal.cross / signal.square if signal.square else math.nan
 
 
 def _reported(square: float) -> float:
@@ -415,7 +422,7 @@ def limit(net: Net, signal: Signal) -> Limit:
         # A step of Newton's: what was found by interpolation becomes exact.
         cosine += (next_cosine(cosine, exact=True) - cosine) / (1 - slope_at(cosine))
     invariant = net.normalization.name == "none" and _is_scale_invariant(net)
-    q = passage.q if 0 < square < math.inf else square
+    q = passage.q if 0 < square < math.inf else square or step(Signal(0.0, 0.0, 0.0)).q  # biases alone are left
     c = math.nan if math.isnan(cosine) else step(Signal(at, at * cosine, signal.mean)).c
     slope = math.nan if math.isnan(cosine) else slope_at(cosine)
     return Limit(

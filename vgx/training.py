@@ -28,6 +28,10 @@ from vgx.registry import Part
 EVALUATION_BATCH = 1000
 LSUV_EXAMPLES = 1024
 """How many training examples LSUV looks at."""
+FEW = 32
+"""Examples in a batch below which a unit that is off for all of them may well be on for others."""
+EXAMINED = 512
+"""Training examples that tell whether it is, where batches are smaller than FEW."""
 
 
 P = TypeVar("P", bound=Part)
@@ -184,10 +188,10 @@ def fill(part: P, numbers: dict[str, Any]) -> P:
     return part.model_copy(update=numbers)
 
 
-def first_state(program: Program, weights: tuple[Drawn, ...]) -> State:
-    """Returns one lane's state before the first step, with its initial weights."""
+def first_state(program: Program, weights: tuple[Drawn, ...], numbers: dict[str, dict[str, Any]]) -> State:
+    """Returns one lane's state before the first step, with its initial weights and its `numbers_of` the config."""
     mlp: Any = MLP(program.config.model, weights)
-    optimizer = program.config.train.optimizer
+    optimizer, _ = _with_numbers(program, numbers)
     return State(jnp.zeros((), jnp.int32), mlp, mlp.initial_moments(), optimizer.transform(1.0).init(mlp))
 
 
@@ -197,12 +201,12 @@ def fit_lane(program: Program, rule: LSUV, state: State, key: Array, data: Image
     return state._replace(model=fit_to_data(state.model, x, lane_keys(key)[1], rule))
 
 
-def _optimizer(program: Program, lane: Lane) -> tuple[Optimizer, Clip]:
-    """The config's optimizer and clipping, with the lane's numbers in place of the config's."""
+def _with_numbers(program: Program, numbers: dict[str, dict[str, Any]]) -> tuple[Optimizer, Clip]:
+    """The program's optimizer and clipping, whose own numbers are blank, with a lane's."""
     train = program.config.train
-    schedule = fill(train.optimizer.schedule, lane.numbers["schedule"])
-    optimizer = fill(train.optimizer, {**lane.numbers["optimizer"], "schedule": schedule})
-    return optimizer, fill(train.clip, lane.numbers["clip"])
+    schedule = fill(train.optimizer.schedule, numbers["schedule"])
+    optimizer = fill(train.optimizer, {**numbers["optimizer"], "schedule": schedule})
+    return optimizer, fill(train.clip, numbers["clip"])
 
 
 def make_step(
@@ -230,7 +234,7 @@ def make_step(
         x = encode(data, index, config.data.input, master_dtype(config)).astype(dtype)
         labels = data.labels[index]
         key = jax.random.fold_in(lane_keys(lane.key)[1], state.step) if needs_key else None
-        optimizer, clip = _optimizer(program, lane)
+        optimizer, clip = _with_numbers(program, lane.numbers)
         learning_rate = optimizer.learning_rate * optimizer.schedule(state.step, program.steps)
 
         probes = state.model.empty_probes() if measures else None
@@ -274,6 +278,27 @@ def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, confi
     rests = [probe.rest_log2 for probe, stack in zip(probes, updates.stacks, strict=True) if stack.learns_after_tap]
     norms = jnp.concatenate([probe.kernel_log2, probe.bias_log2, *rests])
     return Record(LOG10_2 * log2_root_sum_square(norms), layers)
+
+
+def is_examined(config: Config) -> bool:
+    """Returns whether evaluations look for dead units besides, since batches are too small to tell."""
+    return config.train.batch_size < FEW and config.log.statistics in ("standard", "full")
+
+
+def examine(program: Program, state: State, lane: Lane, data: Images) -> Array:
+    """Returns the share of each hidden layer's units whose slope is 0 for all of a fixed set of examples: [L].
+
+    The set is EXAMINED of the training examples, evenly spread, or all. One lane's net sees it as a training step sees
+    its batch.
+    """
+    config = program.config
+    total = data.labels.shape[0]
+    index = jnp.asarray(np.linspace(0, total, min(EXAMINED, total), endpoint=False, dtype=np.int32))
+    x = encode(data, index, config.data.input, master_dtype(config)).astype(compute_dtype(config))
+    key = jax.random.fold_in(lane_keys(lane.key)[1], state.step)
+    _, _, forward = state.model(x, jnp.zeros((), master_dtype(config)), None, key, "standard")
+    assert forward.dead is not None
+    return forward.dead[:-1]
 
 
 def evaluate(program: Program, state: State, data: Images) -> Evaluation:

@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
     slope: float
     """Decades of gradient norm per layer from the top down: vanishing is negative; NaN for fewer than two layers."""
     span: float
-    """Decades from the top hidden layer to the bottom one."""
+    """Decades from the top hidden layer to the bottom one, as `span_of` takes them."""
     evidence: str
     """A sentence."""
 
@@ -48,12 +48,29 @@ def slope_of(delta_log10: np.ndarray) -> float:
     return -float(np.polyfit(layers, delta_log10[layers].astype(np.float64), 1)[0])
 
 
+def span_of(delta_log10: np.ndarray) -> float:
+    """Returns by how many decades the gradient in the bottom hidden layer is larger than in the top one, as it stands.
+
+    Minus infinity where there is none in the bottom one. A NaN or infinity there, or at the top, is passed over for the
+    nearest layer with a finite value; NaN when no layer has one.
+    """
+    if delta_log10[0] == -math.inf:
+        return -math.inf
+    ends = _ends(delta_log10)
+    return float(delta_log10[ends[0]] - delta_log10[ends[1]]) if ends else math.nan
+
+
+def _ends(delta_log10: np.ndarray) -> tuple[int, int] | None:
+    """The lowest and the highest layer, from 0, with a finite value."""
+    layers = np.flatnonzero(np.isfinite(delta_log10))
+    return (int(layers[0]), int(layers[-1])) if len(layers) else None
+
+
 def judge(curves: Curves, diverged: tuple[int, int | None] | None = None) -> Verdict:
     """Returns the verdict on one lane; `diverged` is the step, and the layer if known, of the first NaN or infinity."""
-    slope = slope_of(curves.delta_log10)
-    span = slope * (len(curves.delta_log10) - 1) if math.isfinite(slope) else 0.0
+    slope, span = slope_of(curves.delta_log10), span_of(curves.delta_log10)
     word, reason = _judge(curves, span, diverged)
-    return Verdict(word, slope, span, f"{reason}; {_travel(slope, span)}" if math.isfinite(slope) else reason)
+    return Verdict(word, slope, span, f"{reason}; {_travel(curves.delta_log10)}" if math.isfinite(slope) else reason)
 
 
 def _judge(curves: Curves, span: float, diverged: tuple[int, int | None] | None) -> tuple[str, str]:
@@ -62,15 +79,16 @@ def _judge(curves: Curves, span: float, diverged: tuple[int, int | None] | None)
         return "diverged", f"NaN or infinity at step {step}" + (f", first in layer {layer}" if layer else "")
     if curves.dead is not None:
         if np.any(curves.dead == 1):
-            return "dead", f"every unit of {_layers(curves.dead == 1)} is dead"
+            return "dead", f"every unit of {named_layers(curves.dead == 1)} is dead"
         if np.mean(curves.dead) >= DEAD:
             return "dead", f"{np.mean(curves.dead):.0%} of the hidden units are dead"
     if curves.saturated is not None and np.median(curves.saturated) >= SATURATED:
         return "saturated", f"{np.median(curves.saturated):.0%} of the median layer's entries are saturated"
     if curves.weight_grad_zero is not None and np.any(curves.weight_grad_zero == 1):
-        return "vanishing", f"the optimizer sees only zeros in {_layers(curves.weight_grad_zero == 1)}"
-    if np.all(np.isneginf(curves.delta_log10)):
-        return "vanishing", "no gradient reaches the hidden layers"
+        return "vanishing", f"the optimizer sees only zeros in {named_layers(curves.weight_grad_zero == 1)}"
+    if span == -math.inf:
+        blocked = np.isneginf(curves.delta_log10)
+        return "vanishing", f"no gradient reaches {'the hidden layers' if blocked.all() else named_layers(blocked)}"
     if span <= -SPAN:
         return "vanishing", "the gradient shrinks on its way down"
     if span >= SPAN:
@@ -78,9 +96,18 @@ def _judge(curves: Curves, span: float, diverged: tuple[int, int | None] | None)
     return "healthy", "the gradient keeps its size"
 
 
-def _travel(slope: float, span: float) -> str:
-    """The slope and the span in words."""
-    return f"{slope:+.3f} decades per layer ({20 * slope:+.1f} dB), {span:+.1f} from top to bottom"
+def _travel(delta_log10: np.ndarray) -> str:
+    """The slope that fits the gradient best, and by how much it changes from where to where, in words."""
+    slope, ends = slope_of(delta_log10), _ends(delta_log10)
+    assert ends is not None
+    low, high = ends
+    whole = (low, high) == (0, len(delta_log10) - 1)
+    where = "from top to bottom" if whole else f"from layer {high + 1} to layer {low + 1}"
+    fit, decibels, change = (
+        f"{round(float(x), digits) + 0.0:+.{digits}f}"  # no -0.0
+        for x, digits in ((slope, 3), (20 * slope, 1), (delta_log10[low] - delta_log10[high], 1))
+    )
+    return f"{fit} decades per layer ({decibels} dB, fitted), {change} {where}"
 
 
 def thresholds() -> str:
@@ -88,8 +115,8 @@ def thresholds() -> str:
     return f"vanishing/exploding from {SPAN:g} decades, dead from {DEAD:.0%} of units, saturated from {SATURATED:.0%}"
 
 
-def _layers(which: np.ndarray) -> str:
-    """`layer 3`, `layers 1-12`, `12 layers, 1 to 40`: the layers that a mask picks."""
+def named_layers(which: np.ndarray) -> str:
+    """Returns `layer 3`, `layers 1-12` or `12 layers from 1 to 40`: the layers that a mask [L] picks."""
     numbers = np.flatnonzero(which) + 1
     first, last = numbers[0], numbers[-1]
     if len(numbers) == 1:

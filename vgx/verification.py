@@ -15,7 +15,9 @@ from pydantic import ValidationError
 
 from vgx import places, theory
 from vgx.config import Model
-from vgx.errors import ConfigError, did_you_mean
+from vgx.errors import ConfigError
+from vgx.grid import option_called
+from vgx.loading import refused
 from vgx.machine import find_devices, keep_compiled_programs, numerics
 from vgx.model import MLP, Drawn, fit_to_data
 from vgx.parts import INITIALIZERS, Activation, Initializer, Normalization
@@ -192,12 +194,15 @@ def axes_of(texts: Sequence[str]) -> tuple[list[Activation], list[Initializer], 
     }
     for text in texts:
         path, equals, values = text.partition("=")
-        name = path.strip().removeprefix("model.")
-        if not equals or name not in axes:
-            raise ConfigError(f"--axis {text}: give it as {' or '.join(axes)}=NAME,NAME{did_you_mean(name, [*axes])}")
+        if not equals:
+            raise ConfigError(f"--axis {text}: give it as {' or '.join(axes)}=NAME,NAME")
+        try:
+            name = option_called(path.strip(), [f"model.{axis}" for axis in axes], "axis").removeprefix("model.")
+        except ValueError as error:
+            raise ConfigError(f"--axis {text}: {error}") from None
         read = places.read(f"[{values}]", f"--axis {text}")
         if read.faults:
-            raise ConfigError("\n".join(map(str, read.faults)))
+            raise refused(read.faults)
         axes[name] = [_part(name, value, text) for value in read.value]
     return axes["activation"], axes["initializer"], axes["normalization"]
 

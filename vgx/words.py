@@ -19,15 +19,6 @@ def figure(value: float | None, form: str = "{:.4f}") -> str:
     return form.format(value) if math.isfinite(value) else {math.inf: "∞", -math.inf: "-∞"}.get(value, "NaN")
 
 
-def in_bytes(size: float) -> str:
-    """Returns a size as `2.9 MB`."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
-
-
 def speed_of(meta: Mapping[str, Any], unit: str = "steps") -> str:
     """Returns `, 431 steps/s once compiled` from a run's meta.json, to go on with; nothing where none was measured."""
     speed = meta.get("steps_per_second")

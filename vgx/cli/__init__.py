@@ -2,29 +2,84 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
+from typing import Any
 
-from vgx.cli.options import app, fail
+__all__ = ["app", "main"]  # pyright: ignore[reportUnsupportedDunderAll]
 
-# Each room adds its commands to the app; `vgx --help` lists them in this order.
-# isort: off
-from vgx.cli import running, theory, viewing, claims, asking, doctor  # noqa: F401
-# isort: on
 
-__all__ = ["app", "main"]
+def __getattr__(name: str) -> Any:
+    """Makes the app when it is asked for: before that, `main` is to hear signals."""
+    if name != "app":
+        raise AttributeError(f"module 'vgx.cli' has no attribute '{name}'")
+    # Each room adds its commands to the app; `vgx --help` lists them in this order.
+    # isort: off
+    from vgx.cli import running, theory, viewing, removing, claims, asking, doctor  # noqa: F401
+
+    # isort: on
+    from vgx.cli.options import app
+
+    return app
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    """Stops the command, as an exception where it can be one.
+
+    An extension module that is half imported may crash when one passes through it; nothing is under way then that a
+    kill would harm.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"interrupted\n")
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def main() -> None:
-    """Runs the command; a fault the user can mend is printed as its message, and the exit code says what kind it is."""
-    from vgx.errors import VgxError
+    """Runs the command; a fault the user can mend is printed as its message, and the exit code says what kind it is.
 
+    Ctrl-C and SIGTERM end it with 130, whenever they come.
+    """
+    message, hints = "", []
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not where it is ignored
+                signal.signal(number, _on_signal)
+        from vgx.cli import process
+        from vgx.errors import VgxError
+
+        process.begin()
+        try:
+            code = _run()
+            sys.stdout.flush()
+        except VgxError as error:
+            # Whoever read our output may have left (`vgx parts | head`), and wants no more words.
+            left = isinstance(error.__cause__, BrokenPipeError)
+            code, message = (0, "") if left else (error.exit_code, error.on_command_line)
+            hints = [] if left else getattr(error, "__notes__", [])
+        except (OSError, ImportError, UnicodeEncodeError) as error:
+            fault = process.refusal(error)
+            if fault is None:
+                raise
+            code, message = fault.exit_code, fault.on_command_line
+    except KeyboardInterrupt:
+        code, message = 130, "interrupted"
+    from vgx.cli.process import end
+
+    end(code, message, hints)
+
+
+def _run() -> int:
+    """Runs the command and returns its exit code, as far as typer settles it."""
+    app = __getattr__("app")
     try:
         app()
-    except VgxError as error:
-        fail(str(error), error.exit_code, *getattr(error, "__notes__", ()))
-    except KeyboardInterrupt:
-        fail("interrupted", 130)
-    except BrokenPipeError:
-        # Whoever read our output has left (`vgx parts | head`); Python would complain again while it flushes at exit.
-        sys.stderr.close()
-        sys.exit(0)
+    except SystemExit as ended:
+        if isinstance(ended.__context__ and ended.__context__.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        return ended.code if isinstance(ended.code, int) else 0
+    return 0

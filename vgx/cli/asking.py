@@ -9,13 +9,17 @@ from typing import Annotated
 import typer
 
 from vgx.cli.naming import config_files
-from vgx.cli.options import Overrides, app, data, fail, make_console
+from vgx.cli.options import Modules, Overrides, app, data, fail, make_console
 
 
 @app.command()
 def check(
-    configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="YAML files.", autocompletion=config_files)],
+    configs: Annotated[
+        list[str],
+        typer.Argument(metavar="CONFIG...", help="YAML files; - reads standard input.", autocompletion=config_files),
+    ],
     overrides: Overrides = None,
+    modules: Modules = None,
 ) -> None:
     """Check configs and say all that is wrong with them, without running anything."""
     from vgx.errors import VgxError
@@ -26,11 +30,12 @@ def check(
         from vgx.claims import check
 
         for config in configs:
-            say("checking", config)
+            name = "<stdin>" if config == "-" else config
+            say("checking", name)
             try:
-                well.append(f"{config}: ok, {check(config, overrides or [])}")
+                well.append(f"{name}: ok, {check(config, overrides or [], modules or [])}")
             except VgxError as error:
-                faults.append(str(error))
+                faults.append(error.on_command_line)
     for line in well:
         print(line)
     if faults:
@@ -38,46 +43,67 @@ def check(
 
 
 @app.command()
-def schema() -> None:
+def schema(modules: Modules = None) -> None:
     """Print the JSON Schema of a config, for editors."""
     from vgx.report.working import working
 
     with working("writing"):
         from vgx.config import json_schema
+        from vgx.modules import import_modules
+
+        import_modules(modules or [])
     print(json.dumps(json_schema(), indent=2))
 
 
 @app.command()
-def new(name: Annotated[str, typer.Argument(help="The config's name; NAME.yaml is written.")]) -> None:
-    """Write a commented config to start from."""
-    from vgx.errors import RunError
+def new(
+    name: Annotated[
+        str | None, typer.Argument(help="The config's name; NAME.yaml is written. The example's unless told.")
+    ] = None,
+    example: Annotated[str | None, typer.Option("--from", metavar="EXAMPLE", help="Copy this example.")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the examples, and write nothing.")] = False,
+) -> None:
+    """Write a commented config to start from: of every default, or a copy of an example."""
+    from vgx.disk import write_new
+    from vgx.errors import ConfigError
     from vgx.report.working import working
 
     with working("starting"):
-        from vgx.loading import starter
-    from vgx.run_directory import explained
+        from vgx.loading import legal_name, starter
+        from vgx.shipped import copied, example_called
 
+    if listing:
+        from vgx.report.catalogue import examples_table
+
+        if name or example:
+            raise ConfigError("--list lists all examples; leave the rest out")
+        make_console().print(examples_table())
+        return print("\n`vgx new --from NAME` writes one here")
+    if not name and not example:
+        raise ConfigError("give a NAME to write a starter; or --from EXAMPLE, of those that --list lists")
+    found = example_called(example) if example else None
+    name = name or f"{found and found.name}.yaml"
     path = Path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-    with explained(path):
-        try:
-            with path.open("x") as file:
-                file.write(starter(path.stem))
-        except FileExistsError:
-            raise RunError(f"{path}: exists already; choose another name") from None
-    print(f"{path}: written; `vgx train {path}` runs it")
+    if (legal := legal_name(path.stem)) != path.stem:
+        raise ConfigError(f"{path.stem!r} cannot name a config; try '{legal}'")
+    write_new(path, copied(found, path) if found else starter(path.stem))
+    print(f"{path}: written; `vgx {found.command if found else 'train'} {path}` runs it")
 
 
 @app.command()
 def parts(
     kind: Annotated[str | None, typer.Argument(help="activations, initializers, ...: one kind alone.")] = None,
+    modules: Modules = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Print every named part: options with defaults, formula and paper."""
     from vgx.report.working import working
 
     with working("reading the parts"):
+        from vgx.modules import import_modules
         from vgx.report.catalogue import catalogue, catalogue_json, kinds_called
 
+        import_modules(modules or [])
         registries = kinds_called(kind)
     if as_json:
         print(json.dumps(catalogue_json(registries), indent=2))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vgx.cli.hints import going_on, say_next, short_name
-from vgx.cli.options import CLAIMS_PAGE, Overrides, Platform, RunsFolder, app, import_modules, make_console
+from vgx.cli.options import CLAIMS_PAGE, Modules, Overrides, Platform, RunsFolder, app, make_console
 
 if TYPE_CHECKING:
     pass
@@ -26,9 +26,7 @@ def reproduce_claim(
     activations: Annotated[
         list[str] | None, typer.Option("--activation", metavar="NAME", help="One more activation to compare.")
     ] = None,
-    modules: Annotated[
-        list[str] | None, typer.Option("--import", metavar="MODULE", help="Python that registers parts.")
-    ] = None,
+    modules: Modules = None,
     overrides: Overrides = None,
     write: Annotated[bool, typer.Option("--write", help="With --all: write docs/CLAIMS.md, here.")] = False,
     runs: RunsFolder = Path("runs"),
@@ -45,6 +43,10 @@ def reproduce_claim(
         raise ConfigError("--write writes the table of all claims; give it with --all")
     if name and every:
         raise ConfigError(f"--all runs every experiment, and '{name}' names one; leave one of the two out")
+    if write:
+        from vgx.report.claims_page import refuse_others
+
+        refuse_others(CLAIMS_PAGE)
     console, results, silent = make_console(), [], quiet or as_json
     with working("reading what has been run", silent=quiet):
         from vgx.claims import experiment_called, find_experiments, load_experiment
@@ -52,9 +54,9 @@ def reproduce_claim(
         from vgx.report.sweeps import watching_sweep
         from vgx.reproduction import count, finished, reproduce
 
-        import_modules(modules or [])
         files = [experiment_called(name)] if name else find_experiments().values()
-        loaded = [load_experiment(file, scale, overrides or [], activations or [], seeds) for file in files]
+        asked = scale, overrides or [], activations or [], seeds, modules or []
+        loaded = [load_experiment(file, *asked) for file in files]
         experiments = sorted(loaded, key=lambda experiment: experiment.claim.letter)
         known = [] if name or every else [finished(experiment, runs) for experiment in experiments]
         counts = [] if name or every else [count(experiment, runs) for experiment in experiments]
@@ -76,12 +78,9 @@ def reproduce_claim(
     if as_json:
         print(json.dumps({"experiments": [claims.to_json(result) for result in results]}, allow_nan=False))
     if write:
-        from vgx.report.claims_page import page
-        from vgx.run_directory import explained
+        from vgx.report.claims_page import write_page
 
-        with explained(CLAIMS_PAGE):
-            CLAIMS_PAGE.parent.mkdir(exist_ok=True)
-            CLAIMS_PAGE.write_text(page(results))
+        write_page(results, CLAIMS_PAGE)
     if not silent and name:
         say_next("report", short_name(results[0].run.path), runs=runs)
     elif not silent:

@@ -15,9 +15,9 @@ RUNS = Path("runs")
 
 def say_aside(line: str) -> None:
     """Prints a dim line on standard error."""
-    from rich.console import Console
+    from vgx.report.console import SafeConsole
 
-    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(line, style="dim")
+    SafeConsole(stderr=True, soft_wrap=True).print(line, style="dim")
 
 
 def say_next(*words: str | Path, runs: Path = RUNS) -> None:

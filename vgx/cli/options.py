@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vgx.cli.naming import config_files, run_names
+from vgx.cli.screen import Commands
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(
     name="vgx",
+    cls=Commands,
     help="Where does my gradient go? Trains deep MLPs and logs the gradient at every layer at every step.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -50,15 +51,17 @@ ConfigFile = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override, as model.depth=64.")
 ]
-Axes = Annotated[
-    list[str] | None, typer.Option("--axis", metavar="PATH=A,B", help="An axis, as model.activation=relu,elu.")
-]
+Axes = Annotated[list[str] | None, typer.Option("--axis", metavar="PATH=A,B", help="An axis, as activation=relu,elu.")]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder of the runs.")]
 GridRows = Annotated[str | None, typer.Option("--rows", help="The swept option of the rows.")]
 GridColumns = Annotated[str | None, typer.Option("--columns", help="The swept option of the columns.")]
 GridValue = Annotated[str | None, typer.Option("--value", help="What the cells show: slope, verdict, test_loss, ...")]
 BestOver = Annotated[
     str | None, typer.Option("--best-over", help="A swept option to choose by validation accuracy, not to show.")
+]
+Modules = Annotated[
+    list[str] | None,
+    typer.Option("--import", metavar="MODULE", help="Python that registers parts of your own, as my_parts."),
 ]
 RunName = Annotated[
     str,
@@ -70,28 +73,14 @@ RunName = Annotated[
 CLAIMS_PAGE = Path("docs/CLAIMS.md")
 
 
-def import_modules(modules: list[str]) -> None:
-    """Imports a user's modules, which may lie where the command runs."""
-    from vgx.errors import ConfigError
+def make_console(**options: Any) -> Console:
+    from vgx.report.console import SafeConsole
 
-    sys.path.insert(0, "")
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"--import {module}: {error}") from None
-
-
-def make_console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False)
+    return SafeConsole(**options)
 
 
 def fail(message: str, code: int, *asides: str) -> None:
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = make_console(stderr=True, soft_wrap=True)
     console.print(message, style="red")
     for line in asides:
         console.print(line, style="dim")

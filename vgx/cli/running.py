@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from vgx.cli.options import (
     GridColumns,
     GridRows,
     GridValue,
+    Modules,
     Overrides,
     Platform,
     RunsFolder,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 def train(
     config: ConfigFile,
     overrides: Overrides = None,
+    modules: Modules = None,
     runs: RunsFolder = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that exists.")] = False,
@@ -51,10 +54,11 @@ def train(
         from vgx.report.live import watching
         from vgx.report.terminal import expectations, last_line, plain, show, summary
 
-        tree = vgx.load_config(config, overrides or [])
+        tree = vgx.load_config(config, overrides or [], modules or [])
     begun = run_path(tree, runs) / "config.yaml"
     with going_on("--resume", config=begun, silent=silent), watching(console, tree, silent=silent) as watch:
         run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
+    _tell_of_fault(run)
     with working("reading", silent=quiet):
         held = _held(tree, run) if tree.expect.asks else []
         shown = last_line(run) if silent else show(run, width=console.width)
@@ -72,6 +76,12 @@ def train(
         raise typer.Exit(3)
 
 
+def _tell_of_fault(run: Run) -> None:
+    """Prints a line, beside what is asked for, when a run had to do without predictions."""
+    if fault := run.meta.get("prediction_fault"):
+        print(f"{run.path}: no prediction: {fault}; the training is whole", file=sys.stderr)
+
+
 def _held(config: Config, run: Run) -> list[Held]:
     """What the config expects, and whether it holds."""
     from vgx.expectation import evaluate, facts_of
@@ -85,6 +95,7 @@ def sweep(
     axes: Axes = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds, instead of the file's.")] = None,
     overrides: Overrides = None,
+    modules: Modules = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be run, and run nothing.")] = False,
     runs: RunsFolder = Path("runs"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again from nothing.")] = False,
@@ -109,7 +120,7 @@ def sweep(
         from vgx.report.terminal import expectations, plain, summary
         from vgx.sweeping import sweep_path
 
-        grid = vgx.load_sweep(config, overrides or [], axes or [], seeds)
+        grid = vgx.load_sweep(config, overrides or [], axes or [], seeds, modules or [])
         limit = parse_memory(memory) if memory else None
         planned = vgx.plan(grid, runs=runs, device=device, memory=limit) if plan else None
     if planned:
@@ -124,6 +135,7 @@ def sweep(
         run = vgx.sweep(
             grid, runs=runs, overwrite=overwrite, retry_failed=again, device=device, memory=limit, watch=watch
         )
+    _tell_of_fault(run)
     held = _held_in_sweep(grid, run)
     if as_json:
         expected = {"expect": [one._asdict() | {"found": plain(one.found)} for one in held]} if held else {}
@@ -170,11 +182,15 @@ def _held_in_sweep(grid: Sweep, run: Run) -> list[Held]:
     ]
 
 
-def _predicted(config: Config) -> tuple[float, float] | None:
-    """The predicted slope and its tolerance, if the config expects that."""
+def _predicted(config: Config) -> tuple[float, float] | str | None:
+    """The predicted slope and its tolerance, if the config expects that; why there is none, if there is none."""
     if config.expect.slope is None or "predicted" not in config.expect.slope:
         return None
     import vgx
+    from vgx.prediction import FAULTS, fault_in_words
 
-    prediction = vgx.predict(config)
-    return prediction.slope, prediction.slope_tolerance
+    try:
+        prediction = vgx.predict(config)
+    except FAULTS as error:
+        return fault_in_words(error)
+    return prediction.reasons.get("slope") or (prediction.slope, prediction.slope_tolerance)

@@ -11,7 +11,7 @@ import typer
 
 from vgx.cli.hints import going_on, same_command, say_aside, say_next, short_name
 from vgx.cli.naming import configs_and_runs, newest_run
-from vgx.cli.options import Axes, ConfigFile, Overrides, RunsFolder, app, import_modules, make_console
+from vgx.cli.options import Axes, ConfigFile, Modules, Overrides, RunsFolder, app, make_console
 from vgx.words import counted
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def predict(
     config: ConfigFile,
     axes: Axes = None,
     overrides: Overrides = None,
+    modules: Modules = None,
     measure: Annotated[bool, typer.Option("--measure", help="Measure the first step too, and say why.")] = False,
     grid: Annotated[bool, typer.Option("--grid", help="A table: activation, initializer, normalization.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
@@ -44,7 +45,7 @@ def predict(
         from vgx.cells import Sweep, load_either
         from vgx.errors import ConfigError
 
-        tree = load_either(config, overrides or [], axes or [])
+        tree = load_either(config, overrides or [], axes or [], modules or [])
         if grid and isinstance(tree, Sweep):
             raise ConfigError(f"{config}: --grid makes a grid of one config, and this is a sweep; leave it out")
         if isinstance(tree, Sweep):
@@ -92,10 +93,10 @@ def _outlook(sweep: Sweep, measure: bool, say: Clock) -> Shown:
     """What is predicted of every cell of a sweep."""
     from vgx.cells import value_at
     from vgx.measurement import first_delta
-    from vgx.prediction import predict_cells
+    from vgx.prediction import as_json_of, predict_cells
     from vgx.report.forecast import outlook_table
 
-    predictions: list[Prediction] = []
+    predictions: list[Prediction | str] = []
     measured: list[np.ndarray] = []
     for one in predict_cells(sweep):
         predictions.append(one)
@@ -105,7 +106,7 @@ def _outlook(sweep: Sweep, measure: bool, say: Clock) -> Shown:
         measured.append(first_delta(cell.config).mean(0))
     options = [{path: value_at(cell.config, path) for path in sweep.paths} for cell in sweep.cells]
     deltas = measured or [None] * len(predictions)
-    cells = [values | one.to_json(delta) for values, one, delta in zip(options, predictions, deltas, strict=True)]
+    cells = [values | as_json_of(one, delta) for values, one, delta in zip(options, predictions, deltas, strict=True)]
     return {"cells": cells}, outlook_table(options, predictions, measured)
 
 
@@ -115,6 +116,7 @@ def cure(
         str, typer.Argument(metavar="CONFIG|RUN", help="A YAML file, or a run of one.", autocompletion=configs_and_runs)
     ],
     overrides: Overrides = None,
+    modules: Modules = None,
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE", help="Write the best cure there.")] = None,
     prove: Annotated[bool, typer.Option("--prove", help="Train before and after, and show both.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
@@ -123,26 +125,28 @@ def cure(
     """Find the smallest change that makes the gradient level, by theory."""
     from vgx.report.working import working
 
-    is_file = config == "-" or config.endswith((".yaml", ".yml")) or Path(config).is_file()
+    there = Path(config).exists() and not Path(config).is_dir()
+    is_file = config == "-" or config.endswith((".yaml", ".yml")) or there
     file, console = config if is_file else str(newest_run(config, runs).path / "config.yaml"), make_console()
     with working("diagnosing"):
         import vgx
         from vgx.cure import diagnose, written
+        from vgx.disk import write_new
+        from vgx.documents import document
         from vgx.errors import ConfigError
         from vgx.report.cures import diagnosis_text, proof_table
-        from vgx.run_directory import explained
 
-        tree = vgx.load_config(file, overrides or [])
+        text = document(file)
+        tree = vgx.load_config(text, overrides or [], modules or [])
         diagnosis = diagnose(tree)
     if not as_json:
         console.print(diagnosis_text(diagnosis, tree.model_dump(mode="json")))
     best = next(iter(diagnosis.cures), None)
     if best is None and (write or prove):
-        raise ConfigError(f"{file}: there is no cure to write or prove")
+        raise ConfigError(f"{text.source}: there is no cure to write or prove")
     proofs = []
     if best and write:
-        with explained(write):
-            write.write_text(written(Path(file).read_text(), best, overrides or []))
+        write_new(write, written(text.text, best, overrides or []))
         if not as_json:
             print(f"\n{write}: written, with {best.in_words}")
     if best and prove:
@@ -201,10 +205,7 @@ def verify_theory(
     width: Annotated[int, typer.Option(min=2, help="Units per layer.")] = 512,
     depth: Annotated[int, typer.Option(min=3, help="Hidden layers.")] = 20,
     nets: Annotated[int, typer.Option(min=1, help="Nets per combination.")] = 4,
-    modules: Annotated[
-        list[str] | None,
-        typer.Option("--import", metavar="MODULE", help="Python that registers parts."),
-    ] = None,
+    modules: Modules = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Hold theory against nets at initialization, for every combination of parts; exit 3 where it does not hold."""
@@ -212,6 +213,7 @@ def verify_theory(
 
     console, checks = make_console(), []
     with working("verifying") as say:
+        from vgx.modules import import_modules
         from vgx.report.forecast import checks_table
         from vgx.verification import Bench, axes_of, verify
 

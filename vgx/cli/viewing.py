@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +13,10 @@ from vgx.cli.naming import newest_run, run_names
 from vgx.cli.options import BestOver, GridColumns, GridRows, GridValue, RunName, RunsFolder, app, make_console
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from vgx.comparison import Contender
+    from vgx.run_directory import Run
 
 
 @app.command()
@@ -27,6 +30,7 @@ def show(
     columns: GridColumns = None,
     value: GridValue = None,
     best_over: BestOver = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show it anew while another vgx writes it.")] = False,
     runs: RunsFolder = Path("runs"),
 ) -> None:
     """Show a run: its gradient at every layer, at any step, and its verdict. Show a sweep: a grid for two axes."""
@@ -41,13 +45,20 @@ def show(
     as_grid = found.is_sweep and of_lane == (None,) * 4
     if not as_grid and of_grid != (None,) * 4:
         raise RunError(f"{found.path}: --rows, --columns, --value and --best-over are for the grid of a sweep alone")
-    with working("reading"):
+
+    def draw() -> RenderableType:
         if as_grid:
-            shown = show_sweep(found, rows, columns, value, best_over, console.width)
-        elif found.is_sweep and lane is None:
-            shown = cells_map(found, statistic, step, layer)
-        else:
-            shown = show(found, step, lane or 0, console.width, statistic, layer, over_steps=True)
+            return show_sweep(found, rows, columns, value, best_over, console.width)
+        if found.is_sweep and lane is None:
+            return cells_map(found, statistic, step, layer)
+        return show(found, step, lane or 0, console.width, statistic, layer, over_steps=not follow)
+
+    if follow:
+        from vgx.cli.follow import follow as following
+
+        following(found, draw, console)
+    with working("reading"):
+        shown = draw()
     console.print(shown)
 
 
@@ -104,16 +115,22 @@ def _contenders(names: list[str], runs: Path, where: list[str]) -> list[Contende
     found = [find_run(name, runs) for name in names]
     if where and not any(run.is_sweep for run in found):
         raise RunError(f"--where {where[0]}: none of these runs is a sweep; leave it out")
-    configs = {}
-    if any(run.is_sweep for run in found):
-        from vgx.cells import load_sweep
+    for run in found:
+        if run.is_sweep and (missing := unended_cells(run)):
+            say_aside(f"{run.path.name}: {counted(missing, 'cell')} left out, of which no lane has ended")
+    return [one for run in found for one in contenders_of(run, _configs(run) if run.is_sweep else {}, where)]
 
-        cells = [cell for run in found if run.is_sweep for cell in load_sweep(run.path / "config.yaml").cells]
-        configs = {cell.key: cell.config.model_dump(mode="json") for cell in cells}
-        for run in found:
-            if run.is_sweep and (missing := unended_cells(run)):
-                say_aside(f"{run.path.name}: {counted(missing, 'cell')} left out, of which no lane has ended")
-    return [one for run in found for one in contenders_of(run, configs, where)]
+
+def _configs(run: Run) -> dict[str, dict[str, Any]]:
+    """The resolved config of each cell of a sweep, as far as it is known without importing anything."""
+    from vgx.cell_configs import cell_configs
+
+    kept = cell_configs(run)
+    if kept is None:
+        from vgx.cells import resolved
+
+        return resolved(run.config)
+    return kept
 
 
 @app.command()
@@ -146,6 +163,7 @@ def report(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="The page; report.html in the run unless told."),
     ] = None,
+    show_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     runs: RunsFolder = Path("runs"),
 ) -> None:
     """Write a run or a sweep as one HTML page that works offline, and its figures as SVG and PNG."""
@@ -158,7 +176,13 @@ def report(
         from vgx.report.document import write_report
 
         page, *figures = write_report(found, output)
-    print(f"{page}: written, and {counted(len(figures), 'figure')} in {page.parent / 'figures'}")
+    beside = f", and {counted(len(figures), 'figure')} in {figures[0].parent}" if figures else ""
+    print(f"{page}: written{beside}")
+    if show_it:
+        from vgx.cli.browser import open_page
+
+        if not open_page(page):
+            say_aside(f"no browser opens here; the page is at {page.resolve().as_uri()}")
 
 
 @app.command(name="runs")

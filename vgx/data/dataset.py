@@ -10,6 +10,10 @@ import numpy as np
 from vgx.errors import DataError
 
 MOST_CLASSES = 2**16
+BLOCK = 2**22
+"""Values that are worked on at a time, in float64: 32 MB, however large the data set."""
+ROWS = 2**12
+"""Examples of such a block."""
 
 
 class Split(NamedTuple):
@@ -76,13 +80,14 @@ def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
         raise DataError(f"{name}: is empty (its shape is {images.shape}); give a file with examples")
     if images.dtype not in (np.uint8, np.float32, np.float64):
         raise DataError(f"{name}: holds {images.dtype} values; save the images as uint8 (0 to 255) or float32")
-    images = images.reshape(len(images), -1)
+    images = np.ascontiguousarray(images).reshape(len(images), -1)
     if images.dtype == np.uint8:
         return images
     with np.errstate(over="ignore"):
-        images = images.astype(np.float32)
-    if not np.isfinite(images).all():
-        row, column = np.argwhere(~np.isfinite(images))[0]
+        images = images.astype(np.float32, copy=False)
+    finite = np.isfinite(images)
+    if not finite.all():
+        row, column = divmod(int(finite.argmin()), images.shape[1])
         raise DataError(f"{name}: image {row} has no finite float32 value at pixel {column}; mend or drop it")
     return images
 
@@ -173,13 +178,20 @@ def limit_to(name: str, train: Split, limit: int) -> Split:
 
 def moments(train: Split, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and standard deviation [D] float32 of each pixel's unit values; 1 for one that never changes."""
-    images = train.images
+    mean, std = (np.empty(train.images.shape[1], np.float32) for _ in range(2))
+    width = BLOCK // ROWS
+    for start in range(0, len(mean), width):
+        columns = slice(start, start + width)
+        mean[columns], std[columns] = _moments(train.images[:, columns], scale)
+    return mean, std
+
+
+def _moments(images: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     mean = images.mean(axis=0, dtype=np.float64)
-    blocks = np.array_split(images, len(images) // 4096 + 1)  # float64 copies of a block at a time
+    blocks = np.array_split(images, len(images) // ROWS + 1)  # float64 copies of a block at a time
     variance = sum(np.square(block - mean).sum(axis=0) for block in blocks) / len(images)
     constant = images.min(axis=0) == images.max(axis=0)  # exact, where the rounded variance need not be 0
-    std = np.where(constant, 1.0, np.sqrt(variance) / scale)
-    return (mean / scale).astype(np.float32), std.astype(np.float32)
+    return mean / scale, np.where(constant, 1.0, np.sqrt(variance) / scale)
 
 
 def digest(scale: float, *splits: Split | None) -> str:

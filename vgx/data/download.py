@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import logging
 import os
 import zlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from vgx.data.files import irregular
 from vgx.data.published import FILES, locate, places, publication
+from vgx.disk import drafted
 from vgx.errors import DataError, EnvironmentFault
 
 CHUNK = 2**16
@@ -69,6 +69,10 @@ def _check(name: str, file: str, path: Path | None) -> FileCheck:
         return FileCheck(file, None, "missing", mend)
     known, which = publication(name), FILES.index(file)
     try:
+        if kind := irregular(path):
+            return FileCheck(file, path, "unreadable", f"it is {kind}; move it away, then {mend}")
+        if path.stat().st_size > LARGEST:
+            return FileCheck(file, path, "wrong checksum", f"it is larger than what was published; {mend}")
         if _md5(path) == known.md5[which]:
             return FileCheck(file, path, "ok", "as published")
         if known.sha256 and _sha256_of_contents(path) == known.sha256[which]:
@@ -86,10 +90,16 @@ def _md5(path: Path) -> str:
 
 
 def _sha256_of_contents(path: Path) -> str:
+    """The checksum of what a file holds unpacked, of no more than its first LARGEST bytes."""
+    sha = hashlib.sha256()
     with path.open("rb") as file:
         gzipped = file.peek(2)[:2] == b"\x1f\x8b"
         contents = gzip.GzipFile(fileobj=file) if gzipped else file
-        return hashlib.file_digest(contents, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
+        left = LARGEST
+        while left > 0 and (chunk := contents.read(CHUNK)):
+            sha.update(chunk)
+            left -= len(chunk)
+    return sha.hexdigest()
 
 
 def _fetch(name: str, file: str, place: Path, addresses: list[str], progress: Progress | None, timeout: float) -> Path:
@@ -97,6 +107,8 @@ def _fetch(name: str, file: str, place: Path, addresses: list[str], progress: Pr
     if present and _check(name, file, present[0]).state == "ok":
         return present[0]
     packed = f"{file}.gz"
+    if (place / packed).exists() and (kind := irregular(place / packed)):
+        raise DataError(f"{place / packed}: this is {kind}, where the file is to go; move it away")
     faults = []
     for address in addresses:
         url = f"{address.rstrip('/')}/{packed}"
@@ -112,21 +124,15 @@ def _fetch(name: str, file: str, place: Path, addresses: list[str], progress: Pr
 
 def _retrieve(url: str, path: Path, md5: str, progress: Progress | None, timeout: float) -> str | None:
     """Returns what went wrong, or None when the file is there."""
-    import pooch
     from requests import exceptions
     from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-    pooch.get_logger().setLevel(logging.ERROR)
-    download = partial(_download, name=path.name, progress=progress, timeout=timeout)
     try:
-        pooch.retrieve(
-            url,
-            f"md5:{md5}",
-            fname=path.name,
-            path=path.parent,
-            downloader=download,  # pyright: ignore[reportArgumentType]  # pooch's type misnames what it passes
-        )
-        path.chmod(0o644)  # pooch renames a temporary file, which only its owner may read
+        with drafted(path) as draft:
+            _download(url, draft, path.name, progress, timeout)
+            if _md5(draft) != md5:
+                raise ValueError
+            draft.chmod(0o644)
     except exceptions.HTTPError as error:
         return str(error)
     except (exceptions.Timeout, ReadTimeoutError):
@@ -146,11 +152,11 @@ def _retrieve(url: str, path: Path, md5: str, progress: Progress | None, timeout
     return None
 
 
-def _download(url: str, output: str, _: object, *, name: str, progress: Progress | None, timeout: float) -> None:
-    """What pooch calls to fetch: its own would unpack a gzip file that the server also calls an encoding."""
+def _download(url: str, output: Path, name: str, progress: Progress | None, timeout: float) -> None:
+    """Writes what is at an address, as it comes: a gzip file stays one that the server also calls an encoding."""
     import requests
 
-    with requests.get(url, stream=True, timeout=timeout) as response, open(output, "wb") as file:
+    with requests.get(url, stream=True, timeout=timeout) as response, output.open("wb") as file:
         if response.status_code != 200:
             raise requests.HTTPError(f"the server answered {response.status_code} {response.reason}")
         total = response.raw.length_remaining or 0

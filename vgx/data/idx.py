@@ -11,32 +11,56 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from vgx.data.files import MAX_BYTES, open_regular, read_at_most, require_room
 from vgx.errors import DataError
 
 UNSIGNED_BYTE = 0x08
 OTHER_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 MOST_DIMENSIONS = 4
-LARGEST = 2**32
-"""Bytes. A header that asks for more than this is taken for a damaged one."""
-CHUNK = 2**20
 
 
-def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
+def read_idx_files(paths: Sequence[str | os.PathLike[str]], most: int = MAX_BYTES) -> list[np.ndarray]:
+    """Returns the arrays in several IDX files, as `read_idx` does.
+
+    Raises DataError before anything is unpacked when the headers promise more than `most` bytes together.
+    """
+    promised: dict[str, int] = {}
+    for path in map(str, paths):
+        with _opened(path) as (stream, where):
+            promised[path] = math.prod(_read_shape(stream, where))
+    largest = max(promised, key=promised.__getitem__)
+    require_room(largest, promised[largest], most)
+    require_room(", ".join(promised), sum(promised[str(path)] for path in paths), most)
+    return [read_idx(path, most) for path in paths]
+
+
+def read_idx(path: str | os.PathLike[str], most: int = MAX_BYTES) -> np.ndarray:
     """Returns the array in an IDX file, gzipped or not: uint8, with one to four dimensions, none of them 0.
 
     Memory grows with the bytes that arrive, never with what a header promises; reading stops one byte past that
-    promise. Raises DataError when the file cannot be read or is anything but one whole IDX file of unsigned bytes.
+    promise. Raises DataError when the file cannot be read, promises more than `most` bytes, or is anything but one
+    whole IDX file of unsigned bytes.
     """
+    with _opened(path) as (stream, where):
+        return _read(stream, where, most)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO | gzip.GzipFile, Path]]:
+    """A file's contents, unpacked as they are read, and its path."""
     path = Path(os.path.expanduser(path))
     try:
-        with path.open("rb") as file:
-            gzipped = file.peek(2)[:2] == b"\x1f\x8b"
-            return _read(gzip.GzipFile(fileobj=file) if gzipped else file, path)
+        with open_regular(path) as file:
+            gzipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            yield gzip.GzipFile(fileobj=file) if gzipped else file, path
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: the gzip file is damaged ({error}); copy or download it again") from None
     except (OSError, ValueError) as error:
@@ -44,19 +68,13 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         raise DataError(f"{path}: cannot be read ({reason}); check the path and its permissions") from None
 
 
-def _read(stream: BinaryIO | gzip.GzipFile, path: Path) -> np.ndarray:
+def _read(stream: BinaryIO | gzip.GzipFile, path: Path, most: int) -> np.ndarray:
     shape = _read_shape(stream, path)
     promised, extent = math.prod(shape), " x ".join(map(str, shape))
     if promised == 0:
         raise DataError(f"{path}: is empty (its header declares {extent} values); give a file with examples")
-    if promised > LARGEST:
-        raise DataError(
-            f"{path}: the header declares {extent} values, more than the {LARGEST:,} bytes that are read at most;"
-            " it is damaged: copy or download it again"
-        )
-    content = bytearray()
-    while chunk := stream.read(min(CHUNK, promised + 1 - len(content))):
-        content += chunk
+    require_room(str(path), promised, most)
+    content = read_at_most(stream, promised)
     if len(content) < promised:
         raise DataError(
             f"{path}: the header declares {extent} values, but only {len(content):,} of {promised:,} bytes follow;"

@@ -92,4 +92,6 @@ def locate(name: str, directory: str | os.PathLike[str] | None = None) -> dict[s
 
 
 def _present(path: Path) -> Path | None:
-    return next((form for form in (path.with_name(path.name + ".gz"), path) if form.is_file()), None)
+    forms = path.with_name(path.name + ".gz"), path
+    there = [form for form in forms if form.exists()]  # what is no file is found too, and refused when it is read
+    return next((form for form in there if form.is_file()), next(iter(there), None))

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from vgx.data.dataset import (
+    BLOCK,
     MOST_CLASSES,
     Dataset,
     Raw,
@@ -25,11 +36,13 @@ from vgx.data.dataset import (
     require_alike,
     select,
 )
-from vgx.data.idx import read_idx
+from vgx.data.files import MAX_BYTES, require_room
+from vgx.data.idx import read_idx_files
 from vgx.data.npz import read_npz
 from vgx.data.published import locate, places
 from vgx.errors import DataError
 from vgx.registry import Part, Registry
+from vgx.sizes import parse_size
 
 
 class Holdout(BaseModel):
@@ -74,6 +87,26 @@ class Gathered(NamedTuple):
     classes: int
 
 
+def _size(value: Any) -> Any:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    Field(ge=1),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": "^[0-9.eE+]+ *[kmgtKMGT]?i?[bB]?$"},
+            ]
+        }
+    ),
+]
+"""Bytes: a number, or a text such as 4GB."""
+
+
 class Source(Part):
     """Where examples come from, and which of them are used."""
 
@@ -83,6 +116,8 @@ class Source(Part):
     """Training examples held out for validation: a count from the end, or {examples: 5000, from: first}."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Train on only the first so many of the examples left after choosing classes and holding out."""
+    max_bytes: Size = MAX_BYTES
+    """What the examples may take in memory, in bytes or as 4GB; more is refused before it is unpacked."""
 
     def gather(self) -> Gathered:
         """Returns the examples before any are held out or left out. Raises DataError when they cannot be had."""
@@ -117,8 +152,7 @@ class ImageSource(Source):
     @field_validator("classes")
     @classmethod
     def _once_each(cls, classes: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        named = classes or ()
-        twice = next((label for label in named if named.count(label) > 1), None)
+        twice = next((label for label, count in Counter(classes).items() if count > 1), None)
         if twice is not None:
             raise PydanticCustomError("classes", "{label} is named twice", {"label": twice})
         return classes
@@ -155,6 +189,7 @@ class Digits(ImageSource):
     def read(self) -> tuple[Raw, Raw]:
         with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as archive:
             images, labels = archive["images"], archive["labels"]
+        require_room(self.name, images.nbytes + labels.nbytes, self.max_bytes)
         train, test = slice(None, -360), slice(-360, None)
         return (
             Raw(images[train], labels[train], "digits: training images", "digits: training labels"),
@@ -180,7 +215,7 @@ class MnistLike(ImageSource):
                 f" {', '.join(map(str, places(self.name, self.dir)))}); run `vgx data get {self.name}`, or point"
                 f" VGX_DATA_DIR at a folder with {self.name}/ in it"
             )
-        train, test = _read_idx_files([path for path in paths.values() if path is not None])
+        train, test = _read_idx_files([path for path in paths.values() if path is not None], self.max_bytes)
         for raw in (train, test):
             if raw.images.ndim > 1 and raw.images.shape[1:] != (28, 28):
                 raise DataError(
@@ -234,7 +269,9 @@ class Idx(ImageSource):
     """Likewise."""
 
     def read(self) -> tuple[Raw, Raw]:
-        return _read_idx_files([self.train_images, self.train_labels, self.test_images, self.test_labels])
+        return _read_idx_files(
+            [self.train_images, self.train_labels, self.test_images, self.test_labels], self.max_bytes
+        )
 
 
 @DATASETS.register("npz")
@@ -253,7 +290,7 @@ class Npz(ImageSource):
     """Path, relative to the current directory; `~` is your home."""
 
     def read(self) -> tuple[Raw, Raw]:
-        arrays = read_npz(self.path)
+        arrays = read_npz(self.path, self.max_bytes)
         names = {word: f"{self.path}: {word}" for word in arrays}
         train, test = (
             Raw(arrays[images], arrays[labels], names[images], names[labels])
@@ -287,18 +324,22 @@ class Synthetic(Source):
     def gather(self) -> Gathered:
         random = np.random.Generator(np.random.PCG64(self.seed))
         n = self.examples + max(1, self.examples // 4)
+        size = n * (self.features + 4) + 4 * self.classes * self.features
+        require_room(f"{self.name}: {n:,} examples of {self.features:,} features", size, self.max_bytes)
         deviation = math.sqrt(4 * math.log(self.classes) / self.features)
         centres = deviation * random.standard_normal((self.classes, self.features), dtype=np.float32)
         labels = (random.permutation(n) % self.classes).astype(np.int32)
-        points = centres[labels] + random.standard_normal((n, self.features), dtype=np.float32)
-        images = np.clip(np.rint(128 + 24 * points), 0, 255).astype(np.uint8)
+        images = np.empty((n, self.features), np.uint8)
+        rows = max(1, BLOCK // self.features)
+        for start in range(0, n, rows):
+            some = images[start : start + rows]
+            points = centres[labels[start : start + rows]] + random.standard_normal(some.shape, dtype=np.float32)
+            some[:] = np.clip(np.rint(128 + 24 * points), 0, 255)
         train, test = slice(None, self.examples), slice(self.examples, None)
         return Gathered(Split(images[train], labels[train]), Split(images[test], labels[test]), 255.0, self.classes)
 
 
-def _read_idx_files(paths: Sequence[str | Path]) -> tuple[Raw, Raw]:
-    train_images, train_labels, test_images, test_labels = map(str, paths)
-    return (
-        Raw(read_idx(train_images), read_idx(train_labels), train_images, train_labels),
-        Raw(read_idx(test_images), read_idx(test_labels), test_images, test_labels),
-    )
+def _read_idx_files(paths: Sequence[str | Path], most: int) -> tuple[Raw, Raw]:
+    train_images, train_labels, test_images, test_labels = read_idx_files(paths, most)
+    names = [str(path) for path in paths]
+    return Raw(train_images, train_labels, *names[:2]), Raw(test_images, test_labels, *names[2:])

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vgx import directories, written
+from vgx.disk import drafted, explained, hidden
 from vgx.errors import EnvironmentFault, RunError
-from vgx.run_directory import Run, explained
+from vgx.extras import install
+from vgx.run_directory import Run
 
 FORMATS = ("csv", "npz", "tensorboard", "wandb", "mlflow")
 LAYERS = 8
 """Hidden layers that get a curve of their own in a tool that draws one picture for each."""
-MARK = ".vgx-export"
-"""A file in every folder that an export makes: only such a folder is ever replaced."""
+MARK = written.EXPORT_MARK
 
 
 def export(run: Run, to: str, output: Path | None = None, layers: int | None = None, overwrite: bool = False) -> Path:
@@ -28,7 +31,7 @@ def export(run: Run, to: str, output: Path | None = None, layers: int | None = N
         output: a folder (a file for npz); `exports/<to>` in the run directory unless told.
         layers: how many hidden layers, evenly over the depth, get curves of their own besides the readout; LAYERS
             unless told. csv and npz have every layer.
-        overwrite: replaces what an earlier export left there.
+        overwrite: replaces what an earlier export wrote there, and nothing else.
 
     Raises RunError when there is something at `output`, EnvironmentFault when the format's library is missing.
     """
@@ -56,27 +59,29 @@ def _writer(to: str) -> Callable[[Run, Path, Path, int], None]:
 
 @contextmanager
 def _replacing(output: Path, overwrite: bool, folder: bool) -> Iterator[Path]:
-    """A draft beside `output`, renamed over it when it is whole."""
-    if output.exists():
-        ours = (output / MARK).is_file() if folder else output.is_file() and output.suffix == ".npz"
-        if not ours:
-            raise RunError(f"{output}: is there, and no export of vgx; choose another --output")
-        if not overwrite:
-            raise RunError(f"{output}: is there already; --overwrite replaces it")
-    draft = output.with_name(f".{output.name}.new{'' if folder else '.npz'}")
+    """A draft beside `output`, renamed over it when it is whole; what an export did not write stays in its folder."""
+    with explained(output, "read"):
+        if os.path.lexists(output):
+            ours = (output / MARK).is_file() if folder else written.is_npz_of_a_run(output)
+            if not ours:
+                raise RunError(f"{output}: is there, and no export of vgx; choose another --output")
+            if not overwrite:
+                raise RunError(f"{output}: is there already; --overwrite replaces it")
     with explained(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(draft, ignore_errors=True)
+        if not folder:
+            with drafted(output) as draft:
+                yield draft
+            return
+        directories.recover(output.parent, output.name)
+        draft = hidden(output, "new")
+        draft.mkdir(parents=True)
         try:
-            if folder:
-                draft.mkdir()
-                (draft / MARK).touch()
+            (draft / MARK).touch()
             yield draft
-            if folder:
-                shutil.rmtree(output, ignore_errors=True)
-            draft.rename(output)
+            written.mark_export(draft)
+            directories.publish(draft, output, replace=True)
         finally:
-            shutil.rmtree(draft, ignore_errors=True) if folder else draft.unlink(missing_ok=True)
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def require(module: str, extra: str) -> Any:
@@ -85,4 +90,4 @@ def require(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).partition(".")[0]
-        raise EnvironmentFault(f"{missing} is not installed: pip install 'vgx[{extra}]'") from None
+        raise EnvironmentFault(f"{missing} is not installed: {install(extra)}") from None

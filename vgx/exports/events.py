@@ -17,6 +17,7 @@ from vgx.colours import viridis
 from vgx.exports import LAYERS, require
 from vgx.exports.series import begun, by_step, lane_name, options_of, series_of
 from vgx.run_directory import Run, explained
+from vgx.safe_text import everywhere
 
 PICTURE_STEPS = 512
 """Steps of the picture, at the most."""
@@ -82,7 +83,7 @@ class EventFile:
         """Appends what sets the lane apart, for TensorBoard's table of hyperparameters."""
         hparams = require("tensorboardX.summary", "tensorboard").hparams
         known = {"loss/train": 0, "loss/test": 0, "accuracy/test": 0, "gradient/slope": 0}
-        for summary in hparams(dict(options), known):
+        for summary in hparams(everywhere(dict(options)), known):
             self._append([self._proto.Event(wall_time=time.time(), summary=summary)])
 
 
@@ -131,7 +132,7 @@ class LiveEvents:
         self.run = run
         self.files: dict[int, EventFile] = {}
         rows = {row["lane"]: row for row in run.lanes().to_pylist()} if run.is_sweep else {}
-        with explained(run.path / "tensorboard"):
+        with explained(run.path / "tensorboard", run=True):
             for lane, seed in lanes:
                 row = rows.get(lane, {"lane": lane, "seed": seed, "status": "running"})
                 folder = run.path / "tensorboard" / lane_name(row)
@@ -145,14 +146,14 @@ class LiveEvents:
 
     def append(self, metrics: pa.Table, layers: pa.Table) -> None:
         """Appends the rows of all lanes that were written to the tables just now."""
-        with explained(self.run.path / "tensorboard"):
+        with explained(self.run.path / "tensorboard", run=True):
             for lane, file in self.files.items():
                 mine = pc.field("lane") == lane
                 file.scalars(metrics.filter(mine), layers.filter(mine), LAYERS)
 
     def finish(self) -> None:
         """Appends each lane's picture."""
-        with explained(self.run.path / "tensorboard"):
+        with explained(self.run.path / "tensorboard", run=True):
             for lane, file in self.files.items():
                 _add_picture(self.run, lane, file)
 

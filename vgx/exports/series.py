@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from vgx.run_directory import LAYERS, METRICS, Run
+from vgx.safe_text import file_name
 
 TAGS = {
     name: f"{name.partition('_')[2]}/{name.partition('_')[0]}"
@@ -89,7 +89,7 @@ def by_step(series: Sequence[Series]) -> Iterator[tuple[int, dict[str, float]]]:
 def lane_name(lane: Mapping[str, Any]) -> str:
     """Returns what a lane is called in a tool that shows many: `lane-0003-seed-1`, a sweep's `...-relu-0.1`."""
     options = [str(value) for name, value in options_of(lane).items() if name != "seed"]
-    words = [re.sub(r"[^A-Za-z0-9._]+", "_", word).strip("_") for word in options]
+    words = [file_name(option) for option in options]
     return "-".join([f"lane-{lane['lane']:04d}-seed-{lane['seed']}", *words])[:120]
 
 

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv, parquet
+from pyarrow import csv
 
-from vgx.run_directory import LAYERS, METRICS, Run
+from vgx.run_directory import LAYERS, METRICS, Run, layers_schema, metrics_schema
+from vgx.safe_text import csv_cell
 
 
 def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
     """Writes a CSV file for each table of the run, and its config: NaN as `nan`, -inf as `-inf`, null as nothing."""
     del output, layers
-    for name, empty in (("metrics", run.metrics), ("layers", run.layers)):
-        schema = next(_parts(run, name), empty()).schema
-        with csv.CSVWriter(draft / f"{name}.csv", schema) as writer:
-            for part in _parts(run, name):
-                writer.write_table(part.select(schema.names).cast(schema))
-    csv.write_csv(run.lanes(), draft / "lanes.csv")
-    for table in ("prediction",):
-        if (path := run.path / f"{table}.parquet").is_file():
-            csv.write_csv(parquet.read_table(path), draft / f"{table}.csv")
-    (draft / "config.yaml").write_text((run.path / "config.yaml").read_text())
+    for name, schema in (("metrics", metrics_schema), ("layers", layers_schema)):
+        with csv.CSVWriter(draft / f"{name}.csv", schema(run.config["train"]["precision"])) as writer:
+            for part in run.batches(name):
+                writer.write_table(part)
+    csv.write_csv(_safe(run.lanes()), draft / "lanes.csv")
+    if len(prediction := run.prediction()):
+        csv.write_csv(_safe(prediction), draft / "prediction.csv")
+    (draft / "config.yaml").write_bytes((run.path / "config.yaml").read_bytes())
 
 
-def _parts(run: Run, table: str) -> Iterator[pa.Table]:
-    """A table part by part: a long run's layers need not be in memory at once."""
-    for path in sorted((run.path / table).glob("[0-9]*.parquet")):
-        yield parquet.read_table(path)
+def _safe(table: pa.Table) -> pa.Table:
+    """A table whose texts, and the names of whose columns, no spreadsheet computes."""
+    for i, name in enumerate(table.column_names):
+        column = table.column(i)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            texts = [text if text is None else csv_cell(text) for text in column.to_pylist()]
+            column = pa.array(texts, column.type)
+        table = table.set_column(i, csv_cell(name), column)
+    return table
 
 
 def write_npz(run: Run, draft: Path, output: Path, layers: int) -> None:
@@ -64,7 +67,8 @@ def write_npz(run: Run, draft: Path, output: Path, layers: int) -> None:
             arrays[f"{table}.{name}"] = values
             if unknown.any():
                 arrays[f"null.{table}.{name}"] = unknown
-    np.savez_compressed(draft, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    with draft.open("wb") as file:  # of a name, numpy would make one that ends in .npz
+        np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
 def _plain(column: pa.ChunkedArray) -> np.ndarray:

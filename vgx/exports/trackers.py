@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from vgx.exports import require
 from vgx.exports.series import Series, begun, by_step, lane_name, options_of, series_of
 from vgx.run_directory import FINAL, Run
+from vgx.safe_text import everywhere, one_line
 
 TOGETHER = 1000
 """Metrics that MLflow takes in one go."""
@@ -45,17 +46,17 @@ def write_wandb(run: Run, draft: Path, output: Path, layers: int) -> None:
     for lane, series in _lanes(run, layers):
         theirs = wandb.init(
             project="vgx",
-            group=run.path.name,
-            name=f"{run.config['name']} {lane_name(lane)}",
+            group=one_line(run.path.name),
+            name=one_line(f"{run.config['name']} {lane_name(lane)}"),
             dir=str(draft),
             mode="offline",
-            config=run.config | options_of(lane) | {"lane": lane["lane"]},
+            config=everywhere(run.config | options_of(lane) | {"lane": lane["lane"]}),
             settings=settings,
             reinit="finish_previous",
         )
         for step, values in by_step(series):
             theirs.log(values, step=step)
-        theirs.summary.update(_ended(lane))
+        theirs.summary.update(everywhere(_ended(lane)))
         theirs.finish()
 
 
@@ -68,14 +69,14 @@ def write_mlflow(run: Run, draft: Path, output: Path, layers: int) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{(draft / 'mlflow.db').resolve()}")
     artifacts = (output / "artifacts").resolve().as_uri()
-    experiment = client.create_experiment(run.path.name, artifact_location=artifacts)
+    experiment = client.create_experiment(one_line(run.path.name), artifact_location=artifacts)
     entities = mlflow.entities
     for lane, series in _lanes(run, layers):
         theirs = client.create_run(experiment, run_name=lane_name(lane))
         number = theirs.info.run_id
-        options = _flat(run.config) | options_of(lane)
+        options = everywhere(_flat(run.config) | options_of(lane))
         parameters = [entities.Param(name, str(value)) for name, value in options.items()]
-        tags = [entities.RunTag(f"vgx.{name}", str(value)) for name, value in _ended(lane).items()]
+        tags = [entities.RunTag(f"vgx.{name}", str(value)) for name, value in everywhere(_ended(lane)).items()]
         client.log_batch(number, tags=tags)
         for start in range(0, len(parameters), FEW):
             client.log_batch(number, params=parameters[start : start + FEW])

@@ -171,7 +171,7 @@ class Optimizer(Part):
         raise NotImplementedError
 
     def transform(self, learning_rate: Array | float) -> optax.GradientTransformation:
-        """Returns the optax transformation for one step at `learning_rate`; its state does not depend on any number."""
+        """Returns the optax transformation for one step at `learning_rate`; no number decides the form of its state."""
         rule = self.rule()
         if isinstance(self.weight_decay, (int, float)) and self.weight_decay == 0:
             return optax.chain(rule, optax.scale_by_learning_rate(learning_rate))

@@ -17,6 +17,7 @@ from vgx.data.published import PUBLISHED
 from vgx.errors import VgxError, did_you_mean
 from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES
 from vgx.registry import Part, Registry
+from vgx.shipped import examples
 
 KINDS: dict[str, Registry[Any]] = {
     "activations": ACTIVATIONS,
@@ -100,6 +101,16 @@ def data_table() -> Table:
         table.add_column(name)
     for source in DATASETS:
         table.add_row(Text(source.name, "bold cyan"), source.formula, _on_disk(source.name))
+    return table
+
+
+def examples_table() -> Table:
+    """Returns the examples that come with vgx as a table: name, what runs it, what it is."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    for name in ("name", "runs with", "what it is"):
+        table.add_column(name)
+    for example in examples().values():
+        table.add_row(Text(example.name, "bold cyan", no_wrap=True), f"vgx {example.command}", example.says)
     return table
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vgx.disk import drafted, explained
+from vgx.errors import RunError
 from vgx.report.claims import in_words, interval, more_seeds, ours, seeds_in_words, verdict_words
 
 if TYPE_CHECKING:
@@ -25,6 +29,27 @@ three seeds.
 """
 
 
+WRITTEN = "Written by `vgx reproduce"
+"""In every such page."""
+
+
+def refuse_others(target: Path) -> None:
+    """Raises RunError when a page of claims would replace something else than one."""
+    with explained(target, "read"):
+        if not os.path.lexists(target):
+            return
+        if not target.is_file() or WRITTEN not in target.read_text(encoding="utf-8", errors="replace")[:2000]:
+            raise RunError(f"{target}: exists, and vgx did not write it; move it away, or work in another folder")
+
+
+def write_page(results: Sequence[Result], target: Path) -> None:
+    """Writes the page, in the place of an older one. Raises as `refuse_others`; EnvironmentFault when it cannot be."""
+    refuse_others(target)
+    text = page(results)
+    with explained(target), drafted(target) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
 def page(results: Sequence[Result]) -> str:
     """Returns the page, in Markdown; the same runs give the same text."""
     lines = [HEAD.format(scale=results[0].scale), f"Machine: {_machine(results[0])}.", ""]
@@ -39,8 +64,9 @@ def page(results: Sequence[Result]) -> str:
 
 def _machine(result: Result) -> str:
     meta = result.run.meta
-    versions = ", ".join(f"{name} {meta['versions'][name]}" for name in ("vgx", "jax", "flax", "python"))
-    return f"{len(meta['devices'])} x {meta['devices'][0]}, {meta['host']['system']}; {versions}"
+    known = meta.get("versions", {})
+    versions = ", ".join(f"{name} {known[name]}" for name in ("vgx", "jax", "flax", "python") if name in known)
+    return f"{len(meta['devices'])} x {meta['devices'][0]}, {meta.get('host', {}).get('system', '?')}; {versions}"
 
 
 def _section(result: Result) -> Iterator[str]:

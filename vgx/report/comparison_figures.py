@@ -82,8 +82,8 @@ def curves(count: int, layers: int, label: str, log10: bool) -> Any:
     )
     tooltip = [
         alt.Tooltip("where:N", title="at"),
-        alt.Tooltip("value:Q", title="log10, mean" if log10 else "mean", format=".5~g"),
-        alt.Tooltip("spread:Q", title="spread over seeds", format=".3~g"),
+        alt.Tooltip("said:N", title="geometric mean" if log10 else "mean"),
+        alt.Tooltip("spread:Q", title="spread over seeds" + ", decades" * log10, format=".3~g"),
         alt.Tooltip("seeds:Q", title="seeds"),
     ]
     drawn = _Curves("curves", count, _by_position(layers, alt.X, "x"), y)
@@ -125,7 +125,7 @@ def parting(layers: int, log10: bool) -> Any:
         alt.Tooltip("step:Q", format=",d"),
         alt.Tooltip("where:N", title="at"),
         alt.Tooltip("value:Q", title=unit, format="+.4~g"),
-        alt.Tooltip("limit:Q", title="no accident beyond", format=".3~g"),
+        alt.Tooltip("limit:Q", title="no accident beyond" + ", decades" * log10, format=".3~g"),
         alt.Tooltip("mark:N", title="no difference"),
     ]
     place: dict[str, Any] = {"x": x, "x2": alt.X2("x2"), "y": y, "y2": alt.Y2("y2"), "tooltip": tooltip}

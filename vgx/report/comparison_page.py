@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vgx.comparison import Comparison
+from vgx.disk import drafted, explained
 from vgx.errors import RunError
 from vgx.parting import Course, Parting
 from vgx.report import comparison_figures as figures
@@ -22,7 +23,6 @@ from vgx.report.document import bundle, refuse_others
 from vgx.report.palette import STATISTICS, ink_on
 from vgx.report.statistics import evenly
 from vgx.report.terminal import describe_config
-from vgx.run_directory import explained
 from vgx.words import counted
 
 CELLS = 12_000
@@ -41,13 +41,10 @@ def write_comparison(compared: Comparison, target: Path, step: int | None = None
     Raises RunError for a step that was not recorded, and when something else than a page of vgx is there;
     EnvironmentFault when the disk refuses.
     """
-    with explained(target):
-        refuse_others(target)
-        html = comparison_page(compared, step)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.tmp")
+    refuse_others(target)
+    html = comparison_page(compared, step)
+    with explained(target), drafted(target) as draft:
         draft.write_text(html, encoding="utf-8")
-        draft.rename(target)
 
 
 def comparison_page(compared: Comparison, step: int | None = None) -> str:
@@ -233,12 +230,15 @@ def _key(compared: Comparison) -> str:
 def _curves(compared: Comparison, label: str) -> str:
     if not compared.courses:
         return '<p class="note">One of them has no layer recorded: there are no curves over the depth.</p>'
-    caption = f"Means over seeds; the bands are one standard deviation. {_key(compared)}"
+    caption = "Means over seeds; the bands are one standard deviation."
+    if STATISTICS[compared.statistic].scale == "log10":
+        caption = "Geometric means over seeds; the bands are one standard deviation of the logarithm."
+    caption += f" {_key(compared)}"
     drawn = page.figure("curves", label, caption, page.Numbers("curves"))
     return f"""<section id="curves" aria-label="Layers">
 <h2>At every depth</h2>
 <div class="controls">
-<label class="slide">Step <input type="range" id="step" min="0" max="0" value="0" step="1"></label>
+<label class="slide">Step <input type="range" id="step" min="0" max="0" value="0" step="1" autocomplete="off"></label>
 <output id="step-name" for="step"></output>
 </div>
 <p id="curves-now" aria-live="polite"></p>
@@ -269,7 +269,7 @@ def _ends(courses: Sequence[Course]) -> str:
 
 
 def _partings(compared: Comparison, label: str) -> str:
-    drawn = []
+    drawn, decades = [], ", in decades" if STATISTICS[compared.statistic].scale == "log10" else ""
     for i, parting in enumerate(compared.partings, start=1):
         if not len(parting.steps):
             continue
@@ -283,7 +283,7 @@ def _partings(compared: Comparison, label: str) -> str:
         shown = len(_drawn(compared, parting))
         if shown < len(parting.steps):
             caption += f" Drawn are {shown} of {len(parting.steps):,} steps; the numbers have all."
-        title = f"{LETTERS[i]} less {LETTERS[0]}: {label}"
+        title = f"{LETTERS[i]} less {LETTERS[0]}: {label}{decades}"
         drawn.append(page.figure(f"parting-{i}", title, caption, page.Numbers("parting", [str(i)])))
     if not drawn:
         return ""

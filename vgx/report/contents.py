@@ -19,7 +19,7 @@ from vgx.run_directory import LAYERS, METRICS, Run
 from vgx.verdict import slope_of
 
 NUMBERS = 900_000
-"""How many numbers of the layer table a page holds at the most, about; it stays below 10 MB."""
+"""How many numbers of the layer table a page holds at the most, about; one of 2,000 lanes is about 10 MB."""
 STEPS, GROUPS = 100, 100
 """How many steps, and how many layers, are told apart at the most."""
 POINTS = 300

@@ -2,65 +2,74 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vgx.disk import drafted, explained
 from vgx.errors import RunError
 from vgx.report import figures, page, sweep_figures
+from vgx.report.captions import ACCURACIES, LOSSES, course_of
 from vgx.report.contents import Contents, gather
-from vgx.report.overview import cell_summaries, ranking
+from vgx.report.overview import cell_summaries, first_cell, ranking
 from vgx.report.packing import packed, score_of
 from vgx.report.palette import BLUE_ORANGE, VIRIDIS
 from vgx.report.selection import Rows
-from vgx.report.stills import lane_stills, sweep_stills, vegalite_version, write_stills
+from vgx.report.stills import figures_folder, lane_stills, sweep_stills, vegalite_version, write_stills
 from vgx.report.sweep_page import sweep_page
-from vgx.run_directory import Run, explained
-
-MARK = b'<meta name="generator" content="vgx">'
+from vgx.run_directory import Run
+from vgx.written import is_page
 
 
 def refuse_others(target: Path) -> None:
     """Raises RunError when a page would replace something else than a page of vgx."""
-    if target.is_dir():
-        raise RunError(f"{target}: is a folder; name a file")
-    if target.exists() and MARK not in target.read_bytes()[:2000]:
-        raise RunError(f"{target}: exists, and is no page of vgx; choose another file, or move it away")
+    with explained(target, "read"):
+        if target.is_dir():
+            raise RunError(f"{target}: is a folder; name a file")
+        if os.path.lexists(target) and not is_page(target):
+            raise RunError(f"{target}: exists, and is no page of vgx; choose another file, or move it away")
 
 
 def write_report(run: Run, output: Path | None = None) -> list[Path]:
-    """Writes a run's page, and its figures to a folder `figures` beside it; returns the files, the page first.
+    """Writes a run's page, and its figures to a folder of their own beside it; returns the files, the page first.
 
     Args:
         run: in whatever state.
         output: the page's path; `report.html` in the run directory unless told. An older page is replaced.
 
-    Raises RunError when something else than a page of vgx is there; EnvironmentFault when the disk refuses.
+    Raises RunError when something else than a page or a figure of vgx is there; EnvironmentFault when the disk
+    refuses.
     """
     target = output or run.path / "report.html"
+    refuse_others(target)
+    folder = figures_folder(target, run.path)
+    html, stills = drawn(gather(run), folder.name)
     with explained(target):
-        refuse_others(target)
-    html, stills = drawn(gather(run))
-    folder = target.parent / "figures"
-    with explained(target):
-        folder.mkdir(parents=True, exist_ok=True)
-        written = write_stills(stills, folder)
-        draft = target.with_name(f".{target.name}.tmp")
-        draft.write_text(html, encoding="utf-8")
-        draft.rename(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = write_stills(list(stills), folder)
+        with drafted(target) as draft:
+            draft.write_text(html, encoding="utf-8")
     return [target, *written]
 
 
-def drawn(contents: Contents) -> tuple[str, Iterator[tuple[str, Any]]]:
-    """Returns the page of a run or a sweep as HTML, and the name and spec of each figure that is to be a file."""
+def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tuple[str, Any]]]:
+    """Returns the page of a run or a sweep as HTML, and the name and spec of each figure that is to be a file.
+
+    Args:
+        contents: of the run.
+        folder: the name of that of the figures, beside the page.
+    """
     specs = lane_specs(contents)
     data: dict[str, Any] = {"data": packed(contents), "specs": specs}
     scripts = [bundle(), page.static("page.js"), page.static("report.js")]
     title = f"{contents.config['name']} - vgx"
+    no_script = f"The figures are drawn by JavaScript, which is off; the same are beside this page, in {folder}/."
     if not contents.is_sweep:
-        return page.shell(title, page.run_page(contents), data, scripts), lane_stills(contents, specs)
+        return page.shell(title, page.run_page(contents), data, scripts, no_script), lane_stills(contents, specs)
     score, summaries = score_of(contents).replace("_", " "), cell_summaries(contents)
     ranked = ranking(summaries)
+    data["data"]["first"] = first_cell(ranked)
     specs |= sweep_specs(contents, summaries, ranked, score)
     data["sweep"] = {
         "cells": summaries,
@@ -68,10 +77,10 @@ def drawn(contents: Contents) -> tuple[str, Iterator[tuple[str, Any]]]:
         "options": contents.options,
         "score": score,
         "shown": sweep_figures.SHOWN,
-        "cell": ranked[0]["cell"] if ranked else 0,
         "colours": {"score": VIRIDIS, "slope": BLUE_ORANGE},
     }
-    html = page.shell(title, sweep_page(contents, summaries, ranked, score), data, [*scripts, page.static("sweep.js")])
+    body = sweep_page(contents, summaries, ranked, score)
+    html = page.shell(title, body, data, [*scripts, page.static("sweep.js")], no_script)
     return html, sweep_stills(contents, specs, summaries, ranked, score)
 
 
@@ -122,8 +131,7 @@ def lane_specs(contents: Contents) -> dict[str, Mapping[str, Any]]:
 
 def course_charts(contents: Contents) -> dict[str, Any]:
     """Returns the figures of the metrics table."""
-    losses = page.course_of(contents, page.LOSSES)
-    accuracies = page.course_of(contents, page.ACCURACIES)
+    losses, accuracies = course_of(contents, LOSSES), course_of(contents, ACCURACIES)
     charts: dict[str, Any] = {}
     if losses:
         charts["loss"] = figures.course(losses, "loss", log=_spans_decades(contents, losses))

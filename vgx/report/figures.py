@@ -2,6 +2,7 @@
 
 Data `layers` has a row per layer at one step, `cells` one per layer and step, `course` one per step and curve. A value
 comes with `_low` and `_high` where neighbours are drawn as one, and with a `_flag` where it is no number to draw.
+`_said` is the value in words, for a page's tooltips: a gradient whose logarithm is drawn is said as a gradient.
 """
 
 from __future__ import annotations
@@ -84,7 +85,11 @@ class _ByLayer:
     def line(self, field: str, name: str, dash: Sequence[int] = (), points: bool = True) -> list[alt.Chart]:
         base = self.base.transform_calculate(curve=repr(name))
         colour = alt.Color("curve:N", scale=self.scale, legend=LEGEND)
-        tooltip = [alt.Tooltip("layers:N", title="layer"), alt.Tooltip(f"{field}:Q", title=name, format=".5~g")]
+        # What is drawn as a logarithm is said as it is, by the name of its axis.
+        value = alt.Tooltip(f"{field}_said:N", title=self.title)
+        if not self.log10:
+            value = alt.Tooltip(f"{field}:Q", title=name, format=".5~g")
+        tooltip = [alt.Tooltip("layers:N", title="layer"), value]
         drawn = base.mark_line(strokeDash=list(dash)).encode(_x(), self.y(field), color=colour)
         marks = [drawn]
         if points:
@@ -132,7 +137,7 @@ def weights() -> Any:
     shapes = alt.Scale(domain=list(SEEN), range=[shape for _, shape in SEEN.values()])
     tooltip = [
         alt.Tooltip("layers:N", title="layer"),
-        alt.Tooltip("weight_grad_log10:Q", title="log10 |dloss/dW|", format=".5~g"),
+        alt.Tooltip("weight_grad_log10_said:N", title="|dloss/dW|"),
         alt.Tooltip("weight_grad_zero:Q", title="entries that were 0", format=".2%"),
     ]
     end = alt.Chart(alt.InlineData(values=[{"end": FLOAT32}])).transform_filter("lo < datum.end")
@@ -225,10 +230,9 @@ def heat(signed: bool = False, log10: bool = False, form: str = "~g") -> Any:
     tooltip = [
         alt.Tooltip("steps:N", title="step"),
         alt.Tooltip("layers:N", title="layer"),
-        alt.Tooltip("value:Q", title="value", format=".5~g"),
-        alt.Tooltip("low:Q", title="lowest", format=".5~g"),
-        alt.Tooltip("high:Q", title="highest", format=".5~g"),
-        alt.Tooltip("flag:N", title="not drawn"),
+        alt.Tooltip("said:N", title="value"),
+        alt.Tooltip("low_said:N", title="lowest"),
+        alt.Tooltip("high_said:N", title="highest"),
     ]
     place: dict[str, Any] = {"x": x, "x2": alt.X2("x2"), "y": y, "y2": alt.Y2("y2"), "tooltip": tooltip}
     drawn = base.transform_filter("datum.flag == ''").mark_rect(**OVERLAP).encode(color=colour, **place)

@@ -28,6 +28,8 @@ PHASES = {
     "critical": "the gradient neither falls nor grows exponentially",
     "scale-invariant": "the size of a signal changes nothing",
 }
+UNDEFINED = {"slope": "slope", "delta_log10": "gradient", "cosine": "cosine"}
+"""What figures that may not be defined are called here."""
 
 
 def forecast(
@@ -59,7 +61,7 @@ def _against(prediction: Prediction, measured: np.ndarray) -> Table:
     curves = prediction.curves
     held = agreement(curves.delta_log10, curves.band, measured[None], np.ones(1, int))
     slope = slope_of(measured[:-1])
-    lines = {"measured": f"{_signed(slope, 4)} decades per layer ({_signed(20 * slope, 2)} dB), at the first step"}
+    lines = {"measured": f"{_decades(slope)}, at the first step"}
     lines["against it"] = held.sentence
     causes = attribute(curves, measured)
     if math.isfinite(causes.slope):
@@ -96,21 +98,25 @@ def grid_table(cells: Iterable[Cell]) -> RenderableType:
         for initializer in dict.fromkeys(str(cell.initializer) for cell in rows):
             table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
         for activation, group in groupby(rows, key=lambda cell: str(cell.activation)):
-            figures = [Text(_signed(cell.verdict.slope, 3), COLOURS[cell.verdict.word]) for cell in group]
+            figures = [
+                Text(_signed(cell.slope, 3), COLOURS[cell.verdict.word] if cell.verdict else "") for cell in group
+            ]
             table.add_row(activation, *figures)
         parts += [table, Text()]
     key = Text("decades of gradient norm per layer, from the top down; ")
     for word in ("healthy", "vanishing", "exploding"):
         key.append(word, COLOURS[word]).append(" ")
-    return Group(*parts, key)
+    why = dict.fromkeys(cell.reason for rows in by_title.values() for cell in rows if cell.reason)
+    return Group(*parts, key, *(Text(f"-: {reason}") for reason in why))
 
 
 def outlook_table(
-    options: Sequence[dict[str, Any]], predictions: Sequence[Prediction], measured: Sequence[np.ndarray]
+    options: Sequence[dict[str, Any]], predictions: Sequence[Prediction | str], measured: Sequence[np.ndarray]
 ) -> RenderableType:
     """Returns a line for each cell of a sweep: its options by path, slope, how deep such nets train, and the verdict.
 
-    `measured` is each cell's gradient at the first step [L + 1], in log10; none, and that column is left out.
+    Of a cell that theory fails at there is the reason alone. `measured` is each cell's gradient at the first step
+    [L + 1], in log10; none, and that column is left out.
     """
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     for path in options[0]:
@@ -118,18 +124,26 @@ def outlook_table(
     for name in ("slope", *(["measured"] if measured else []), "trains to", "phase"):
         table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
+    why: dict[str, None] = {}
     for i, (values, one) in enumerate(zip(options, predictions, strict=True)):
+        found = [_signed(slope_of(measured[i][:-1]), 4)] if measured else []
+        if isinstance(one, str):
+            table.add_row(*map(_option, values.values()), "-", *found, "-", "-", "-")
+            why[one] = None
+            continue
         word = one.verdict.word
         table.add_row(
             *map(_option, values.values()),
             _signed(one.slope, 4),
-            *([_signed(slope_of(measured[i][:-1]), 4)] if measured else []),
-            _layers(one.trainable_depth, never="any").removesuffix(" layers"),
+            *found,
+            _layers(one.trainable_depth, never="any").removesuffix("s").removesuffix(" layer"),
             one.limit.phase,
             Text(word, COLOURS[word]),
         )
+        if "slope" in one.reasons:
+            why[one.reasons.get("delta_log10", one.reasons["slope"])] = None
     key = Text("slope: decades of gradient norm per layer, from the top down; trains to: layers, about", "dim")
-    return Group(table, Text(), key)
+    return Group(table, Text(), key, *(Text(f"-: {reason}") for reason in why))
 
 
 def _option(value: Any) -> str:
@@ -142,15 +156,22 @@ def _option(value: Any) -> str:
 def _figures(prediction: Prediction) -> Table:
     limit, slope = prediction.limit, prediction.slope
     q, c, factor = (_number(value) for value in limit.fixed_point)
-    lines = {
-        "slope": f"{_signed(slope, 4)} decades per layer ({_signed(20 * slope, 2)} dB), from the top down",
-        "spread": f"± {prediction.curves.band[0]:.2g} decades at layer 1, over draws of the weights",
+    known = math.isfinite(prediction.curves.delta_log10[0])
+    lines = {"slope": f"{_decades(slope)}, from the top down"} if math.isfinite(slope) else {}
+    reasons = prediction.reasons
+    lines |= {label: f"-: {reasons[name]}" for name, label in UNDEFINED.items() if name in reasons}
+    lines |= {
+        "spread": f"± {prediction.curves.band[0]:.2g} decades at layer 1, over draws of the weights" if known else "-",
         "phase": f"{limit.phase}: {PHASES[limit.phase]}",
         "far up": f"factor {factor}, E[h^2] {q}, correlation of two inputs {c}",
         "e-fold in": f"{_layers(limit.depth_scale)} (gradient), {_layers(limit.correlation_depth_scale)} (correlation)",
         "trains to": _layers(prediction.trainable_depth, about="about ", never="any depth, as far as theory knows"),
     }
     return _named(lines)
+
+
+def _decades(slope: float) -> str:
+    return f"{_signed(slope, 4)} decades per layer ({_signed(20 * slope, 2)} dB)" if math.isfinite(slope) else "-"
 
 
 def _signed(value: float, digits: int) -> str:
@@ -164,7 +185,7 @@ def _number(value: float) -> str:
 def _layers(count: float, about: str = "", never: str = "never") -> str:
     if math.isnan(count):
         return "-"
-    return f"{about}{count:,.3g} layers" if count < 1e6 else never
+    return f"{about}{count:,.3g} layer{'' if count == 1 else 's'}" if count < 1e6 else never
 
 
 def checks_table(checks: Sequence[Check]) -> RenderableType:

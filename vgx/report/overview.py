@@ -57,3 +57,8 @@ def ranking(summaries: Rows) -> Rows:
     """Returns the cells that have a score, the best first."""
     scored = [row for row in summaries if row["score"] is not None]
     return sorted(scored, key=lambda row: -row["score"])
+
+
+def first_cell(ranked: Rows) -> int:
+    """Returns the cell whose curves are shown at first: the best."""
+    return ranked[0]["cell"] if ranked else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from vgx.agreement import FAR
+from vgx.report.captions import every_caption, groups
 from vgx.report.contents import Contents, Forecast, grouped
-from vgx.report.palette import COURSES, STATISTICS, VERDICTS
+from vgx.report.findings import members
+from vgx.report.palette import COURSES, DERIVED, STATISTICS, VERDICTS
 from vgx.report.thinning import Thinned
 
 
@@ -34,6 +35,9 @@ def packed(contents: Contents) -> dict[str, Any]:
     return {
         "sweep": contents.is_sweep,
         "lanes": [_lane(contents, i) for i in range(len(contents.lanes))],
+        "cells": [{"lanes": some, "shown": members(contents, some)} for some in groups(contents)],
+        "first": 0,
+        "captions": every_caption(contents),
         "axes": [
             {
                 **dict(zip(("first", "last"), map(np.ndarray.tolist, axis.step_edges), strict=True)),
@@ -44,6 +48,7 @@ def packed(contents: Contents) -> dict[str, Any]:
             for axis in contents.axes
         ],
         "statistics": {name: STATISTICS[name]._asdict() for name in contents.statistics},
+        "columns": {name: look._asdict() for name, look in (STATISTICS | DERIVED).items()},
         "numbers": _base64(cubes),
         "course": {name: COURSES[name] for name in contents.course},
         "courseSteps": {"first": first.tolist(), "last": last.tolist(), "thin": thin},
@@ -99,11 +104,3 @@ def score_of(contents: Contents) -> str:
         if any(lane.get(name) is not None for lane in contents.lanes):
             return name
     return "test_accuracy"
-
-
-def json_in_html(value: Any) -> str:
-    """Returns JSON that may stand in a script element, whatever texts are in it."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text

@@ -9,18 +9,16 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from vgx.report.captions import COURSES, captions, course_of
 from vgx.report.contents import Contents
-from vgx.report.findings import course_finding, gradient_finding, members, weights_finding
-from vgx.report.packing import json_in_html
+from vgx.report.findings import members
 from vgx.report.palette import STATISTICS, UNJUDGED, VERDICTS, theme
 from vgx.report.terminal import describe_config
+from vgx.safe_text import in_html, json_in_html, visible
 from vgx.words import speed_of
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data:"
 """Vega compiles its expressions, so eval is allowed; nothing may be fetched."""
-
-
-NO_SCRIPT = "The figures are drawn by JavaScript, which is off; the same are beside this page, in figures/."
 
 
 class Numbers(NamedTuple):
@@ -36,7 +34,7 @@ def static(name: str) -> str:
     return resources.files("vgx.report").joinpath("static", name).read_text(encoding="utf-8")
 
 
-def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str], no_script: str = NO_SCRIPT) -> str:
+def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str], no_script: str) -> str:
     """Returns a whole page.
 
     Args:
@@ -44,7 +42,7 @@ def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str]
         body: HTML, escaped already.
         data: what scripts draw and how, as plain values, by the name of its element.
         scripts: JavaScript, the libraries first.
-        no_script: what to say where JavaScript is off.
+        no_script: what to say where JavaScript is off; any text.
     """
     embedded = "\n".join(
         f'<script type="application/json" id="{name}">{json_in_html(value)}</script>'
@@ -61,14 +59,14 @@ def shell(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str]
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="vgx">
 <link rel="icon" href="data:,">
-<title>{escape(title)}</title>
+<title>{in_html(title)}</title>
 <style>
 {static("report.css")}</style>
 </head>
 <body>
 <a class="skip" href="#main">To the content</a>
-{body}
-<noscript><p class="note">{no_script}</p></noscript>
+{visible(body)}
+<noscript><p class="note">{in_html(no_script)}</p></noscript>
 {embedded}
 {code}
 </body>
@@ -186,7 +184,7 @@ def lane_menu(contents: Contents) -> str:
     shown = members(contents)
     options = [f'<option value="all">median and range of {len(shown)} seeds</option>'] if len(shown) > 1 else []
     options += [f'<option value="{i}">{escape(contents.label(i))}</option>' for i in range(len(contents.lanes))]
-    return f'<label>Seeds <select id="lane">{"".join(options)}</select></label>\n'
+    return f'<label>Seeds <select id="lane" autocomplete="off">{"".join(options)}</select></label>\n'
 
 
 def lane_sections(contents: Contents, menus: str, lanes: Sequence[int] | None = None) -> str:
@@ -197,15 +195,15 @@ def lane_sections(contents: Contents, menus: str, lanes: Sequence[int] | None = 
         menus: HTML of the menus that choose a lane.
         lanes: those that are shown first, for the captions; all unless told.
     """
-    shown = members(contents, lanes)
-    has, tier = set(contents.statistics), str(contents.config["log"]["statistics"])
+    has, said = set(contents.statistics), captions(contents, members(contents, lanes))
     parts = [
         f"""<section id="curves" aria-label="Layers">
 <div class="controls">
-{menus}<label class="slide needs-layers">Step <input type="range" id="step" min="0" max="0" value="0" step="1"></label>
+{menus}<label class="slide needs-layers">Step <input type="range" id="step" min="0" max="0" value="0" step="1"
+ autocomplete="off"></label>
 <output id="step-name" class="needs-layers" for="step"></output>
 </div>
-<p class="no-layers note">No layer was recorded here (log.statistics: {escape(tier)}).</p>
+<p class="no-layers note" id="no-layers">{escape(said.get("no-layers", ""))}</p>
 <div class="needs-layers">
 """
     ]
@@ -214,30 +212,24 @@ def lane_sections(contents: Contents, menus: str, lanes: Sequence[int] | None = 
         parts.append(
             '<h2>Gradient at every layer</h2>\n<p id="gradient-now" aria-live="polite"></p>\n<div class="row">\n'
         )
-        caption = gradient_finding(contents, shown)
-        if contents.forecasts[shown[0]]:
-            caption += " Dashed: predicted before training, ± three deviations over draws of the weights."
-        parts.append(
-            figure("gradient", "Gradient of one example at the pre-activations", caption, Numbers("layers", columns))
-        )
+        title = "Gradient of one example at the pre-activations"
+        parts.append(figure("gradient", title, said.get("gradient", ""), Numbers("layers", columns)))
         if "weight_grad_log10" in has:
-            seen = (
-                f"{weights_finding(contents, shown)} Zeros are also due to dead units and to inputs that are always 0."
-            )
             weights = Numbers("layers", ["weight_grad_log10", "weight_grad_zero", "bias_grad_log10"])
-            parts.append(figure("weights", "Gradient of the weights, true and as the optimizer saw it", seen, weights))
+            title = "Gradient of the weights, true and as the optimizer saw it"
+            parts.append(figure("weights", title, said.get("weights", ""), weights))
         parts.append("</div>\n")
-    small = _layer_figures(has, bool(contents.forecasts[shown[0]]))
+    small = _layer_figures(has)
     if small:
         parts.append(f'<h2>Layers at the same step</h2>\n<div class="row">\n{"".join(small)}</div>\n')
     if has:
         parts.append(_heat(contents))
     parts.append("</div>\n</section>\n")
-    parts.append(_course(contents, shown))
+    parts.append(_course(contents, said))
     return "".join(parts)
 
 
-def _layer_figures(has: set[str], predicted: bool) -> list[str]:
+def _layer_figures(has: set[str]) -> list[str]:
     """The small figures over the layers."""
     figures = []
     if {"act_mean", "act_rms"} <= has:
@@ -249,7 +241,7 @@ def _layer_figures(has: set[str], predicted: bool) -> list[str]:
         )
     if "preact_std" in has:
         caption = "What each layer receives (h, before the activation) and what it passes on (x)."
-        columns = ["preact_std", "act_rms", *(["predicted_preact_std", "predicted_act_rms"] if predicted else [])]
+        columns = ["preact_std", "act_rms", "predicted_preact_std", "predicted_act_rms"]
         figures.append(figure("sizes", "Spread and size of the signal", caption, Numbers("layers", columns)))
     if {"dead", "saturated"} & has:
         caption = (
@@ -273,7 +265,7 @@ def _heat(contents: Contents) -> str:
     options = "".join(
         f'<option value="{name}">{escape(STATISTICS[name].label)}</option>' for name in contents.statistics
     )
-    menu = f'<p><label>Statistic <select id="statistic">{options}</select></label></p>\n'
+    menu = f'<p><label>Statistic <select id="statistic" autocomplete="off">{options}</select></label></p>\n'
     caption = (
         "Each cell is one layer at one step (or a group of them); the input is at the bottom, the readout at the top."
     )
@@ -281,25 +273,15 @@ def _heat(contents: Contents) -> str:
     return f'<h2>Every step, every layer</h2>\n{drawn}<p id="heat-odd" class="soft"></p>\n'
 
 
-LOSSES = ("train_loss", "test_loss", "validation_loss")
-ACCURACIES = ("train_accuracy", "test_accuracy", "validation_accuracy")
+TITLES = {"loss": "Loss", "accuracy": "Accuracy", "learning_rate": "Learning rate"}
 
 
-def course_of(contents: Contents, names: Sequence[str]) -> list[str]:
-    """Returns those columns of the metrics table that were measured."""
-    return [name for name in names if name in contents.course]
-
-
-def _course(contents: Contents, shown: Sequence[int]) -> str:
-    figures = []
-    for key, title, names in (
-        ("loss", "Loss", LOSSES),
-        ("accuracy", "Accuracy", ACCURACIES),
-        ("learning_rate", "Learning rate", ("learning_rate",)),
-    ):
-        measured = course_of(contents, names)
-        if measured:
-            figures.append(figure(key, title, course_finding(contents, shown, measured), Numbers("course", measured)))
+def _course(contents: Contents, said: Mapping[str, str]) -> str:
+    figures = [
+        figure(key, TITLES[key], said[key], Numbers("course", measured))
+        for key, names in COURSES.items()
+        if (measured := course_of(contents, names))
+    ]
     inside = f'<div class="row three">\n{"".join(figures)}</div>' if figures else "<p>Nothing is written yet.</p>"
     return f'<section id="course" aria-label="Training">\n<h2>Training</h2>\n{inside}\n</section>\n'
 

@@ -85,6 +85,16 @@ STATISTICS = {
     "participation": Statistic("effective dimension of activations", "linear"),
     "noise_scale": Statistic("gradient noise scale, examples", "log"),
 }
+DERIVED = {
+    "predicted": Statistic("predicted |dloss/dh|", "log10"),
+    "predicted_low": Statistic("predicted, lowest", "log10"),
+    "predicted_high": Statistic("predicted, highest", "log10"),
+    "predicted_preact_std": Statistic("predicted standard deviation of h", "linear"),
+    "predicted_act_rms": Statistic("predicted root mean square of x", "linear"),
+    "act_below": Statistic("mean less one standard deviation", "linear"),
+    "act_above": Statistic("mean and one standard deviation", "linear"),
+}
+"""What a page's tables have besides."""
 COURSES = {
     "train_loss": "training loss",
     "test_loss": "test loss",
@@ -108,7 +118,7 @@ def power_label(number: str = "datum.value") -> str:
 def power_of_ten(exponent: float) -> str:
     """Returns the number 10**exponent as it is read best: 0.0123, or 10⁻⁶²⁸·³."""
     if -4 < exponent < 4:
-        return f"{10**exponent:.3g}"
+        return f"{float(f'{10**exponent:.3g}'):g}"
     return "10" + f"{exponent:.1f}".translate(str.maketrans("-0123456789.", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·"))
 
 

@@ -38,8 +38,15 @@ def _scaled(name: str, x: np.ndarray) -> np.ndarray:
         return np.log10(x)
 
 
-def layer_rows(contents: Contents, lanes: Sequence[int], step: int) -> Rows:
-    """Returns a row for each bin of layers, at a bin of steps, for the lanes (of one depth) taken together."""
+def layer_rows(contents: Contents, lanes: Sequence[int], step: int, names: Sequence[str] | None = None) -> Rows:
+    """Returns a row for each bin of layers, at a bin of steps, for the lanes (of one depth) taken together.
+
+    Args:
+        contents: of the run.
+        lanes: their positions.
+        step: of the bins, from 0.
+        names: of the statistics that are wanted; every one unless told.
+    """
     number = contents.axis_of[lanes[0]]
     assert number is not None
     axis = contents.axes[number]
@@ -47,10 +54,10 @@ def layer_rows(contents: Contents, lanes: Sequence[int], step: int) -> Rows:
         {"layer": (first + last) / 2, "layers": span(int(first), int(last), axis.layers)}
         for first, last in zip(*axis.layer_edges, strict=True)
     ]
-    for name in contents.statistics:
-        cube = together([contents.cubes[lane][name] for lane in lanes])
-        for suffix, kind in zip(("", "_low", "_high"), cube, strict=True):
-            for row, value, shown in zip(rows, kind[step], _scaled(name, kind[step]), strict=True):
+    for name in contents.statistics if names is None else names:
+        cubes = [Thinned(*(kind[step] for kind in contents.cubes[lane][name])) for lane in lanes]
+        for suffix, kind in zip(("", "_low", "_high"), together(cubes), strict=True):
+            for row, value, shown in zip(rows, kind, _scaled(name, kind), strict=True):
                 row[name + suffix] = _drawn(shown)
                 if not suffix:
                     row[f"{name}_flag"] = "" if is_null(value) else flag(float(shown))
@@ -115,14 +122,16 @@ def cell_rows(contents: Contents, lanes: Sequence[int], name: str) -> Rows:
     ]
 
 
-def course_rows(contents: Contents, lanes: Sequence[int]) -> Rows:
-    """Returns a row for each bin of steps and each curve of the metrics table."""
+def course_rows(contents: Contents, lanes: Sequence[int], names: Sequence[str] | None = None) -> Rows:
+    """Returns a row for each bin of steps and each curve of the metrics table, or those named alone."""
     if not contents.course:
         return []
     course = together([contents.courses[lane] for lane in lanes])
     first, last = contents.course_steps
     rows: Rows = []
     for c, name in enumerate(contents.course):
+        if names is not None and name not in names:
+            continue
         null = is_null(course.mean[:, c]) | np.isnan(course.mean[:, c])
         sparse = null.mean() > 0.5 or len(null) - null.sum() == 1
         rows += [

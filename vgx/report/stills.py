@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vgx.errors import RunError
 from vgx.report import sweep_figures
 from vgx.report.contents import Contents
 from vgx.report.findings import members
 from vgx.report.palette import BLUE_ORANGE, STATISTICS, UNJUDGED, VERDICTS, VIRIDIS, colour_at, ink_on, theme
 from vgx.report.selection import Rows, cell_rows, course_rows, ends, layer_rows
+from vgx.safe_text import everywhere
+from vgx.written import PNG_MARK, SVG_MARK, is_figure
 
 WIDTH = 560
 INK = "#1b1f24"
@@ -130,17 +135,46 @@ def _filled(spec: Mapping[str, Any], name: str, rows: Rows, values: Mapping[str,
     return {**spec, "datasets": {**spec.get("datasets", {}), name: rows}, "params": params, **width}
 
 
-def write_stills(stills: Iterator[tuple[str, Any]], folder: Path) -> list[Path]:
-    """Writes each figure as `NAME.svg` and `NAME.png` and returns the files."""
+def figures_folder(page: Path, run: Path) -> Path:
+    """Returns where a page's figures are: `figures/` for the run's own page, `NAME-figures/` beside NAME.html else."""
+    if page.resolve() == (run / "report.html").resolve():
+        return page.parent / "figures"
+    return page.parent / f"{page.stem if page.suffix == '.html' else page.name}-figures"
+
+
+def write_stills(stills: Sequence[tuple[str, Any]], folder: Path) -> list[Path]:
+    """Writes each figure as `NAME.svg` and `NAME.png` and returns the files; those of an older page go.
+
+    Raises RunError, with nothing written, when a file of such a name is no figure of vgx.
+    """
     import vl_convert
 
-    written: list[Path] = []
+    names = [f"{name}.{kind}" for name, _ in stills for kind in ("svg", "png")]
+    for path in (folder / name for name in names):
+        if path.exists() and not is_figure(path):
+            raise RunError(f"{path}: exists, and is no figure of vgx; move it away, or choose another page")
+    if names:
+        folder.mkdir(parents=True, exist_ok=True)
     for name, spec in stills:
-        svg = vl_convert.vegalite_to_svg(spec, vl_version=vegalite_version(), config=theme(INK, INK))
-        for path, content in ((folder / f"{name}.svg", svg.encode()), (folder / f"{name}.png", None)):
-            path.write_bytes(content if content is not None else vl_convert.svg_to_png(svg, scale=2))
-            written.append(path)
-    return written
+        svg = vl_convert.vegalite_to_svg(everywhere(spec), vl_version=vegalite_version(), config=theme(INK, INK))
+        _write(folder / f"{name}.svg", svg.replace(">", f">{SVG_MARK}", 1).encode())
+        _write(folder / f"{name}.png", _signed(vl_convert.svg_to_png(svg, scale=2)))
+    for path in folder.glob("*"):
+        if path.suffix in (".svg", ".png") and path.name not in names and is_figure(path):
+            path.unlink()
+    return [folder / name for name in names]
+
+
+def _write(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_bytes(content)
+    draft.rename(path)
+
+
+def _signed(png: bytes) -> bytes:
+    """A PNG that says who made it, in a chunk of text after its header."""
+    chunk = b"tEXt" + PNG_MARK
+    return png[:33] + struct.pack(">I", len(PNG_MARK)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
 
 
 def vegalite_version() -> str:

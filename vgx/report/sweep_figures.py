@@ -15,7 +15,8 @@ SHOWN = 60
 
 def _verdict(words: Sequence[str]) -> dict[str, Any]:
     """Colour and shape by verdict, of those that there are."""
-    domain = [word for word in (*VERDICTS, "pending", "running", "interrupted", "failed") if word in words]
+    known = [word for word in (*VERDICTS, "pending", "running", "interrupted", "failed") if word in words]
+    domain = [*known, *sorted(set(words) - set(known))]  # a legend without an entry has no size
     signs = [VERDICTS.get(word, UNJUDGED) for word in domain]
     colours = alt.Scale(domain=domain, range=[sign.colour for sign in signs])
     shapes = alt.Scale(domain=domain, range=[sign.shape for sign in signs])

@@ -8,6 +8,7 @@ from html import escape
 from vgx.agreement import lanes_that_hold
 from vgx.report.contents import Contents
 from vgx.report.findings import signed
+from vgx.report.overview import first_cell
 from vgx.report.page import about, badge, figure, foot, header, lane_sections
 from vgx.report.selection import Rows
 from vgx.report.sweep_figures import SHOWN
@@ -27,10 +28,11 @@ def sweep_page(contents: Contents, summaries: Rows, ranked: Rows, score: str) ->
     held, known = lanes_that_hold(contents.run)
     if known:
         badges += f"\n<li>Theory held at the first step of {held:,} of {counted(known, 'lane')}, in every layer.</li>"
-    shown = _first(summaries)
+    shown = summaries[first_cell(ranked)]
     cells = "".join(f'<option value="{row["cell"]}">{escape(row["label"])}</option>' for row in summaries)
     menus = (
-        f'<label>Cell <select id="cell">{cells}</select></label>\n<label>Seeds <select id="lane"></select></label>\n'
+        f'<label>Cell <select id="cell" autocomplete="off">{cells}</select></label>\n'
+        '<label>Seeds <select id="lane" autocomplete="off"></select></label>\n'
     )
     return f"""{header(contents, status)}
 <main id="main">
@@ -41,18 +43,12 @@ def sweep_page(contents: Contents, summaries: Rows, ranked: Rows, score: str) ->
 {_ranking(ranked, score)}
 {_slopes(summaries, score)}
 {_multiples(contents, summaries)}
-<h2 id="curves-title" tabindex="-1">{escape(summaries[shown]["label"])}</h2>
+<h2 id="curves-title" tabindex="-1">{escape(shown["label"])}</h2>
 <ul class="verdicts" id="verdicts"></ul>
-{lane_sections(contents, menus, summaries[shown]["lanes"])}
+{lane_sections(contents, menus, shown["lanes"])}
 {about(contents)}
 </main>
 {foot(contents)}"""
-
-
-def _first(summaries: Rows) -> int:
-    """The cell whose curves are shown at first: the best."""
-    scores = [-1.0 if row["score"] is None else row["score"] for row in summaries]
-    return scores.index(max(scores))
 
 
 def _select(name: str, label: str, options: list[tuple[str, str]], chosen: str) -> str:
@@ -60,7 +56,7 @@ def _select(name: str, label: str, options: list[tuple[str, str]], chosen: str) 
         f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(text)}</option>'
         for value, text in options
     )
-    return f'<label>{label} <select id="{name}">{made}</select></label>\n'
+    return f'<label>{label} <select id="{name}" autocomplete="off">{made}</select></label>\n'
 
 
 def _grid(contents: Contents, score: str) -> str:

@@ -16,12 +16,14 @@ from rich.text import Text
 
 from vgx.agreement import lanes_that_hold
 from vgx.errors import RunError, did_you_mean
+from vgx.grid import option_called
 from vgx.report.bars import gradient_picture
 from vgx.report.terminal import COLOURS, describe_config, swept_options
 from vgx.report.working import Clock, working
 from vgx.run_directory import Run
+from vgx.sizes import size_in_words
 from vgx.verdict import thresholds
-from vgx.words import counted, figure, in_bytes, speed_of
+from vgx.words import counted, figure, speed_of
 
 if TYPE_CHECKING:
     from vgx.sweeping import Plan, SweepProgress
@@ -105,11 +107,10 @@ def _named(run: Run, word: str | None, options: Sequence[str]) -> str | None:
     """The option that `word` is the path of, or the end of its path."""
     if word is None:
         return None
-    fits = [option for option in options if option == word or option.endswith(f".{word}")]
-    if len(fits) != 1:
-        near = did_you_mean(word, list(options)) or f"; its options: {', '.join(options) or 'none'}"
-        raise RunError(f"{run.path}: {'no' if not fits else 'more than one'} swept option is called '{word}'{near}")
-    return fits[0]
+    try:
+        return option_called(word, options, "swept option")
+    except ValueError as error:
+        raise RunError(f"{run.path}: {error}") from None
 
 
 def _best(run: Run, lanes: list[Row], options: Sequence[str], chosen: str) -> list[Row]:
@@ -247,7 +248,7 @@ def show_plan(plan: Plan) -> Text:
         "programs": f"{plan.programs:,} to compile",
         "rounds": f"{plan.rounds:,}, of up to {counted(plan.room, 'lane')}",
         "devices": f"{len(plan.devices)} ({', '.join(sorted(set(plan.devices)))})",
-        "memory": f"up to about {in_bytes(plan.bytes)} in a round",
+        "memory": f"up to about {size_in_words(plan.bytes)} in a round",
         "work": f"{plan.run_steps:,.0f} run-steps",
         "time": f"about {duration(plan.seconds)}",
     }

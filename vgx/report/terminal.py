@@ -266,8 +266,11 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def runs_table(runs: Sequence[Run]) -> Table:
-    """Returns the runs as a table: name, net, status, verdict and test accuracy (the mean over lanes)."""
+def runs_table(runs: Sequence[Run]) -> RenderableType:
+    """Returns the runs as a table: name, net, status, verdict and test accuracy (the mean over lanes).
+
+    A damaged one is listed as that, with the reason below the table.
+    """
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     for name, justify in (
         ("run", "left"),
@@ -278,28 +281,41 @@ def runs_table(runs: Sequence[Run]) -> Table:
         ("test", "right"),
     ):
         table.add_column(name, justify=justify, no_wrap=name == "run")  # type: ignore[arg-type]
+    reasons = []
     for run in runs:
-        lanes = run.lanes().to_pylist()
-        words = ", ".join(sorted({lane["verdict"] for lane in lanes if lane["verdict"]}))
-        mean = {name: _mean([lane[name] for lane in lanes]) for name in ("slope", "test_accuracy")}
-        table.add_row(
-            run.path.name,
-            run.status,
-            f"{run.meta['lanes_done']:,}/{counted(run.meta['lanes'], 'lane')}"
-            if run.is_sweep
-            else f"{run.meta['step']:,}",
-            Text(words, COLOURS.get(words, "")),
-            figure(mean["slope"], "{:+.3f}"),
-            figure(mean["test_accuracy"]),
-        )
-    return table
+        try:
+            table.add_row(*_run_row(run))
+        except RunError as error:
+            table.add_row(run.path.name, Text("damaged", "red"))
+            reasons.append(Text(error.on_command_line, "dim"))
+    return Group(table, *([Text(), *reasons] if reasons else []))
+
+
+def _run_row(run: Run) -> tuple[str | Text, ...]:
+    meta, lanes = run.meta, run.lanes().to_pylist()
+    words = ", ".join(sorted({lane["verdict"] for lane in lanes if lane["verdict"]}))
+    return (
+        run.path.name,
+        meta["status"],
+        f"{meta['lanes_done']:,}/{counted(meta['lanes'], 'lane')}" if run.is_sweep else f"{meta['step']:,}",
+        Text(words, COLOURS.get(words, "")),
+        figure(_mean([lane["slope"] for lane in lanes]), "{:+.3f}"),
+        figure(_mean([lane["test_accuracy"] for lane in lanes])),
+    )
 
 
 def runs_json(runs: Sequence[Run]) -> dict[str, Any]:
-    """Returns what `vgx runs --json` prints: the table's figures, and how many lanes came to which verdict."""
-    found = []
+    """Returns what `vgx runs --json` prints: the table's figures, and how many lanes came to which verdict.
+
+    Of a damaged run it has the reason alone.
+    """
+    found: list[dict[str, Any]] = []
     for run in runs:
-        lanes, meta = run.lanes().to_pylist(), run.meta
+        try:
+            lanes, meta = run.lanes().to_pylist(), run.meta
+        except RunError as error:
+            found.append({"run": str(run.path), "status": "damaged", "reason": error.on_command_line})
+            continue
         words = [lane["verdict"] or lane["status"] for lane in lanes]
         means = {name: _mean([lane[name] for lane in lanes]) for name in ("slope", "test_accuracy")}
         found.append(

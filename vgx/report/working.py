@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from vgx.errors import EnvironmentFault
+from vgx.report.console import SafeConsole
 
 
 def _patience() -> float:
@@ -56,7 +57,7 @@ def working(what: str, *, silent: bool = False) -> Iterator[Clock]:
     seconds. Yields the clock, to be called with what is being done from then on.
     """
     clock = Clock(what)
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = SafeConsole(stderr=True, soft_wrap=True)
     if silent:
         yield clock
     elif console.is_terminal:

@@ -24,6 +24,8 @@ const flag = (x, log10) =>
   Number.isFinite(x) ? "" : Number.isNaN(x) ? "NaN" : x > 0 ? "∞" : log10 ? "0" : "−∞";
 const digits = (x, count = 6) => String(Number(x.toPrecision(count)));
 const place = p => DATA.layers ? `layer ${p + 1}` : `${Math.round(100 * DATA.positions[p])} % of the depth`;
+/* A mean in words: one whose logarithm is drawn is said as it is, as the axis names it. */
+const said = (x, log10) => flag(x, log10) || (log10 ? plain(x) : digits(x));
 const shown = x => flag(x, DATA.log10) || (DATA.log10 ? power(x) : digits(x, 4));
 
 /* Which of the steps is the last one that is no later. */
@@ -38,7 +40,7 @@ function point(contender, course, i, log10) {
   return {
     letter: contender.letter, name: `${contender.letter} ${contender.name}`, shape: contender.shape, value: drawn(mean),
     spread: drawn(spread), seeds: course.seeds[i], low: band ? mean - spread : null, high: band ? mean + spread : null,
-    flag: flag(mean, log10),
+    flag: flag(mean, log10), said: said(mean, log10),
   };
 }
 
@@ -127,7 +129,7 @@ async function showStep() {
   slider.setAttribute("aria-valuetext", name);
   byId("step-name").textContent = name;
   byId("curves-now").textContent = text;
-  byId("chart-curves").setAttribute("aria-label", `${DATA.label}, ${text}`);
+  describe("curves", `${DATA.label}, ${text}`);
   await set(views.curves.view, {}, {curves: curveRows(step)});
   document.querySelectorAll("details[open] table[data-of=curves]").forEach(fill);
 }
@@ -138,20 +140,20 @@ function fill(table) {
   fillTable(table, ...(of === "curves" ? curveTable() : of === "parting" ? partingTable(columns - 1) : courseTable(of)));
 }
 
-const heads = DATA.contenders.flatMap(({letter}) => [letter, `± of ${letter}`]);
+const heads = log10 => DATA.contenders.flatMap(({letter}) => [letter, `± of ${letter}${log10 ? ", decades" : ""}`]);
 const pair = (course, i, log10) =>
-  [flag(course.mean[i], log10) || digits(course.mean[i]), Number.isFinite(course.spread[i]) ? digits(course.spread[i], 3) : ""];
+  [said(course.mean[i], log10), Number.isFinite(course.spread[i]) ? digits(course.spread[i], 3) : ""];
 
 function curveTable() {
   const at = COURSES.map(course => lastAt(course.steps, DATA.steps[state.step]));
-  return [["place", ...heads], DATA.positions.map((_, p) => [place(p), ...COURSES.flatMap((course, k) =>
+  return [["place", ...heads(DATA.log10)], DATA.positions.map((_, p) => [place(p), ...COURSES.flatMap((course, k) =>
     at[k] < 0 ? ["not measured", ""] : pair(course, at[k] * WIDTH + p, DATA.log10))])];
 }
 
 function courseTable(name) {
   const steps = [...new Set(OVER_STEPS[name].flatMap(course => course.steps))].sort((a, b) => a - b);
   const seats = OVER_STEPS[name].map(course => new Map(course.steps.map((step, t) => [step, t])));
-  return [["step", ...heads], steps.map(step => [String(step), ...OVER_STEPS[name].flatMap((course, k) =>
+  return [["step", ...heads(false)], steps.map(step => [String(step), ...OVER_STEPS[name].flatMap((course, k) =>
     seats[k].has(step) ? pair(course, seats[k].get(step), false) : ["not measured", ""])])];
 }
 

@@ -21,13 +21,22 @@ function ends(rows, fields, least = 0) {
   return [low - lack, high + lack];
 }
 
-const views = {};
+const views = {}, spoken = {};
+
+/* What a figure is to those who do not see it. */
+function describe(id, text) {
+  spoken[id] = text;
+  byId("chart-" + id)?.setAttribute("aria-label", text);
+}
 
 async function embed(id, spec) {
   views[id]?.finalize();
-  const done = await vegaEmbed(byId("chart-" + id), spec, {
+  const place = byId("chart-" + id);
+  spoken[id] ??= place.getAttribute("aria-label");
+  const done = await vegaEmbed(place, spec, {
     mode: "vega-lite", renderer: "svg", actions: false, config: THEME, tooltip: {theme: "custom"}, logLevel: 1,
   });
+  describe(id, spoken[id]);  // Vega has put its own name there
   views[id] = done;
   return done.view;
 }
@@ -46,6 +55,13 @@ const withParams = (spec, values) => ({
 function power(exponent) {
   if (-4 < exponent && exponent < 4) return String(Number((10 ** exponent).toPrecision(3)));
   return "10" + [...exponent.toFixed(1)].map(c => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·"["-0123456789.".indexOf(c)]).join("");
+}
+
+/* The number 10**exponent in full, however small: 0.98, 5.6234e-629. */
+function plain(exponent, digits = 5) {
+  if (-5 < exponent && exponent < 6) return String(Number((10 ** exponent).toPrecision(digits)));
+  const whole = Math.floor(exponent), mantissa = Number((10 ** (exponent - whole)).toPrecision(digits));
+  return mantissa < 10 ? `${mantissa}e${whole}` : `1e${whole + 1}`;
 }
 
 function element(tag, text, attributes = {}) {

@@ -50,6 +50,11 @@ function together(values, kind) {
   return lower === upper ? lower : (lower + upper) / 2;
 }
 
+const logarithmic = column => ["log10", "log"].includes(DATA.columns[column].scale);
+/* A number of a column in words: one whose logarithm is drawn is said as it is, as the axis names it. */
+const said = (column, x, mark, digits = 6) =>
+  mark || (x == null ? "" : logarithmic(column) ? plain(x) : String(Number(x.toPrecision(digits))));
+
 const scaled = (statistic, x) => x !== null && DATA.statistics[statistic].scale === "log" ? Math.log10(x) : x;
 const flag = x => x === null || Number.isFinite(x) ? "" : Number.isNaN(x) ? "NaN" : x < 0 ? "0" : "∞";
 const layerName = (axis, g) => axis.lowest[g] === axis.top ? "readout" : span(axis.lowest[g], axis.highest[g]);
@@ -66,6 +71,7 @@ function layerRows(lanes, s) {
         const value = scaled(name, together(lanes.map(lane => at(lane, name, kind, s, g)), kind));
         row[name + suffix] = drawn(value);
         if (!kind) row[name + "_flag"] = flag(value);
+        if (!kind) row[name + "_said"] = said(name, row[name], row[name + "_flag"]);
       });
     if (row.act_mean != null && row.act_rms != null) {
       const spread = Math.sqrt(Math.max(row.act_rms ** 2 - row.act_mean ** 2, 0));
@@ -108,7 +114,8 @@ function cellRows(lanes, name) {
       rows.push({
         x: axis.first[s], x2: s + 1 < count ? axis.first[s + 1] : axis.last[s] + width,
         y: axis.lowest[g] - 0.5, y2: axis.highest[g] + 0.5,
-        value: drawn(value), low: drawn(low), high: drawn(high), flag: flag(value),
+        value: drawn(value), low: drawn(low), high: drawn(high), flag: flag(value), said: said(name, drawn(value), flag(value), 5),
+        low_said: said(name, drawn(low), flag(low), 5), high_said: said(name, drawn(high), flag(high), 5),
         steps: span(axis.first[s], axis.last[s]), layers: layerName(axis, g),
       });
     }
@@ -142,7 +149,38 @@ const BY_LAYER = {
   updates: {fields: ["update_ratio_low", "update_ratio_high"], least: 1},
 };
 
-const state = {lanes: [0], step: 0, statistic: "delta_log10", rows: []};
+const state = {cell: DATA.first, lanes: DATA.cells[DATA.first].shown, step: 0, statistic: "delta_log10", rows: []};
+
+/* Figures are drawn one after the other, so that the last choice is the last that is drawn. */
+let turn = Promise.resolve();
+const inTurn = draw => turn = turn.catch(() => {}).then(draw);
+
+/* The address says what is chosen, #cell-3 or #lane-7: so reload, back and a link show the same. Of a single run the
+   seeds are one cell. An address that says nothing is the first choice; one of another place on the page changes none. */
+function follow() {
+  const [, kind, number] = /^#(cell|lane)-(\d+)$/.exec(location.hash) ?? [];
+  if (kind === "lane" && DATA.lanes[number])
+    [state.cell, state.lanes] = [DATA.cells.findIndex(cell => cell.lanes.includes(Number(number))), [Number(number)]];
+  else if (kind === "cell" && DATA.cells[number])
+    [state.cell, state.lanes] = [Number(number), DATA.cells[number].shown];
+  else if (location.hash === "")
+    [state.cell, state.lanes] = [DATA.first, DATA.cells[DATA.first].shown];
+}
+
+/* What the page says of the lanes that are chosen; Python wrote it, as it wrote what the page says at first. */
+function showWords() {
+  if (typeof showCell === "function") showCell();
+  showVerdicts();
+  if (byId("lane")) byId("lane").value = state.lanes.length > 1 ? "all" : state.lanes[0];
+  for (const [key, text] of Object.entries(DATA.captions[state.lanes.join()])) {
+    const figure = byId("figure-" + key);
+    if (!figure) byId(key).textContent = text;
+    else {
+      figure.querySelector("figcaption").textContent = text;
+      describe(key, `${figure.querySelector("h3").textContent}. ${text}`);
+    }
+  }
+}
 
 const shown = (row, field) => row[field + "_flag"] || (row[field] == null ? "not measured" : power(row[field]));
 
@@ -169,7 +207,7 @@ async function showStep() {
   slider.setAttribute("aria-valuetext", stepName(axis, state.step));
   byId("step-name").textContent = stepName(axis, state.step);
   byId("gradient-now").textContent = text;
-  byId("chart-gradient")?.setAttribute("aria-label", text);
+  describe("gradient", text);
   await Promise.all(Object.keys(BY_LAYER).filter(id => views[id]).map(id => set(views[id].view, {}, {layers: state.rows})));
   for (const table of document.querySelectorAll("details[open] table[data-of=layers]")) fill(table);
 }
@@ -177,7 +215,6 @@ async function showStep() {
 /* What hangs on the lanes. */
 async function showLanes() {
   const lane = DATA.lanes[state.lanes[0]];
-  showVerdicts();
   byId("curves").toggleAttribute("data-empty", lane.axis === null);
   if (lane.axis !== null) {
     const axis = DATA.axes[lane.axis];
@@ -215,7 +252,7 @@ async function showHeat() {
   await embed("heat", withParams(withData(SPECS["heat_" + scale], "cells", rows), signals));
   const odd = [...new Set(rows.map(row => row.flag).filter(Boolean))];
   byId("heat-odd").textContent = odd.map(mark => mark === "0" ? "Pink: exactly 0." : `Vermillion: ${mark}.`).join(" ");
-  byId("chart-heat").setAttribute("aria-label", `${label}, over steps and layers: ${rows.length} cells from `
+  describe("heat", `${label}, over steps and layers: ${rows.length} cells from `
     + `${number(ends(rows, ["value"])[0], scale)} to ${number(ends(rows, ["value"])[1], scale)}. ${byId("heat-odd").textContent}`);
 }
 
@@ -249,9 +286,8 @@ function fill(table) {
 
 function layerTable(columns) {
   const there = columns.filter(column => state.rows.some(row => row[column] != null || row[column + "_flag"]));
-  const show = (row, column) => row[column + "_flag"] || (row[column] == null ? "" : String(Number(row[column].toPrecision(6))));
-  const log = column => DATA.statistics[column]?.scale === "log" ? "log10 " + column : column;
-  return [["layer", ...there.map(log)], state.rows.map(row => [row.layers, ...there.map(column => show(row, column))])];
+  return [["layer", ...there.map(column => DATA.columns[column].label)],
+          state.rows.map(row => [row.layers, ...there.map(column => said(column, row[column], row[column + "_flag"]))])];
 }
 
 function cellTable() {
@@ -259,7 +295,7 @@ function cellTable() {
   const layers = axis.lowest.map((_, g) => layerName(axis, g)), byStep = new Map();
   for (const row of rows) {
     if (!byStep.has(row.steps)) byStep.set(row.steps, {});
-    byStep.get(row.steps)[row.layers] = row.flag || String(Number(row.value.toPrecision(5)));
+    byStep.get(row.steps)[row.layers] = row.said;
   }
   return [["step", ...layers.map(name => name === "readout" ? name : "layer " + name)],
           [...byStep].map(([step, cells]) => [step, ...layers.map(name => cells[name] ?? "")])];
@@ -279,29 +315,30 @@ function courseTable(columns) {
 function listen() {
   byId("step")?.addEventListener("input", event => {
     state.step = Number(event.target.value);
-    showStep();
+    inTurn(showStep);
   });
-  choose("lane", value => {
-    state.lanes = value === "all" ? membersNow() : [Number(value)];
-    showLanes();
+  choose("lane", value => location.hash = value === "all" ? `cell-${state.cell}` : `lane-${value}`);
+  addEventListener("hashchange", () => {
+    follow();
+    showWords();
+    inTurn(showLanes);
   });
   choose("statistic", value => {
     state.statistic = value;
-    showHeat().then(() => document.querySelectorAll("details[open] table[data-of=cells]").forEach(fill));
+    inTurn(showHeat).then(() => document.querySelectorAll("details[open] table[data-of=cells]").forEach(fill));
   });
   for (const details of document.querySelectorAll("details"))
     details.addEventListener("toggle", () => details.open && details.querySelectorAll("table[data-of]").forEach(fill));
   listenToTheme();
 }
 
-let membersNow = () => DATA.lanes.map((_, i) => i);
-
 async function start() {
   listen();
-  state.lanes = membersNow();
   state.statistic = byId("statistic")?.value ?? state.statistic;
+  follow();
+  showWords();
   if (typeof startSweep === "function") await startSweep();
-  await showLanes();
+  await inTurn(showLanes);
   document.documentElement.dataset.ready = "yes";
 }
 

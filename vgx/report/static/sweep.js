@@ -62,7 +62,7 @@ function showGrid() {
   const grid = byId("grid");
   const top = element("tr");
   top.append(element("th", rows ? short(rows) + (columns ? " \\ " + short(columns) : "") : "", {scope: "col"}),
-             ...heads.map(head => element("th", head || SWEEP.score, {scope: "col"})));
+             ...heads.map(head => element("th", head || (value === "score" ? SWEEP.score : value), {scope: "col"})));
   grid.tHead.replaceChildren(top);
   grid.tBodies[0].replaceChildren(...labels.map((label, r) => {
     const line = element("tr");
@@ -87,31 +87,19 @@ function showGrid() {
 
 function markCell() {
   for (const link of document.querySelectorAll("#grid a"))
-    link.toggleAttribute("aria-current", Number(link.dataset.cell) === SWEEP.cell);
+    link.toggleAttribute("aria-current", Number(link.dataset.cell) === state.cell);
 }
 
-const withAxis = lanes => {
-  const first = lanes.find(i => DATA.lanes[i].axis !== null);
-  const same = lanes.filter(i => first !== undefined && DATA.lanes[i].axis === DATA.lanes[first].axis);
-  return same.length ? same : lanes.slice(0, 1);
-};
-membersNow = () => withAxis(SWEEP.cells[SWEEP.cell].lanes);
-
-function fillSeeds() {
-  const lanes = SWEEP.cells[SWEEP.cell].lanes, shown = membersNow();
+/* What else the page says of the cell that is chosen. */
+function showCell() {
+  const {lanes, shown} = DATA.cells[state.cell];
   byId("lane").replaceChildren(
     ...(shown.length > 1 ? [element("option", `median and range of ${shown.length} seeds`, {value: "all"})] : []),
     ...lanes.map(i => element("option", `seed ${DATA.lanes[i].seed}`, {value: i})));
-}
-
-async function showCell(number) {
-  SWEEP.cell = number;
-  byId("cell").value = number;
-  byId("curves-title").textContent = SWEEP.cells[number].label || DATA.lanes[SWEEP.cells[number].lanes[0]].label;
-  fillSeeds();
+  byId("cell").value = state.cell;
+  const alone = state.lanes.length < shown.length;
+  byId("curves-title").textContent = (!alone && SWEEP.cells[state.cell].label) || DATA.lanes[state.lanes[0]].label;
   markCell();
-  state.lanes = membersNow();
-  await showLanes();
 }
 
 /* The gradient of every lane, at the first or at the last step. */
@@ -162,25 +150,15 @@ async function startSweep() {
       showFixed();
       showGrid();
     });
-  choose("cell", value => showCell(Number(value)));
+  choose("cell", value => location.hash = `cell-${value}`);
   choose("multiples-step", showMultiples);
-  const follow = () => {
-    const cell = /^#cell-(\d+)$/.exec(location.hash);
-    if (!cell || !SWEEP.cells[cell[1]]) return;
-    showCell(Number(cell[1]));
+  document.addEventListener("click", event => {
+    if (!event.target.closest?.("#grid a")) return;
     byId("curves-title").scrollIntoView();
     byId("curves-title").focus({preventScroll: true});
-  };
-  addEventListener("hashchange", follow);
-  document.addEventListener("click", event => event.target.closest?.("#grid a")?.hash === location.hash && follow());
-  const wanted = /^#cell-(\d+)$/.exec(location.hash);
-  SWEEP.cell = wanted && SWEEP.cells[wanted[1]] ? Number(wanted[1]) : SWEEP.cell;
-  byId("cell").value = SWEEP.cell;
-  byId("curves-title").textContent = SWEEP.cells[SWEEP.cell].label;
-  fillSeeds();
+  });
   showFixed();
   showGrid();
-  state.lanes = membersNow();
   for (const id of ["predicted", "measured"])
     if (SPECS[id]) await embed(id, withData(SPECS[id], "summaries", SWEEP.cells));
   await showRanking();
@@ -197,7 +175,7 @@ function showFixed() {
   const free = SWEEP.options.filter(option => option !== sweepState.rows && option !== sweepState.columns);
   sweepState.fixed = Object.fromEntries(free.map(option => [option, sweepState.fixed[option] ?? ""]));
   byId("grid-fixed").replaceChildren(...free.map(option => {
-    const label = element("label", short(option) + " "), select = element("select");
+    const label = element("label", short(option) + " "), select = element("select", undefined, {autocomplete: "off"});
     select.append(element("option", "all, averaged", {value: ""}),
                   ...valuesOf(option).map(word => element("option", word, {value: word})));
     select.value = sweepState.fixed[option];
