@@ -15,8 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 import vgx
-from vgx.cli import app, main
+from vgx.cli import app
 from vgx.cli.hints import same_command, say_next, short_name
+from vgx.cli.options import fail
 from vgx.cli.running import _say_what_follows
 from vgx.loop import Interrupted
 
@@ -95,20 +96,21 @@ def test_where_a_shell_does_not_find_vgx_it_is_called_as_it_was(config, monkeypa
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_ctrl_c_leaves_the_command_that_goes_on(config, monkeypatch, capsys, quiet):
+def test_ctrl_c_leaves_the_command_that_goes_on(config, monkeypatch, quiet):
     def stopped(*_, **__):
         raise Interrupted("runs/net: stopped at step 1 of 2, and saved; --resume goes on")
 
     monkeypatch.setattr(vgx, "train", stopped, raising=False)
-    monkeypatch.setattr(
-        sys, "argv", ["vgx", "train", "net.yaml", "--set", "train.optimizer={name: adam}", *["--quiet"] * quiet]
-    )
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 130
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == "runs/net: stopped at step 1 of 2, and saved; --resume goes on"
-    assert said[1:] == ([] if quiet else ["next: vgx train net.yaml --set 'train.optimizer={name: adam}' --resume"])
+    words = ["train", "net.yaml", "--set", "train.optimizer={name: adam}", *["--quiet"] * quiet]
+    monkeypatch.setattr(sys, "argv", ["vgx", *words])
+    notes = getattr(command(*words).exception, "__notes__", [])
+    assert notes == ([] if quiet else ["next: vgx train net.yaml --set 'train.optimizer={name: adam}' --resume"])
+
+
+def test_what_goes_on_stands_below_what_happened(capsys):
+    with pytest.raises(SystemExit):
+        fail("net: stopped", 130, "next: vgx train net.yaml --resume")
+    assert capsys.readouterr().err == "net: stopped\nnext: vgx train net.yaml --resume\n"
 
 
 def test_a_cure_leads_to_its_proof_and_a_proof_to_the_comparison(config, monkeypatch):
