@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,19 +14,17 @@ import pytest
 
 import vgx
 from vgx import run_directory, run_writer
-from vgx.report import working
 from vgx.run_directory import Run
 from vgx.run_writer import RunWriter
 
 jax.config.update("jax_num_cpu_devices", 2)  # so that lanes are spread, whatever the machine
 
 # What is printed depends on the terminal, which xdist's workers, and commands that tests start, see through the test
-# runner's own input and errors. So tests bring their own, from before the first fixture.
-os.environ.update(COLUMNS="80", LINES="25", TERM="xterm")
+# runner's own input and errors; and whether a command says that it is still at work, on how long it takes. So tests
+# bring their own, from before the first fixture.
+os.environ.update(COLUMNS="80", LINES="25", TERM="xterm", VGX_PATIENCE="inf")
 for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(name, None)
-
-working.LONG = (math.inf,)  # no test depends on how long something takes
 
 
 @pytest.fixture
