@@ -79,7 +79,7 @@ def train(
         with closing(writer), ending_noted(path, "--resume goes on", partial(_note, writer)):
             lanes, oracle = range(len(config.seed_list)), Oracle(lambda config: dataset)
             oracle.write(writer, dict.fromkeys(lanes, config))
-            meta |= {"prediction_fault": oracle.fault} if oracle.fault else {}
+            meta["prediction_fault"] = oracle.fault or None
             seats = [Seat(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
             account = Account("meta.json", "checkpoint")
             loop = Loop(seats, 0, dataset, devices, writer, account, meta, watch or (lambda progress: None))

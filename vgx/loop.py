@@ -229,9 +229,8 @@ class Loop:
         if key not in self.shelf.programs:
             chunk = make_chunk(self.program, self.room[0], self.mesh).lower(*self._arguments(Piece(True, ()), 0))
             plain = make_plain_steps(self.program, self.room[1], self.mesh)
-            examine = make_examine(self.program, self.mesh) if is_examined(self.program.config) else None
-            evaluate = make_evaluate(self.program, self.mesh)
-            self.shelf.programs[key] = Compiled(chunk.compile(), plain, evaluate, examine)
+            examine = make_examine(self.program, self.mesh) if is_examined(self.config) else None
+            self.shelf.programs[key] = Compiled(chunk.compile(), plain, make_evaluate(self.program, self.mesh), examine)
         return self.shelf.programs[key]
 
     def _arguments(self, piece: Piece, done: int) -> tuple[State, Lane, Images, jax.Array, jax.Array]:
@@ -373,9 +372,8 @@ class Loop:
     def _flush(self, step: int, status: str, last: bool = True) -> None:
         """Writes the rows so far, and a checkpoint, from which a killed run goes on, if it is time for one."""
         if self.rows:
-            precision, per_epoch = self.config.train.precision, self.steps_per_epoch
-            examined = self.compiled.examine is not None
-            written = tables(self.rows, precision, self.lanes, self._last(), self.layers, per_epoch, examined)
+            about = self.config.train.precision, self.lanes, self._last(), self.layers, self.steps_per_epoch
+            written = tables(self.rows, *about, examined=self.compiled.examine is not None)
             self.writer.append(*written)
             if self.events:
                 self.events.append(*written)

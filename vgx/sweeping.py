@@ -267,8 +267,7 @@ class _Sweeping:
                 ended = [lane for lane in self.ledger.lanes if lane["status"] in ("done", "diverged")]
                 oracle = Oracle(self.data)
                 oracle.write(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended})
-                self.meta.pop("prediction_fault", None)
-                self.meta |= {"prediction_fault": oracle.fault} if oracle.fault else {}
+                self.meta["prediction_fault"] = oracle.fault or None
         Run(self.writer.path).check()
         self.meta["ended"] = now()
         self._write_meta("done")
