@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,19 +13,18 @@ import pyarrow as pa
 import pytest
 
 import vgx
-from vgx import run_directory
-from vgx.report import working
-from vgx.run_directory import Run, RunWriter
+from vgx import run_directory, run_writer
+from vgx.run_directory import Run
+from vgx.run_writer import RunWriter
 
 jax.config.update("jax_num_cpu_devices", 2)  # so that lanes are spread, whatever the machine
 
 # What is printed depends on the terminal, which xdist's workers, and commands that tests start, see through the test
-# runner's own input and errors. So tests bring their own, from before the first fixture.
-os.environ.update(COLUMNS="80", LINES="25", TERM="xterm")
+# runner's own input and errors; and whether a command says that it is still at work, on how long it takes. So tests
+# bring their own, from before the first fixture.
+os.environ.update(COLUMNS="80", LINES="25", TERM="xterm", VGX_PATIENCE="inf")
 for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(name, None)
-
-working.LONG = (math.inf,)  # no test depends on how long something takes
 
 
 @pytest.fixture
@@ -62,8 +60,8 @@ def write_run(tmp_path: Path) -> Callable[..., Run]:
         lanes, keep = np.arange(seeds), np.ones((count, seeds), bool)
         depth = len(config.model.widths) + 1
         writer.append(
-            run_directory.metrics_rows("float32", lanes, steps, metrics, keep),
-            run_directory.layer_rows("float32", lanes, depth, steps, layers, keep),
+            run_writer.metrics_rows("float32", lanes, steps, metrics, keep),
+            run_writer.layer_rows("float32", lanes, depth, steps, layers, keep),
         )
         final = {name: values[-1] for name, values in metrics.items() if name in run_directory.FINAL}
         rows = [
@@ -71,7 +69,7 @@ def write_run(tmp_path: Path) -> Callable[..., Run]:
             | {name: float(values[lane]) for name, values in final.items()}
             for lane in range(seeds)
         ]
-        writer.write_lanes(pa.Table.from_pylist(rows, schema=run_directory.lane_rows([]).schema))
+        writer.write_lanes(pa.Table.from_pylist(rows, schema=run_writer.lane_rows([]).schema))
         writer.close()
         return Run(writer.path)
 

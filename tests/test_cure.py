@@ -13,6 +13,7 @@ from vgx.amend import amend
 from vgx.cli import app
 from vgx.cure import TENTH, diagnose, written
 from vgx.prediction import predict
+from vgx.run_directory import find_run
 
 SICK = {
     "logistic + LeCun": {"depth": 50, "activation": "logistic", "initializer": "lecun_normal"},
@@ -172,6 +173,8 @@ def test_json_holds_the_proof(tmp_path):
     assert result.exit_code == 0, result.output
     before, after = json.loads(result.stdout)["proof"]
     assert abs(after["measured"]) < abs(before["measured"]) / 2
+    found = [str(find_run(name, tmp_path / "runs").path) for name in ("sick", "sick-cured")]
+    assert found == [before["path"], after["path"]]  # the cured net does not answer to the sick one's name
     run = vgx.open_run(after["path"])
     assert run.lanes()["test_accuracy"][0].as_py() == after["accuracy"]
 

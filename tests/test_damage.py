@@ -16,8 +16,9 @@ import vgx
 from vgx import loop, manifest
 from vgx.cli import app
 from vgx.errors import Damaged, RunError, VgxError
-from vgx.run_directory import Run, RunWriter, find_runs
+from vgx.run_directory import Run, find_runs
 from vgx.run_files import FORMAT
+from vgx.run_writer import RunWriter
 
 SMALL = {
     "name": "small",

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import vgx
-from vgx import run_directory
+from vgx import run_writer
 from vgx.errors import DataError, EnvironmentFault, RunError
-from vgx.run_directory import RunWriter
+from vgx.run_writer import RunWriter
 from vgx.verdict import Curves, judge
 
 SMALL = {
@@ -108,16 +108,16 @@ def test_a_full_disk_says_so_and_loses_nothing(tmp_path, monkeypatch):
     timing = {"seconds": 0.0, "compile_seconds": 0.0, "steps_per_second": None}
     meta = {"status": "running", "step": 0, "devices": ["cpu: cpu"]} | timing
     writer = RunWriter.create(tmp_path / "run", vgx.load_config(SMALL).to_yaml(), meta)
-    part = run_directory.metrics_rows(
+    part = run_writer.metrics_rows(
         "float32", np.arange(1), np.arange(1, 3), {"train_loss": np.ones((2, 1))}, np.ones((2, 1), bool)
     )
-    layers = run_directory.layer_rows("float32", np.arange(1), 2, np.arange(0), {}, np.ones((0, 1), bool))
+    layers = run_writer.layer_rows("float32", np.arange(1), 2, np.arange(0), {}, np.ones((0, 1), bool))
     writer.append(part, layers)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_directory.parquet, "write_table", full)
+    monkeypatch.setattr(run_writer.parquet, "write_table", full)
     with pytest.raises(EnvironmentFault, match="No space left on device; make room, then go on with resume=True"):
         writer.append(part, layers)
     monkeypatch.undo()

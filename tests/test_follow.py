@@ -7,9 +7,10 @@ import io
 import numpy as np
 from rich.console import Console
 
-from vgx import run_directory
+from vgx import run_writer
 from vgx.cli import follow
-from vgx.run_directory import Run, RunWriter
+from vgx.run_directory import Run
+from vgx.run_writer import RunWriter
 
 
 def test_a_run_is_drawn_anew_while_it_is_written_and_no_longer(write_run, monkeypatch):
@@ -21,10 +22,10 @@ def test_a_run_is_drawn_anew_while_it_is_written_and_no_longer(write_run, monkey
     writer, drawn = RunWriter(run.path), []
 
     def rows(step: int) -> None:
-        metrics = run_directory.metrics_rows(
+        metrics = run_writer.metrics_rows(
             "float32", np.arange(1), np.array([step]), {"train_loss": np.ones((1, 1))}, np.ones((1, 1), bool)
         )
-        layers = run_directory.layer_rows("float32", np.arange(1), 3, np.arange(0), {}, np.ones((0, 1), bool))
+        layers = run_writer.layer_rows("float32", np.arange(1), 3, np.arange(0), {}, np.ones((0, 1), bool))
         writer.append(metrics, layers)
 
     def pause(seconds: float) -> None:

@@ -18,7 +18,8 @@ import vgx
 from vgx.cli import app
 from vgx.report.sweeps import show_sweep
 from vgx.report.terminal import describe_config
-from vgx.run_directory import Run, RunWriter
+from vgx.run_directory import Run
+from vgx.run_writer import RunWriter
 
 BASE: dict[str, Any] = {"name": "grid", "model": {"depth": 3, "width": 8}, "train": {"steps": 2}}
 GRID: dict[str, list[Any]] = {"model.activation": ["relu", "tanh"], "train.optimizer.learning_rate": [0.01, 0.1]}
@@ -32,12 +33,14 @@ def write_sweep(tmp_path: Path) -> Callable[..., Run]:
         """`pending` lanes, from the last one back, have not ended."""
         planned = vgx.load_sweep(BASE | {"seeds": seeds, "sweep": {"axes": axes}})
         lanes = list(product(zip(planned.cells, product(*axes.values()), strict=True), range(seeds)))
-        meta = {"status": "done", "step": 2, "seconds": 1.0, "steps_per_second": 9.0, "programs": 1}
+        meta = {"status": "interrupted" if pending else "done", "step": 2, "devices": ["cpu: cpu"], "programs": 1}
+        meta |= {"seconds": 1.0, "compile_seconds": 0.5, "steps_per_second": 9.0}
         counts = {"lanes": len(lanes), "lanes_done": len(lanes) - pending}
         writer = RunWriter.create(tmp_path / planned.folder, planned.to_yaml(), meta | counts)
         rng, rows = np.random.default_rng(0), []
         for lane, ((cell, values), seed) in enumerate(lanes):
-            ended = {"status": "done", "verdict": "healthy", "slope": 0.01, "test_accuracy": float(rng.uniform())}
+            ended = {"status": "done", "verdict": "healthy", "slope": 0.01, "evidence": "written"}
+            ended["test_accuracy"] = float(rng.uniform())
             waiting = dict.fromkeys(ended) | {"status": "pending"}
             options = {
                 path: value if isinstance(value, int | float) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 import vgx
-from vgx.cli import app, main
-from vgx.cli.hints import same_command, short_name
+from vgx.cli import app
+from vgx.cli.hints import same_command, say_next, short_name
+from vgx.cli.options import fail
 from vgx.cli.running import _say_what_follows
 from vgx.loop import Interrupted
 
@@ -41,13 +42,20 @@ def test_a_training_names_its_page_and_standard_output_ends_with_the_verdict(con
     run = command("train", config)
     assert run.stderr == "next: vgx report net\n"
     assert run.stdout.splitlines()[-1].split("  ")[1].startswith("runs/net-")
-    elsewhere = command("train", config, "--runs", "other place")
-    assert elsewhere.stderr == "next: vgx report net --runs 'other place'\n"
     for quiet in ("--quiet", "--json"):
-        assert command("train", config, "--overwrite", quiet).stderr == ""
-    other = command("train", config, "--set", "seeds=2")
-    assert other.stderr.startswith("next: vgx report net-")  # two runs of one name: the directory's tells them apart
-    assert command("report", shlex.split(other.stderr)[-1], "-o", "page.html").exit_code == 0
+        assert command("train", config, "--resume", quiet).stderr == ""
+    (found,) = Path("runs").glob("net-*")
+    shutil.copytree(found, "runs/net-00000000")
+    # Two runs of one name: the directory's tells them apart, and finds the one that was meant.
+    other = command("train", config, "--resume")
+    assert other.stderr == f"next: vgx report {found.name}\n"
+    assert command("show", found.name).stderr == ""
+
+
+def test_a_folder_of_runs_that_was_told_is_told_again(config, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/vgx"])
+    say_next("report", "net", runs=Path("other place"))
+    assert capsys.readouterr().err == "next: vgx report net --runs 'other place'\n"
 
 
 def test_a_sweep_names_its_page_and_lanes_that_failed_are_tried_again(config, monkeypatch, capsys):
@@ -88,20 +96,21 @@ def test_where_a_shell_does_not_find_vgx_it_is_called_as_it_was(config, monkeypa
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_ctrl_c_leaves_the_command_that_goes_on(config, monkeypatch, capsys, quiet):
+def test_ctrl_c_leaves_the_command_that_goes_on(config, monkeypatch, quiet):
     def stopped(*_, **__):
         raise Interrupted("runs/net: stopped at step 1 of 2, and saved; --resume goes on")
 
     monkeypatch.setattr(vgx, "train", stopped, raising=False)
-    monkeypatch.setattr(
-        sys, "argv", ["vgx", "train", "net.yaml", "--set", "train.optimizer={name: adam}", *["--quiet"] * quiet]
-    )
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 130
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == "runs/net: stopped at step 1 of 2, and saved; --resume goes on"
-    assert said[1:] == ([] if quiet else ["next: vgx train net.yaml --set 'train.optimizer={name: adam}' --resume"])
+    words = ["train", "net.yaml", "--set", "train.optimizer={name: adam}", *["--quiet"] * quiet]
+    monkeypatch.setattr(sys, "argv", ["vgx", *words])
+    notes = getattr(command(*words).exception, "__notes__", [])
+    assert notes == ([] if quiet else ["next: vgx train net.yaml --set 'train.optimizer={name: adam}' --resume"])
+
+
+def test_what_goes_on_stands_below_what_happened(capsys):
+    with pytest.raises(SystemExit):
+        fail("net: stopped", 130, "next: vgx train net.yaml --resume")
+    assert capsys.readouterr().err == "net: stopped\nnext: vgx train net.yaml --resume\n"
 
 
 def test_a_cure_leads_to_its_proof_and_a_proof_to_the_comparison(config, monkeypatch):
@@ -109,10 +118,11 @@ def test_a_cure_leads_to_its_proof_and_a_proof_to_the_comparison(config, monkeyp
     monkeypatch.setattr(sys, "argv", ["vgx", "cure", "net.yaml"])
     assert command("cure", config).stderr == "next: vgx cure net.yaml --prove\n"
     assert command("cure", config, "--write", "well.yaml").stderr == "next: vgx train well.yaml\n"
-    proof = command("cure", config, "--prove")
-    assert proof.stderr == "next: vgx compare net net-cured\n"
-    assert command(*shlex.split(proof.stderr)[2:]).exit_code == 0
     assert command("cure", config, "--json").stderr == ""
+    proofs: list[Any] = [SimpleNamespace(path=f"runs/{name}") for name in ("net-1", "lost-2", "net-cured-3")]
+    monkeypatch.setattr("vgx.cli.theory._proven", lambda *_: proofs)
+    monkeypatch.setattr("vgx.report.cures.proof_table", lambda _: "proven")
+    assert command("cure", config, "--prove").stderr == "next: vgx compare net-1 net-cured-3\n"
     well = vgx.load_config({"name": "well", "model": {"depth": 2, "width": 4}})
     Path("healthy.yaml").write_text(well.to_yaml())
     assert command("cure", "healthy.yaml").stderr == ""

@@ -24,7 +24,8 @@ from vgx.ledger import Ledger
 from vgx.modules import import_module
 from vgx.parts import ACTIVATIONS
 from vgx.planning import program_key
-from vgx.run_directory import Run, RunWriter
+from vgx.run_directory import Run
+from vgx.run_writer import RunWriter
 
 PARTS = '''
 from jax import numpy as jnp
@@ -269,7 +270,8 @@ def swept(tmp_path: Path) -> Run:
     """A sweep over depths and activations, as if it had run."""
     axes = {"model.depth": [2, 3], "model.activation": ["tanh", {"name": "elu", "alpha": 0.5}]}
     sweep = vgx.load_sweep(SMALL | {"model": {"width": 8}, "sweep": {"axes": axes}})
-    writer = RunWriter.create(tmp_path / "runs" / "swept", sweep.to_yaml(), {"status": "done"})
+    meta = {"status": "done", "step": 0, "devices": ["cpu: cpu"], "seconds": 0.0, "compile_seconds": 0.0}
+    writer = RunWriter.create(tmp_path / "runs" / "swept", sweep.to_yaml(), meta | {"steps_per_second": None})
     ledger = Ledger(writer)
     options = {cell.key: {path: value_at(cell.config, path) for path in sweep.paths} for cell in sweep.cells}
     ledger.add_lanes([(cell.key, 0) for cell in sweep.cells], options)

@@ -21,7 +21,8 @@ from vgx.errors import RunError
 from vgx.exports import export
 from vgx.report import claims_page
 from vgx.report.document import write_report
-from vgx.run_directory import RunWriter, find_runs
+from vgx.run_directory import find_runs
+from vgx.run_writer import RunWriter
 
 CONFIG = "name: made\nmodel: {depth: 2, width: 8}\ntrain: {steps: 4, batch_size: 32}\n"
 GONE = 2**22 - 1
@@ -58,7 +59,7 @@ def python(script: str, *arguments: object, **options) -> subprocess.CompletedPr
 KILLED = """
     import json, os, shutil, sys
     from pathlib import Path
-    from vgx import directories, run_directory
+    from vgx import directories, run_directory, run_writer
 
     root = Path(sys.argv[1])
     path, kept = root / "runs/made", root / "kept"
@@ -109,7 +110,7 @@ def after_kills(tmp_path: Path, run, act: str) -> list:
 
 
 def test_a_kill_while_a_run_is_replaced_leaves_the_old_one_whole_or_the_new_one(run, tmp_path):
-    act = "run_directory.RunWriter.create(path, 'name: new', {'status': 'running'}, overwrite=True)"
+    act = "run_writer.RunWriter.create(path, 'name: new', {'status': 'running'}, overwrite=True)"
     seen = after_kills(tmp_path, run, act)
     assert len(seen) > 15  # so many moments
     turns = [is_old for is_old, _, _ in seen]

@@ -31,8 +31,9 @@ from vgx.report.packing import packed
 from vgx.report.palette import BLUE_ORANGE, VERDICTS, VIRIDIS, colour_at, ink_on, power_of_ten
 from vgx.report.selection import cell_rows, course_rows, layer_rows, together
 from vgx.report.thinning import NULL, Thinned, bins, is_null, thin
-from vgx.run_directory import Run, RunWriter, metrics_rows
-from vgx.run_directory import layer_rows as table_of_layers
+from vgx.run_directory import Run
+from vgx.run_writer import RunWriter, metrics_rows
+from vgx.run_writer import layer_rows as table_of_layers
 from vgx.safe_text import json_in_html
 
 TINY = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -96,13 +95,3 @@ def test_what_proves_a_cure_has_a_name_of_its_own():
     longest = vgx.load_config({"name": "x" * 100})
     for _, config in slower(longest):
         assert vgx.load_config(config.model_dump(mode="json", exclude_none=True)) == config
-
-
-def test_a_cured_run_does_not_answer_to_the_sick_ones_name(tmp_path):
-    path, runs = tmp_path / "sick.yaml", tmp_path / "runs"
-    path.write_text("name: sick\nmodel: {depth: 30, width: 16, initializer: glorot_normal}\ntrain: {steps: 2}\n")
-    result = command("cure", path, "--prove", "--json", "--runs", runs)
-    assert result.exit_code == 0, result.output
-    before, after = json.loads(result.stdout)["proof"]
-    assert find_run("sick", runs).path == Path(before["path"])
-    assert find_run("sick-cured", runs).path == Path(after["path"])

@@ -75,9 +75,12 @@ def test_an_example_written_elsewhere_runs_what_it_ran_under_its_new_name(exampl
 def test_an_example_keeps_its_name_unless_told():
     assert new("--from", "he-relu").stdout.startswith("he-relu.yaml: written")
     assert Path("he-relu.yaml").read_text() == (CONFIGS / "he-relu.yaml").read_text()
+    assert new("--from", "he-relu").exit_code == 0  # the same once more loses nothing
+    Path("he-relu.yaml").write_text("name: mine\n")
     refused = new("--from", "he-relu").exception
     assert isinstance(refused, RunError)
     assert str(refused) == "he-relu.yaml: exists already; choose another name"
+    assert Path("he-relu.yaml").read_text() == "name: mine\n"
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_an_axis_may_be_short_and_is_the_same_sweep():
 def test_an_axis_that_names_none_or_several_is_refused(axis: str, reason: str):
     with pytest.raises(ConfigError) as refused:
         load_either({}, axes=[axis])
-    assert str(refused.value) == f"--axis {axis}: {reason}"
+    assert refused.value.on_command_line == f"--axis {axis}: {reason}"
 
 
 def test_a_file_names_its_axes_in_full_and_is_told_how():

@@ -103,7 +103,7 @@ def test_a_run_stopped_at_any_time_is_resumable_to_the_same_bits(moment, whole, 
     config = vgx.load_config(SMALL)
     with monkeypatch.context() as patch:
         stop_in(patch, moment, signal.SIGINT)
-        with pytest.raises(Interrupted, match="--resume goes on"):
+        with pytest.raises(Interrupted, match="resume=True goes on"):
             vgx.train(config, runs=tmp_path)
     run = vgx.open_run(tmp_path / whole.path.name)
     assert run.status == "interrupted"
@@ -162,7 +162,7 @@ def test_a_run_that_a_full_disk_stopped_goes_on_to_the_same_bits(whole, tmp_path
     config = vgx.load_config(SMALL)
     with monkeypatch.context() as patch:
         full_at(patch, 1)
-        with pytest.raises(EnvironmentFault, match="No space left on device; make room, then go on with --resume"):
+        with pytest.raises(EnvironmentFault, match="No space left on device; make room, then go on with resume=True"):
             vgx.train(config, runs=tmp_path)
     run = vgx.open_run(tmp_path / whole.path.name)
     assert run.status == "interrupted"
@@ -259,7 +259,7 @@ def test_a_run_whose_reader_has_left_is_stopped_and_resumable(whole, tmp_path):
         if progress.step:
             raise EnvironmentFault("standard output: cannot write") from BrokenPipeError()
 
-    with pytest.raises(Interrupted, match="nobody reads what it prints any more; --resume goes on"):
+    with pytest.raises(Interrupted, match="nobody reads what it prints any more; resume=True goes on"):
         vgx.train(vgx.load_config(SMALL), runs=tmp_path, watch=watch)
     assert vgx.open_run(tmp_path / whole.path.name).status == "interrupted"
 

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 import vgx
+from vgx.errors import EnvironmentFault
 from vgx.loop import Progress
 from vgx.report import live, sweeps, working
 from vgx.report.working import Clock
@@ -80,6 +81,20 @@ def test_a_terminal_shows_it_and_standard_output_is_left_alone(monkeypatch):
         print('{"numbers": 1}')
     assert "drawing 0 s" in screen.getvalue()
     assert out.getvalue() == '{"numbers": 1}\n'
+
+
+@pytest.mark.parametrize(("told", "seconds"), [("3", 3.0), ("inf", math.inf)])
+def test_patience_may_be_told(monkeypatch, told, seconds):
+    monkeypatch.setenv("VGX_PATIENCE", told)
+    assert working._patience() == seconds
+    monkeypatch.delenv("VGX_PATIENCE")
+    assert working._patience() == 2
+
+
+def test_patience_that_is_no_number_gets_one_line(monkeypatch):
+    monkeypatch.setenv("VGX_PATIENCE", "long")
+    with pytest.raises(EnvironmentFault, match="VGX_PATIENCE=long: expected seconds"):
+        working._patience()
 
 
 START = Progress("compiling", 0, 10, 0.0, 1, math.nan, math.nan, math.nan, 0, None)

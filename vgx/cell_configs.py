@@ -11,8 +11,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from vgx.errors import Damaged
-from vgx.run_directory import Run, RunWriter
+from vgx.run_directory import Run
 from vgx.run_files import RunConfig, read_json, valid
+from vgx.run_writer import RunWriter
 
 if TYPE_CHECKING:
     from vgx.cells import Sweep

@@ -18,8 +18,9 @@ from vgx.foretold import Oracle
 from vgx.loop import Account, Loop, Progress, Seat, Watch
 from vgx.machine import Device, Platform, describe, find_devices, keep_compiled_programs, matmul_precision, numerics
 from vgx.outcome import judge_lanes
-from vgx.run_directory import Run, RunWriter, lane_rows
+from vgx.run_directory import Run
 from vgx.run_files import FORMAT
+from vgx.run_writer import RunWriter, lane_rows
 from vgx.stopping import Interrupted, ending_noted
 
 __all__ = ["Interrupted", "Progress", "Watch", "run_path", "train"]

@@ -15,7 +15,8 @@ from vgx.data import Dataset
 from vgx.errors import ConfigError
 from vgx.outcome import MOST_ROWS, rows_by_lane
 from vgx.prediction import FAULTS, Source, fault_in_words, net_of, source_of
-from vgx.run_directory import Run, RunWriter
+from vgx.run_directory import Run
+from vgx.run_writer import RunWriter
 
 
 class Oracle:

@@ -17,9 +17,11 @@ from typing import Any
 import pyarrow as pa
 
 from vgx import grid
+from vgx.disk import explained
 from vgx.errors import Damaged
-from vgx.run_directory import LaneResult, Run, RunWriter, explained, lane_rows
+from vgx.run_directory import LaneResult, Run
 from vgx.run_files import read_table
+from vgx.run_writer import RunWriter, lane_rows
 
 PENDING = ("pending", "running", "interrupted")
 """What a round or a lane is that has still to be run, or to the end."""

@@ -33,7 +33,8 @@ from vgx.lanes import (
 from vgx.machine import Device
 from vgx.outcome import first_bad_steps
 from vgx.rows import Rows, rows_of, tables
-from vgx.run_directory import DEAD_UNITS, LAYERS, Run, RunWriter
+from vgx.run_directory import DEAD_UNITS, LAYERS, Run
+from vgx.run_writer import RunWriter
 from vgx.stopping import Interrupted, stop_signals
 from vgx.training import (
     LSUV_EXAMPLES,

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from vgx.batches import Piece
 from vgx.lanes import Chunk
-from vgx.run_directory import DEAD_UNITS, layer_rows, metrics_rows
+from vgx.run_directory import DEAD_UNITS
+from vgx.run_writer import layer_rows, metrics_rows
 from vgx.training import Scalars
 
 

@@ -34,8 +34,9 @@ from vgx.machine import (
 )
 from vgx.outcome import judge_lanes
 from vgx.planning import plan_rounds, seconds_for
-from vgx.run_directory import LaneResult, Run, RunWriter
+from vgx.run_directory import LaneResult, Run
 from vgx.run_files import FORMAT
+from vgx.run_writer import RunWriter
 from vgx.stopping import Interrupted, ending_noted
 
 

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vgx.colours import viridis
+from vgx.disk import explained
 from vgx.exports import LAYERS, require
 from vgx.exports.series import begun, by_step, lane_name, options_of, series_of
-from vgx.run_directory import Run, explained
+from vgx.run_directory import Run
 from vgx.safe_text import everywhere
 
 PICTURE_STEPS = 512

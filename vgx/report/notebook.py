@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from vgx.errors import RunError
 from vgx.report.palette import UNJUDGED, VERDICTS, power_of_ten
-from vgx.report.terminal import describe_config
+from vgx.report.terminal import describe_config, swept_options
 from vgx.run_directory import Run
 from vgx.safe_text import in_html, one_line
 from vgx.words import counted, figure
@@ -29,10 +29,14 @@ def verdict_of(run: Run) -> str | None:
 def in_words(run: Run) -> str:
     """Returns a run in a line: `Run 'he-relu' (done, healthy, 30 x 128 relu, ..., runs/he-relu-1234abcd)`."""
     try:
-        words = [_status(run), verdict_of(run), describe_config(run.config), str(run.path)]
+        words = [_status(run), verdict_of(run), _net(run), str(run.path)]
         return one_line(f"Run '{run.config['name']}' ({', '.join(filter(None, words))})")
     except RunError as error:
         return one_line(f"Run ({error})")
+
+
+def _net(run: Run) -> str:
+    return describe_config(run.config, swept_options(run) if run.is_sweep else ())
 
 
 def _status(run: Run) -> str:
@@ -48,7 +52,7 @@ def as_html(run: Run) -> str:
         lanes = run.lanes().to_pylist()
         known = [lane["test_accuracy"] for lane in lanes if lane["test_accuracy"] is not None]
         facts = {
-            "net": describe_config(run.config),
+            "net": _net(run),
             "status": _status(run),
             "verdict": verdict_of(run) or "-",
             "test accuracy": figure(float(np.mean(known))) if known else "-",

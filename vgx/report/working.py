@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -11,10 +12,21 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from vgx.errors import EnvironmentFault
 from vgx.report.console import SafeConsole
 
-LONG = (2.0, 10.0, 30.0, 60.0)
-"""Seconds of silence after which there is a line where no terminal is; later one each time the last has gone by."""
+
+def _patience() -> float:
+    """Seconds of silence before the first line where no terminal is: VGX_PATIENCE, for whom cron would mail it."""
+    told = os.environ.get("VGX_PATIENCE", "2")
+    try:
+        return float(told)
+    except ValueError:
+        raise EnvironmentFault(f"VGX_PATIENCE={told}: expected seconds, as 2, or inf for no line at all") from None
+
+
+LONG = tuple(times * _patience() for times in (1, 5, 15, 30))
+"""Seconds after which there is a line where no terminal is; later one each time the last has gone by."""
 
 
 class Clock:
