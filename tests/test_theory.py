@@ -225,6 +225,12 @@ def test_a_constant_bias_of_any_size_is_predicted(part):
     assert far_up(part.name, "he_normal", {"name": "constant", "value": -5.0}).fixed_point.q > 0
 
 
+def test_a_sine_that_turns_often_forgets_its_inputs_at_once():
+    # E[cos cos] is e^{-900}: what is left of it is the error of quadrature, which may be negative.
+    found = far_up("sin", {"name": "normal", "std": 1.0}, {"name": "normal", "std": 30.0}, widths=(64,) * 3)
+    assert found.correlation_depth_scale == pytest.approx(0, abs=0.2)
+
+
 def test_a_net_that_is_off_passes_on_its_biases_and_has_no_cosine():
     given = net("relu", "he_normal", {"name": "constant", "value": -5.0}, widths=(64,) * 20)
     curves = propagate(given, INPUT)

@@ -415,7 +415,9 @@ def limit(net: Net, signal: Signal) -> Limit:
         ratio = (
             gaussian_pair(net.activation, mean, std, c).slope_product / gaussian(net.activation, mean, std).slope_square
         )
-        return float(factor * (1 - net.dropout) * ratio / growth)
+        # Of cosines from 0 on it is a power series without negative terms: below 0 is what quadrature errs by, as where
+        # a wide normal sees a sine turn many times.
+        return max(float(factor * (1 - net.dropout) * ratio / growth), 0.0)
 
     cosine = _fixed_cosine(next_cosine, slope_at) if factor and growth else math.nan
     if 0 < cosine < 1:
