@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from vgx.errors import Damaged
+from vgx.disk import MENDS
+from vgx.errors import Damaged, EnvironmentFault, RunError, VgxError
 
 FILE = "parts.jsonl"
 
@@ -42,6 +43,17 @@ def open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
     return path.open("rb")
+
+
+def unreadable(path: Path, error: Exception) -> VgxError:
+    """Returns what a file that cannot be read is: a damaged one; or sound, and the machine refuses it."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.EMFILE, errno.ENFILE):
+        return EnvironmentFault(f"{path}: cannot read: {os.strerror(code)}; {MENDS[code]}")
+    reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:120]
+    if code in (errno.EACCES, errno.EPERM):
+        return RunError(f"{path}: cannot be read: {reason}; {MENDS[code]}")
+    return Damaged(path, f"cannot be read ({reason})")
 
 
 def checksum(path: Path) -> str:
@@ -80,7 +92,7 @@ def read(folder: Path) -> dict[str, Part] | None:
     except UnicodeDecodeError:
         raise Damaged(path, "is no text") from None
     except OSError as error:
-        raise Damaged(path, f"cannot be read ({(error.strerror or str(error)).lower()})") from None
+        raise unreadable(path, error) from None
     parts: dict[str, Part] = {}
     for number, line in enumerate(text.splitlines(keepends=True), start=1):
         if not line.endswith("\n"):
@@ -107,4 +119,4 @@ def check(folder: Path, part: Part) -> None:
     except FileNotFoundError:
         raise Damaged(path, f"is missing, with {part.rows:,} rows") from None
     except OSError as error:
-        raise Damaged(path, f"cannot be read ({(error.strerror or str(error)).lower()})") from None
+        raise unreadable(path, error) from None

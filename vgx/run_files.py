@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict
 
 from vgx.errors import Damaged, RunError
-from vgx.manifest import open_regular
+from vgx.manifest import open_regular, unreadable
 
 FORMAT = 2
 """Of the run directories that this version writes: 2 lists the parts of its tables. It stands in `meta.json`; where
@@ -185,7 +185,7 @@ def read_table(path: Path, schema: pa.Schema, where: Any = None) -> pa.Table:
     except FileNotFoundError:
         raise Damaged(path, "is missing") from None
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
-        raise Damaged(path, f"cannot be read ({_reason(error)})") from None
+        raise unreadable(path, error) from None
     for field in schema:
         if field.name not in table.column_names:
             if not field.nullable:
@@ -210,7 +210,7 @@ def table_files(folder: Path) -> list[Path]:
     except FileNotFoundError:
         raise Damaged(folder, "is missing") from None
     except OSError as error:
-        raise Damaged(folder, f"cannot be read ({_reason(error)})") from None
+        raise unreadable(folder, error) from None
     return [folder / name for name in names if re.fullmatch(r"[0-9]+\.parquet", name)]
 
 
@@ -221,7 +221,7 @@ def check_schema(files: Sequence[Path], schema: pa.Schema) -> None:
             with open_regular(path) as file:
                 found = parquet.read_schema(file)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise Damaged(path, f"cannot be read ({_reason(error)})") from None
+            raise unreadable(path, error) from None
         for field in schema:
             place = found.get_field_index(field.name)
             if place < 0 and not field.nullable:
@@ -239,7 +239,7 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError:
         raise Damaged(path, "is no text") from None
     except OSError as error:
-        raise Damaged(path, f"cannot be read ({_reason(error)})") from None
+        raise unreadable(path, error) from None
 
 
 @cache
@@ -256,9 +256,3 @@ def valid(path: Path, kind: type[T], value: Any) -> T:
         where = ".".join(map(str, first["loc"]))[:80]
         raise Damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from None
     return value
-
-
-def _reason(error: BaseException) -> str:
-    """What an error says, in a few words."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split())[:120]
