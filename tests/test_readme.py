@@ -31,6 +31,7 @@ NOT_RUN = {
     "make demo": "installs; .ci/run runs it in a clean clone",
     "make test": "installs, and runs every other test; .ci/run runs it",
     "vgx reproduce --all": "trains for an hour; .ci/run runs all of them at scale smoke",
+    "vgx doctor": "finds the made-up MNIST at fault, as it should; tests/test_doctor.py runs it",
     "vgx data get mnist": "downloads; tests/test_download.py gets it from a server of its own",
     ".venv/bin/pip install": "downloads",
     "vgx train configs/mnist.yaml --device gpu": "needs a GPU",
