@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ jax.config.update("jax_num_cpu_devices", 2)  # so that lanes are spread, whateve
 # runner's own input and errors; and whether a command says that it is still at work, on how long it takes. So tests
 # bring their own, from before the first fixture.
 os.environ.update(COLUMNS="80", LINES="25", TERM="xterm", VGX_PATIENCE="inf")
+# A shell gives what it starts in the background no Ctrl-C; the tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(name, None)
 

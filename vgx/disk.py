@@ -149,5 +149,7 @@ def write_new(target: Path, text: str) -> None:
     with explained(target, "read"):
         if os.path.lexists(target) and not (target.is_file() and target.read_bytes() == text.encode()):
             raise RunError(f"{target}: exists already; choose another name")
+        if not target.parent.is_dir():
+            raise RunError(f"{target}: there is no folder {short(target.parent)}; make it, or choose another place")
     with explained(target), drafted(target) as draft:
         draft.write_text(text, encoding="utf-8")
