@@ -5,6 +5,7 @@ Over the registries, so that a part's new option without an effect fails here.
 
 from __future__ import annotations
 
+import inspect
 import struct
 from collections.abc import Iterator
 from functools import cache
@@ -115,12 +116,16 @@ class Option(NamedTuple):
                 continue
 
 
-OPTIONS = [
-    pytest.param(Option(registry, part, name), marks=pytest.mark.slow if registry in SLOW else ())
-    for registry in PLACES
-    for part in registry
-    for name in part.model_fields
-]
+def options() -> Iterator[Any]:
+    """Every option of every part; quick are those of kinds that lanes differ in, where they are met first."""
+    met = set()
+    for registry in PLACES:
+        for part in registry:
+            for name in part.model_fields:
+                home = next(one for one in part.__mro__ if name in inspect.get_annotations(one))
+                slow = registry in SLOW or (home, name) in met
+                met.add((home, name))
+                yield pytest.param(Option(registry, part, name), marks=pytest.mark.slow if slow else ())
 
 
 @cache
@@ -182,7 +187,7 @@ def in_haste(float64: None) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=str)
+@pytest.mark.parametrize("option", list(options()), ids=str)
 def test_an_option_that_is_changed_changes_the_run_alone_and_as_a_lane(option, in_haste):
     base = option.config()
     alone = trained(base)[0]

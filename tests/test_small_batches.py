@@ -65,7 +65,7 @@ def test_what_evaluations_look_at_is_every_unit_on_the_same_examples():
     configs = [
         Config.model_validate(
             {
-                "model": {"width": [width, width, 6], "bias": {"name": "constant", "value": bias}},
+                "model": {"width": [width, width], "bias": {"name": "constant", "value": bias}},
                 "train": {"batch_size": 1},
             }
         )
