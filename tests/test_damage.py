@@ -211,6 +211,17 @@ def test_a_copy_that_somebody_left_beside_the_parts_is_not_read(copy):
     assert all(a.equals(b) for a, b in zip(before, tables(copy), strict=True))
 
 
+def test_no_thread_of_arrow_reads_a_file_of_pythons(trained, monkeypatch):
+    """One that does aborts the process at its exit, one time in ten; a run that ends so proves nothing, so look."""
+    read, seen = parquet.read_table, []
+    monkeypatch.setattr(parquet, "read_table", lambda file, **how: (seen.append(type(file)), read(file, **how))[1])
+    run = Run(trained)
+    run.lanes()
+    run.layers()
+    run.metrics()
+    assert set(seen) == {pa.OSFile}
+
+
 def test_a_damaged_checkpoint_is_one_line(copy):
     going_on(copy)
     for path in (copy / "checkpoint").rglob("*"):

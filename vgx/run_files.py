@@ -180,7 +180,7 @@ def read_table(path: Path, schema: pa.Schema, where: Any = None) -> pa.Table:
     column is of another type, or a key is null.
     """
     try:
-        with open_regular(path) as file:  # Python's own errors say why a file cannot be opened
+        with _open_table(path) as file:
             table = parquet.read_table(file, filters=where)
     except FileNotFoundError:
         raise Damaged(path, "is missing") from None
@@ -203,6 +203,16 @@ def read_table(path: Path, schema: pa.Schema, where: Any = None) -> pa.Table:
     return table
 
 
+def _open_table(path: Path) -> pa.NativeFile:
+    """Opens a Parquet file: Python's own errors say why it cannot be, and Arrow reads it.
+
+    Arrow's threads may hold a file a moment longer than its reader. One of Python's, let go as Python exits, would
+    abort the process.
+    """
+    with open_regular(path):
+        return pa.OSFile(os.fsencode(path))
+
+
 def table_files(folder: Path) -> list[Path]:
     """Returns the parts in a table's folder, in order. Raises Damaged when it cannot be looked into."""
     try:
@@ -218,7 +228,7 @@ def check_schema(files: Sequence[Path], schema: pa.Schema) -> None:
     """Raises Damaged for the first part that is no Parquet file, or has not the keys and types of a table."""
     for path in files:
         try:
-            with open_regular(path) as file:
+            with _open_table(path) as file:
                 found = parquet.read_schema(file)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise unreadable(path, error) from None
