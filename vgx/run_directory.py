@@ -305,7 +305,7 @@ def _rows(
     try:
         return pyarrow.dataset.dataset(files, schema=schema).to_table(columns=columns and list(columns), filter=where)
     except (pa.ArrowException, OSError) as error:
-        raise Damaged(files[0].parent, f"cannot be read ({' '.join(str(error).split())[:120]})") from None
+        raise manifest.unreadable(files[0].parent, error) from None
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
