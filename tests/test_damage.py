@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset
 import pytest
 from pyarrow import parquet
 from typer.testing import CliRunner
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 import vgx
 from vgx import loop, manifest
 from vgx.cli import app
-from vgx.errors import Damaged, RunError, VgxError
+from vgx.errors import Damaged, EnvironmentFault, RunError, VgxError
 from vgx.run_directory import Run, find_runs
 from vgx.run_files import FORMAT
 from vgx.run_writer import RunWriter
@@ -215,11 +217,17 @@ def test_no_thread_of_arrow_reads_a_file_of_pythons(trained, monkeypatch):
     """One that does aborts the process at its exit, one time in ten; a run that ends so proves nothing, so look."""
     read, seen = parquet.read_table, []
     monkeypatch.setattr(parquet, "read_table", lambda file, **how: (seen.append(type(file)), read(file, **how))[1])
-    run = Run(trained)
-    run.lanes()
-    run.layers()
-    run.metrics()
+    Run(trained).lanes()
     assert set(seen) == {pa.OSFile}
+
+
+def test_a_table_that_the_machine_refuses_is_not_called_damaged(trained, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(pyarrow.dataset, "dataset", refuse)
+    with pytest.raises(EnvironmentFault, match="layers: cannot read: Too many open files"):
+        Run(trained).layers()
 
 
 def test_a_damaged_checkpoint_is_one_line(copy):

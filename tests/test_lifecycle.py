@@ -312,6 +312,12 @@ def test_no_command_writes_over_a_file_that_is_not_its_own(run, tmp_path):
     disk.write_new(file, "mine")  # which is there already
 
 
+def test_a_new_file_makes_no_folder(tmp_path):
+    with pytest.raises(RunError, match=r"new\.yaml: there is no folder .*nowhere; make it, or choose another place"):
+        disk.write_new(tmp_path / "nowhere/new.yaml", "a config")
+    assert not (tmp_path / "nowhere").exists()
+
+
 # Where a run is
 
 HERE = {"name": "made", "model": {"depth": 2, "width": 8}, "train": {"steps": 3, "batch_size": 32}}
