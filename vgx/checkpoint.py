@@ -7,13 +7,16 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 
-from vgx.disk import explained, named_in
+from vgx.disk import explained, named_in, try_to_open
 from vgx.errors import Damaged
+from vgx.manifest import unreadable
 
 Tree = TypeVar("Tree")
 FILES = 16
@@ -28,43 +31,45 @@ def save(folder: Path, step: int, state: Any) -> None:
     path = folder / f"{step:09d}"
     with explained(folder, run=True):
         shutil.rmtree(path, ignore_errors=True)
-        _try_to_open(FILES + 2 * (os.cpu_count() or 1))
-        hook = sys.unraisablehook
-        sys.unraisablehook = lambda what: None if "Event loop is closed" in str(what.exc_value) else hook(what)
+        try_to_open(FILES + 2 * (os.cpu_count() or 1))
         try:
-            with _checkpointer() as checkpointer:
+            with _said_once(), _checkpointer() as checkpointer:
                 checkpointer.save(path.absolute(), _named(state))
                 checkpointer.wait_until_finished()
         except (ValueError, RuntimeError) as error:
-            # tensorstore says in its own words what the file system refused. Those of its writes that nobody waited for
-            # would say it again, each with a traceback, whenever they end: so the hook stays.
+            # tensorstore says in its own words what the file system refused.
             refusal = named_in(error)
             if refusal is None:
                 raise
-            logging.getLogger("asyncio").addFilter(_is_news)
             for draft in _checkpoints(folder):
                 if not draft.name.isdigit():
                     shutil.rmtree(draft, ignore_errors=True)
             raise refusal from None
-        sys.unraisablehook = hook
         for stale in _checkpoints(folder):
             if stale != path:
                 shutil.rmtree(stale, ignore_errors=True)
 
 
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Keeps tensorstore from telling of a failure more than once.
+
+    Those of its reads and writes that nobody waited for would each print a traceback whenever they end, so after a
+    failure they stay silent.
+    """
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda what: None if "Event loop is closed" in str(what.exc_value) else hook(what)
+    try:
+        yield
+    except Exception:
+        logging.getLogger("asyncio").addFilter(_is_news)
+        raise
+    sys.unraisablehook = hook
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether asyncio logs anything but that nobody waited for a write."""
     return "never retrieved" not in record.getMessage()
-
-
-def _try_to_open(count: int) -> None:
-    """Raises OSError when so many files cannot be open at once: orbax would hang, or end in a heap of errors."""
-    opened: list[int] = []
-    try:
-        opened += (os.open(os.devnull, os.O_RDONLY) for _ in range(count))
-    finally:
-        for file in opened:
-            os.close(file)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -74,9 +79,16 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path) -> int | None:
-    """Returns the step of the newest complete checkpoint, or None when there is none."""
-    steps = [int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()]
-    return max(steps, default=None)
+    """Returns the step of the newest complete checkpoint, or None when there is none.
+
+    Raises Damaged when the folder is something else, or may not be read.
+    """
+    try:
+        return max((int(name) for name in os.listdir(folder) if name.isdigit()), default=None)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(folder, error) from None
 
 
 def load(folder: Path, step: int, like: Tree) -> Tree:
@@ -86,7 +98,7 @@ def load(folder: Path, step: int, like: Tree) -> Tree:
     """
     path = folder / f"{step:09d}"
     try:
-        with _checkpointer() as checkpointer:
+        with _said_once(), _checkpointer() as checkpointer:
             named = checkpointer.restore(path.absolute(), _named(like))
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         # What orbax and tensorstore raise where files are missing, cut short, altered, or of another state.

@@ -80,6 +80,16 @@ def named_in(error: BaseException) -> OSError | None:
     return next((OSError(code, os.strerror(code)) for code in MENDS if os.strerror(code) in text), None)
 
 
+def try_to_open(count: int) -> None:
+    """Raises OSError when so many files cannot be open at once: libraries hang then, or end in a heap of errors."""
+    opened: list[int] = []
+    try:
+        opened += (os.open(os.devnull, os.O_RDONLY) for _ in range(count))
+    finally:
+        for file in opened:
+            os.close(file)
+
+
 def host() -> str:
     """Returns this machine's name as it stands in hidden names: letters, digits and hyphens."""
     return re.sub(r"[^A-Za-z0-9-]+", "-", os.uname().nodename) or "-"
