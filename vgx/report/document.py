@@ -16,7 +16,7 @@ from vgx.report.overview import cell_summaries, first_cell, ranking
 from vgx.report.packing import packed, score_of
 from vgx.report.palette import BLUE_ORANGE, VIRIDIS
 from vgx.report.selection import Rows
-from vgx.report.stills import figures_folder, lane_stills, sweep_stills, vegalite_version, write_stills
+from vgx.report.stills import figures_folder, lane_stills, sweep_stills, vegalite_version, vl_convert, write_stills
 from vgx.report.sweep_page import sweep_page
 from vgx.run_directory import Run
 from vgx.written import is_page
@@ -101,9 +101,7 @@ def sweep_specs(contents: Contents, summaries: Rows, ranked: Rows, score: str) -
 
 def bundle() -> str:
     """Returns Vega, Vega-Lite and Vega-Embed as one script that works offline."""
-    import vl_convert
-
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vegalite_version())
+    return vl_convert().javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vegalite_version())
 
 
 def lane_specs(contents: Contents) -> dict[str, Mapping[str, Any]]:

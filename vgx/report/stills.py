@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vgx.disk import try_to_open
 from vgx.errors import RunError
 from vgx.report import sweep_figures
 from vgx.report.contents import Contents
@@ -18,6 +20,8 @@ from vgx.safe_text import everywhere
 from vgx.written import PNG_MARK, SVG_MARK, is_figure
 
 WIDTH = 560
+FILES = 24
+"""Files that drawing figures has open at once, at the most, and two for each core."""
 INK = "#1b1f24"
 NONE = "#dddddd"
 """Of a cell without a value."""
@@ -147,8 +151,6 @@ def write_stills(stills: Sequence[tuple[str, Any]], folder: Path) -> list[Path]:
 
     Raises RunError, with nothing written, when a file of such a name is no figure of vgx.
     """
-    import vl_convert
-
     names = [f"{name}.{kind}" for name, _ in stills for kind in ("svg", "png")]
     for path in (folder / name for name in names):
         if path.exists() and not is_figure(path):
@@ -156,13 +158,21 @@ def write_stills(stills: Sequence[tuple[str, Any]], folder: Path) -> list[Path]:
     if names:
         folder.mkdir(parents=True, exist_ok=True)
     for name, spec in stills:
-        svg = vl_convert.vegalite_to_svg(everywhere(spec), vl_version=vegalite_version(), config=theme(INK, INK))
+        svg = vl_convert().vegalite_to_svg(everywhere(spec), vl_version=vegalite_version(), config=theme(INK, INK))
         _write(folder / f"{name}.svg", svg.replace(">", f">{SVG_MARK}", 1).encode())
-        _write(folder / f"{name}.png", _signed(vl_convert.svg_to_png(svg, scale=2)))
+        _write(folder / f"{name}.png", _signed(vl_convert().svg_to_png(svg, scale=2)))
     for path in folder.glob("*"):
         if path.suffix in (".svg", ".png") and path.name not in names and is_figure(path):
             path.unlink()
     return [folder / name for name in names]
+
+
+def vl_convert() -> Any:
+    """Returns the module that draws figures. Raises OSError where it cannot open the files that it needs."""
+    import vl_convert as module
+
+    try_to_open(FILES + 2 * (os.cpu_count() or 1))  # it would panic
+    return module
 
 
 def _write(path: Path, content: bytes) -> None:
