@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import json
 import os
 import re
 import signal
@@ -13,11 +14,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 import vgx
 from vgx import checkpoint, directories, disk
 from vgx.cli import process
-from vgx.errors import EnvironmentFault, RunError, VgxError
+from vgx.errors import Damaged, EnvironmentFault, RunError, VgxError
 from vgx.loop import Loop
 from vgx.stopping import Interrupted
 
@@ -72,6 +74,42 @@ SIGNALLED = """
 def test_a_signal_ends_a_command_with_130_and_a_line_even_while_it_imports(number, moment):
     done = run_of(SIGNALLED, moment, int(number))
     assert (done.returncode, done.stderr, done.stdout) == (130, "interrupted\n", "")
+
+
+SWALLOWED = """
+    import os, signal, sys
+    import vgx.loop
+    from vgx.cli import main
+
+    before = vgx.loop.spread_over
+
+    def lost(*arguments):  # as jax loses one, where its C++ calls Python
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            pass
+        return before(*arguments)
+
+    vgx.loop.spread_over = lost
+    sys.argv = ["vgx", "train", sys.argv[1], "--runs", sys.argv[2], "--quiet"]
+    main()
+"""
+
+
+def test_a_signal_that_a_library_lost_stops_the_run_before_its_first_step(tmp_path):
+    config = tmp_path / "small.yaml"
+    config.write_text(yaml.safe_dump(SMALL))
+    done = run_of(SWALLOWED, config, tmp_path / "runs")
+    assert done.returncode == 130, done.stderr
+    [run] = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "meta.json").read_text())["status"] == "interrupted"
+
+
+def test_a_folder_of_checkpoints_that_is_a_file_is_damage_and_none_is_no_checkpoint(tmp_path):
+    assert checkpoint.newest(tmp_path / "checkpoint") is None
+    (tmp_path / "checkpoint").write_text("no folder")
+    with pytest.raises(Damaged, match="checkpoint: cannot be read"):
+        checkpoint.newest(tmp_path / "checkpoint")
 
 
 @pytest.fixture(scope="module")

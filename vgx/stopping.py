@@ -47,7 +47,10 @@ def ending_noted(path: Path, goes_on: str, note: Callable[[str, str | None], Non
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; a second one interrupts at once."""
+    """An event that the first Ctrl-C (or SIGTERM) sets; a second one interrupts at once.
+
+    Raises KeyboardInterrupt for one that came before, and that a library lost: jax does, where its C++ calls Python.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -60,6 +63,8 @@ def stop_signals() -> Iterator[threading.Event]:
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        if any(getattr(handler, "heard", False) for handler in before.values()):
+            raise KeyboardInterrupt
         yield stop
     finally:
         for number, handler in before.items():

@@ -25,18 +25,23 @@ def __getattr__(name: str) -> Any:
     return app
 
 
-def _on_signal(number: int, frame: FrameType | None) -> None:
-    """Stops the command, as an exception where it can be one.
+class _Signals:
+    """Stops the command at a signal, as an exception where it can be one.
 
     An extension module that is half imported may crash when one passes through it; nothing is under way then that a
-    kill would harm.
+    kill would harm. Where a library loses the exception, `stop_signals` still sees that a signal was heard.
     """
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os.write(2, b"interrupted\n")
-            os._exit(130)
-        frame = frame.f_back
-    raise KeyboardInterrupt
+
+    heard = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.heard = True
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                os.write(2, b"interrupted\n")
+                os._exit(130)
+            frame = frame.f_back
+        raise KeyboardInterrupt
 
 
 def main() -> None:
@@ -46,9 +51,10 @@ def main() -> None:
     """
     message, hints = "", []
     try:
+        on_signal = _Signals()
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not where it is ignored
-                signal.signal(number, _on_signal)
+                signal.signal(number, on_signal)
         from vgx.cli import process
         from vgx.errors import VgxError
 
