@@ -12,6 +12,7 @@ import pytest
 
 from faults.commands import Outcome, Warm, none, troubles
 from faults.data_files import idx_sources, npz_sources, special_sources
+from vgx.safe_text import one_line
 
 pytestmark = pytest.mark.faults
 
@@ -64,9 +65,7 @@ def wrongs(outcome: Outcome, source: dict[str, Any], least: int, refused: bool) 
         found.append(f"took {(outcome.peak - least) / 2**20:,.0f} MiB")
     if "refused" in said:
         paths = [value for key, value in source.items() if key != "name"]
-        if not any(repr(path)[1:-1] in said["refused"] for path in paths) and not any(
-            len(path) > 999 for path in paths
-        ):
+        if not any(one_line(path) in said["refused"] or len(path) > 999 for path in paths):
             found.append("no mention of the file")
         if "\n" in said["refused"] or len(said["refused"]) > 1000 + max(map(len, paths)):
             found.append("not one line")

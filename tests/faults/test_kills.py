@@ -126,7 +126,8 @@ def test_a_report_or_an_export_that_was_killed_leaves_the_earlier_one_or_the_who
         turn = 1 + int((part + random.random()) / kills * changes)
         victim = warm(*argv, watched=run, die_at=turn)
         killed += victim.code == -signal.SIGKILL
-        if contents_of(target).keys() != whole.keys():
+        # Between the two renames of a folder, the earlier one stands beside it, and the next command puts it back.
+        if whole.keys() not in (contents_of(one).keys() for one in (target, *target.parent.glob(f".{target.name}.*"))):
             found.append(f"killed at change {turn} of {changes}: {target.name} is gone, or not whole")
         if wrong := lost(run, the_run(shared / "whole")):
             found.append(f"killed at change {turn} of {changes}: other rows: {wrong}")
