@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 import vgx
-from vgx.report.terminal import show
+from vgx.report.terminal.run import show
 
 FOLDER = Path(__file__).parent.parent.absolute() / "docs"
 WIDTH = 80

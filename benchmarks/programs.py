@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vgx.config import Config
-from vgx.lanes import make_chunk, make_initial_states, make_lanes, put, spread_over
-from vgx.training import Images, Program, shared_config
+from vgx.config.schema import Config
+from vgx.training.lanes import make_chunk, make_initial_states, make_lanes, put, spread_over
+from vgx.training.step import Images, Program, shared_config
 
 EXAMPLES, CLASSES = 5000, 10
 

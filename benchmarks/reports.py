@@ -16,8 +16,8 @@ import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 
 import vgx
-from vgx.run_directory import Run
-from vgx.run_writer import RunWriter, layer_rows, metrics_rows
+from vgx.results.store import Run
+from vgx.results.writer import RunWriter, layer_rows, metrics_rows
 
 RESULTS = Path(__file__).with_name("REPORTS.md")
 COLUMNS = ("delta_log10", "weight_grad_log10", "bias_grad_log10", "weight_grad_zero", "weight_norm", "update_ratio")

@@ -18,9 +18,9 @@ import jax
 
 from benchmarks import torch_loops
 from benchmarks.programs import bare_products, build
-from vgx.cells import load_sweep
-from vgx.machine import cores
-from vgx.run_directory import Run
+from vgx.config.sweep import load_sweep
+from vgx.devices import cores
+from vgx.results.store import Run
 
 REPEATS = 30
 EVERY = 6

@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 
 from vgx.parts import INITIALIZERS
-from vgx.prediction import GRID_INITIALIZERS, default_activations, placed_normalizations
-from vgx.verification import Bench, Check, verify
+from vgx.theory.predict import GRID_INITIALIZERS, default_activations, placed_normalizations
+from vgx.theory.validate import Bench, Check, verify
 
 LIMITS = """
 ## Where it is off

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 
 import vgx
-from vgx import run_directory, run_writer
-from vgx.run_directory import Run
-from vgx.run_writer import RunWriter
+from vgx.results import store
+from vgx.results.store import Run
+from vgx.results.writer import RunWriter, lane_rows, layer_rows, metrics_rows
 
 jax.config.update("jax_num_cpu_devices", 2)  # so that lanes are spread, whatever the machine
 
@@ -63,16 +63,16 @@ def write_run(tmp_path: Path) -> Callable[..., Run]:
         lanes, keep = np.arange(seeds), np.ones((count, seeds), bool)
         depth = len(config.model.widths) + 1
         writer.append(
-            run_writer.metrics_rows("float32", lanes, steps, metrics, keep),
-            run_writer.layer_rows("float32", lanes, depth, steps, layers, keep),
+            metrics_rows("float32", lanes, steps, metrics, keep),
+            layer_rows("float32", lanes, depth, steps, layers, keep),
         )
-        final = {name: values[-1] for name, values in metrics.items() if name in run_directory.FINAL}
+        final = {name: values[-1] for name, values in metrics.items() if name in store.FINAL}
         rows = [
             {"lane": lane, "seed": lane, "status": "done", "verdict": "healthy", "slope": -0.5, "evidence": "written"}
             | {name: float(values[lane]) for name, values in final.items()}
             for lane in range(seeds)
         ]
-        writer.write_lanes(pa.Table.from_pylist(rows, schema=run_writer.lane_rows([]).schema))
+        writer.write_lanes(pa.Table.from_pylist(rows, schema=lane_rows([]).schema))
         writer.close()
         return Run(writer.path)
 

@@ -1,7 +1,4 @@
-"""The house: imports only go down, and paper knows no jax.
-
-The table below is the plan of the house, a floor for each module and package of `vgx`; a newcomer must be given one.
-"""
+"""The house: imports only go down its table of folders, and what reads runs knows no jax."""
 
 from __future__ import annotations
 
@@ -12,187 +9,39 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 import vgx
 
 ROOT = Path(vgx.__file__).parent
 
-FLOORS = {
-    "errors": 0,
-    "disk": 1,
-    "safe_text": 0,
-    "sizes": 1,
-    "documents": 1,
-    "modules": 1,
-    "bounds": 1,
-    "manifest": 2,
-    "run_files": 3,
-    "words": 1,
-    "doctor": 5,
-    "inference": 1,
-    "registry": 1,
-    "quadrature": 1,
-    "parts": 2,
-    "data": 2,
-    "probes": 2,
-    "places": 2,
-    "options": 3,
-    "moments": 2,
-    "theory": 2,
-    "verdict": 2,
-    "spread": 2,
-    "attribution": 3,
-    "batches": 2,
-    "model": 3,
-    "config": 3,
-    "loading": 3,
-    "cells": 3,
-    "cell_configs": 4,
-    "grid": 2,
-    "comparisons": 2,
-    "training": 4,
-    "lanes": 4,
-    "written": 2,
-    "directories": 3,
-    "run_directory": 4,
-    "run_writer": 4,
-    "checkpoint": 4,
-    "stopping": 4,
-    "outcome": 4,
-    "comparison": 4,
-    "exports": 4,
-    "colours": 1,
-    "parting": 1,
-    "machine": 4,
-    "ledger": 5,
-    "experiment": 5,
-    "planning": 5,
-    "sweeping": 5,
-    "loop": 5,
-    "prediction": 5,
-    "foretold": 5,
-    "agreement": 5,
-    "measurement": 5,
-    "verification": 5,
-    "cure": 5,
-    "expectation": 5,
-    "statistics": 5,
-    "claims": 5,
-    "reproduction": 5,
-    "amend": 3,
-    "shipped": 4,
-    "extras": 1,
-    "rows": 5,
-    "report": 5,
-    "face": 6,
-    "doors": 6,
-    "cli": 6,
+MAY_IMPORT = {
+    "errors": "",
+    "registry": "errors",
+    "devices": "errors",
+    "results": "errors",
+    "parts": "registry errors",
+    "data": "registry errors results",
+    "export": "results",
+    "config": "parts data results",
+    "training": "config parts data",
+    "theory": "training config results devices",
+    "runner": "theory training config export results devices",
+    "reproduce": "runner",
+    "report": "results export registry parts data",
+    "api": "report runner",
+    "cli": "api reproduce report",
 }
-OUTSIDE = {"vgx", "vgx.__main__"}
-"""The doors: they open on every floor."""
-NEIGHBOURS = {
-    ("moments", "parts"),
-    ("moments", "probes"),
-    ("cure", "prediction"),
-    ("verification", "prediction"),
-    ("theory", "parts"),
-    ("theory", "moments"),
-    ("theory", "spread"),
-    ("spread", "moments"),
-    ("spread", "parts"),
-    ("model", "config"),
-    ("loading", "config"),
-    ("loading", "options"),
-    ("cells", "options"),
-    ("cells", "config"),
-    ("cells", "loading"),
-    ("checkpoint", "run_directory"),
-    ("run_writer", "run_directory"),
-    ("cell_configs", "run_writer"),
-    ("cell_configs", "run_directory"),
-    ("lanes", "training"),
-    ("outcome", "run_directory"),
-    ("experiment", "foretold"),
-    ("comparison", "run_directory"),
-    ("exports", "run_directory"),
-    ("experiment", "loop"),
-    ("foretold", "agreement"),
-    ("foretold", "prediction"),
-    ("report", "agreement"),
-    ("sweeping", "foretold"),
-    ("loop", "rows"),
-    ("planning", "loop"),
-    ("sweeping", "experiment"),
-    ("sweeping", "ledger"),
-    ("sweeping", "loop"),
-    ("sweeping", "planning"),
-    ("claims", "statistics"),
-    ("reproduction", "claims"),
-    ("reproduction", "ledger"),
-    ("reproduction", "prediction"),
-    ("reproduction", "statistics"),
-    ("reproduction", "sweeping"),
-    ("doors", "face"),
-}
-"""Who may see whom on the same floor."""
-
-PAPER = (
-    "errors",
-    "words",
-    "safe_text",
-    "sizes",
-    "documents",
-    "modules",
-    "cell_configs",
-    "registry",
-    "places",
-    "data",
-    "grid",
-    "verdict",
-    "attribution",
-    "batches",
-    "manifest",
-    "run_files",
-    "disk",
-    "written",
-    "directories",
-    "run_directory",
-    "run_writer",
-    "outcome",
-    "agreement",
-    "comparison",
-    "parting",
-    "colours",
-    "exports",
-    "inference",
-    "statistics",
-    "comparisons",
-    "report",
-    "face",
-)
-"""What knows files and no jax."""
-BRIDGES = {"vgx.report.catalogue"}
-"""What lists the parts, and so meets jax, though it stands on paper."""
+"""What each folder or module of `vgx` may import, besides what those may."""
+FOR_TYPES = {"report": "reproduce"}
+"""What a folder may import, besides, for type checkers alone."""
+NO_JAX = ("errors", "registry", "results", "data", "export", "report")
+NO_FILES = ("training", "parts")
+BRIDGES = {"vgx.report.terminal.parts"}
+"""What lists the parts, and so meets jax."""
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
-
-NUMERICS = ("quadrature", "parts", "probes", "moments", "spread", "theory", "model", "training", "lanes")
-"""What knows jax and no files."""
 FILES = {"pathlib", "os", "io", "shutil", "tempfile", "json", "yaml", "pyarrow", "rich", "orbax", "pooch"}
-PAPER_ONLY = {
-    "places",
-    "grid",
-    "verdict",
-    "disk",
-    "written",
-    "directories",
-    "run_directory",
-    "report",
-    "checkpoint",
-    "machine",
-    "experiment",
-    "cli",
-}
 
 
 class Import(NamedTuple):
@@ -213,6 +62,7 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+INSIDE = [module for module in MODULES if module not in ("vgx", "vgx.__main__")]
 
 
 @cache
@@ -228,7 +78,7 @@ def imports_of(module: str) -> tuple[Import, ...]:
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             origin = ".".join([*above, *([node.module] if node.module else [])])
-            inner = {f"{origin}.{alias.name}" for alias in node.names} & set(MODULES)  # from vgx import places
+            inner = {f"{origin}.{alias.name}" for alias in node.names} & set(MODULES)  # from vgx.config import grid
             whole = {origin} if len(inner) < len(node.names) else set()
             found.extend(Import(node.lineno, target, at_once, typing) for target in sorted(inner | whole))
         elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
@@ -245,25 +95,33 @@ def imports_of(module: str) -> tuple[Import, ...]:
     return tuple(found)
 
 
-def room(module: str) -> str:
-    """The entry of the table that a module falls under: `report` for `vgx.report.live`."""
-    return module.split(".")[1]
+def folder(module: str) -> str:
+    """The entry of the table that a module falls under: `report` for `vgx.report.terminal.run`; empty for `vgx`."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+@cache
+def below(name: str) -> frozenset[str]:
+    """All that a folder may import."""
+    own = MAY_IMPORT[name].split()
+    return frozenset(own).union(*(below(each) for each in own))
 
 
 def goes_down(module: str, step: Import) -> bool:
-    """Whether an import inside `vgx` goes down, or stays in its room, or looks at a neighbour that may be seen."""
-    here = room(module)
-    if step.target in OUTSIDE:
-        return here == "cli"  # the package offers `train`, which is on floor 5
-    there = room(step.target)
-    if here == there or (here, there) in NEIGHBOURS:
-        return True
-    # Type checkers may look sideways, where nothing is run; never up.
-    return FLOORS[there] < FLOORS[here] + step.typing
+    """Whether an import inside `vgx` stays in its folder or goes down; the package itself is for its outside."""
+    here, there = folder(module), folder(step.target)
+    allowed = {here, *below(here), *(FOR_TYPES.get(here, "").split() if step.typing else ())}
+    allowed |= set().union(*(below(each) for each in FOR_TYPES.get(here, "").split())) if step.typing else set()
+    return there in allowed or (not there and here == "cli")
 
 
-def at_import_time(module: str) -> set[str]:
-    """Every module that importing `module` imports: those of `vgx` all the way down, and the first step out of it."""
+def at_import_time(module: str, packages: bool = True) -> set[str]:
+    """Every module that importing `module` imports: those of `vgx` all the way down, and the first step out of it.
+
+    Args:
+        module: of `vgx`.
+        packages: whether the folders that a module stands in count: Python imports them first.
+    """
     reached: set[str] = set()
     waiting = [module]
     while waiting:
@@ -272,16 +130,15 @@ def at_import_time(module: str) -> set[str]:
             continue
         reached.add(current)
         if current in MODULES:
-            packages = {current.rsplit(".", depth)[0] for depth in range(1, current.count(".") + 1)}
-            waiting += [*packages, *(step.target for step in imports_of(current) if step.at_once)]
+            above = {current.rsplit(".", depth)[0] for depth in range(1, current.count(".") + 1) if packages}
+            waiting += [*above, *(step.target for step in imports_of(current) if step.at_once)]
     return reached
 
 
-INSIDE = [module for module in MODULES if module not in OUTSIDE]
-
-
-def test_every_module_has_a_floor():
-    assert sorted({room(module) for module in INSIDE} - set(FLOORS)) == []
+def test_the_listing_is_the_table():
+    assert {folder(module) for module in INSIDE} == set(MAY_IMPORT)
+    entries = {path.name for path in ROOT.iterdir() if not path.name.startswith("__")} - {"py.typed"}
+    assert len(entries) <= 15, entries
 
 
 @pytest.mark.parametrize("module", INSIDE)
@@ -290,24 +147,30 @@ def test_imports_only_go_down(module):
     assert [f"{module}:{step.line} imports {step.target}" for step in inner if not goes_down(module, step)] == []
 
 
-@pytest.mark.parametrize("module", [module for module in INSIDE if room(module) in PAPER and module not in BRIDGES])
-def test_paper_meets_no_jax_on_import(module):
+@pytest.mark.parametrize("module", INSIDE)
+def test_no_module_imports_itself_in_a_circle(module):
+    inner = [step.target for step in imports_of(module) if step.at_once and step.target in INSIDE]
+    assert [target for target in inner if module in at_import_time(target, packages=False)] == []
+
+
+@pytest.mark.parametrize("module", [module for module in INSIDE if folder(module) in NO_JAX and module not in BRIDGES])
+def test_what_reads_runs_meets_no_jax(module):
     assert {name for name in at_import_time(module) if name.split(".")[0] in JAX} == set()
     # Nor later: what it does inside functions needs none either.
     assert [step for step in imports_of(module) if step.target.split(".")[0] in JAX] == []
 
 
-@pytest.mark.parametrize("module", [module for module in INSIDE if room(module) in NUMERICS])
+@pytest.mark.parametrize("module", [module for module in INSIDE if folder(module) in NO_FILES])
 def test_numerics_touch_no_files(module):
     met = [step.target for step in imports_of(module) if not step.typing]
     assert [name for name in met if name.split(".")[0] in FILES] == []
-    assert [name for name in met if name.startswith("vgx.") and room(name) in PAPER_ONLY] == []
 
 
-@pytest.mark.parametrize("module", [module for module in INSIDE if room(module) == "report" and module not in BRIDGES])
-def test_reports_know_config_parts_and_experiment_to_type_checkers_only(module):
-    met = [step.target for step in imports_of(module) if step.target.startswith("vgx.") and not step.typing]
-    assert [name for name in met if room(name) in ("config", "parts", "experiment")] == []
+@pytest.mark.parametrize(("html", "terminal"), [("html", "terminal"), ("terminal", "html")])
+def test_page_and_terminal_do_not_import_each_other(html, terminal):
+    ours = [module for module in INSIDE if module.startswith(f"vgx.report.{html}")]
+    met = {step.target for module in ours for step in imports_of(module)}
+    assert [name for name in met if name.startswith(f"vgx.report.{terminal}")] == []
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -323,9 +186,19 @@ def test_importing_vgx_and_its_command_line_imports_nothing_heavy():
     assert loaded & (JAX | {"pydantic", "pyarrow", "rich", "numpy", "yaml", "pooch"}) == set()
 
 
-def test_importing_all_of_paper_loads_no_jax():
-    paper = [module for module in INSIDE if room(module) in PAPER and module not in BRIDGES]
-    assert loaded_after("import " + ", ".join(paper)) & JAX == set()
+def test_reading_a_run_loads_no_jax(write_run):
+    steps = np.ones((2, 1))
+    settings = {"name": "paper", "model": {"depth": 2, "width": 4}, "train": {"steps": 2}}
+    run = write_run(settings, {"delta_log10": np.ones((2, 1, 3))}, {"train_loss": steps, "test_accuracy": steps})
+    statement = (
+        f"import vgx; run = vgx.open_run({str(run.path)!r}); run.lanes(), run.metrics(), run.layers(), run.verdict"
+    )
+    assert loaded_after(statement) & JAX == set()
+
+
+def test_importing_all_that_reads_runs_loads_no_jax():
+    modules = [module for module in INSIDE if folder(module) in NO_JAX and module not in BRIDGES]
+    assert loaded_after("import " + ", ".join(modules)) & JAX == set()
 
 
 # What reads the imports is itself read: a reader that sees nothing would find nothing wrong.
@@ -350,20 +223,20 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ("text", "found"),
     [
         ("import jax.numpy as jnp, os", [("jax.numpy", True, False), ("os", True, False)]),
-        ("from vgx import places", [("vgx.places", True, False)]),
+        ("from vgx.config import yaml_tree", [("vgx.config.yaml_tree", True, False)]),
         ("from vgx import train", [("vgx", True, False)]),
         (
             "from vgx.parts import activations, ACTIVATIONS",
             [("vgx.parts", True, False), ("vgx.parts.activations", True, False)],
         ),
-        ("from ..config import Config", [("vgx.config", True, False)]),
-        ("from . import bars", [("vgx.report.bars", True, False)]),
+        ("from ..config.schema import Config", [("vgx.config.schema", True, False)]),
+        ("from . import words", [("vgx.report.words", True, False)]),
         ("def f():\n    import jax", [("jax", False, False)]),
         ("class A:\n    def f(self):\n        from vgx.cli import app", [("vgx.cli", False, False)]),
         ("try:\n    import jax\nexcept ImportError:\n    import os", [("jax", True, False), ("os", True, False)]),
         (
-            "if TYPE_CHECKING:\n    from vgx.config import Config\nelse:\n    import os",
-            [("vgx.config", False, True), ("os", True, False)],
+            "if TYPE_CHECKING:\n    from vgx.config.schema import Config\nelse:\n    import os",
+            [("vgx.config.schema", False, True), ("os", True, False)],
         ),
     ],
 )
@@ -374,13 +247,13 @@ def test_the_reader_sees_every_kind_of_import(text, found, written):
 @pytest.mark.parametrize(
     ("text", "allowed"),
     [
-        ("from vgx.run_directory import Run", True),
-        ("from vgx.report.bars import sparkline", True),
+        ("from vgx.results.store import Run", True),
+        ("from vgx.report.terminal.bars import sparkline", True),
         ("from vgx.cli import app", False),
         ("def f():\n    from vgx.cli import app", False),
         ("if TYPE_CHECKING:\n    from vgx.cli import app", False),
-        ("from vgx.experiment import train", False),
-        ("if TYPE_CHECKING:\n    from vgx.experiment import train", True),
+        ("from vgx.runner.train import train", False),
+        ("if TYPE_CHECKING:\n    from vgx.runner.train import train", True),
         ("import vgx", False),
     ],
 )
@@ -389,7 +262,7 @@ def test_the_reader_tells_down_from_up(text, allowed, written):
 
 
 def test_the_reader_follows_imports_through_the_house(written):
-    written("from vgx.config import Config")
+    written("from vgx.config.schema import Config")
     assert "jax" in at_import_time("vgx.report.sample")  # by way of config and the parts
-    written("def f():\n    from vgx.config import Config")
+    written("def f():\n    from vgx.config.schema import Config")
     assert "jax" not in at_import_time("vgx.report.sample")

@@ -21,8 +21,8 @@ import pytest
 import yaml
 
 import vgx
-from vgx.config import Config
-from vgx.data.published import FILES
+from vgx.config.schema import Config
+from vgx.data.mirrors import FILES
 
 ROOT = Path(vgx.__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()

@@ -14,11 +14,11 @@ from pydantic import Field, ValidationError
 from pydantic_core import PydanticCustomError
 from rich.console import Console
 
-from vgx.config import Config, json_schema
+from vgx.config.schema import Config, json_schema
 from vgx.data import DATASETS
 from vgx.parts import ACTIVATIONS, BIASES, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, Activation
 from vgx.registry import Part, Registry, registry_of
-from vgx.report.catalogue import KINDS, catalogue, catalogue_json, kinds_called
+from vgx.report.terminal.parts import KINDS, catalogue, catalogue_json, kinds_called
 
 EVERY_PART = [(registry, part) for registry in KINDS.values() for part in registry]
 every_part = pytest.mark.parametrize(

@@ -19,16 +19,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vgx.cells import check, load_sweep
-    from vgx.config import Config
-    from vgx.cure import diagnose
-    from vgx.doors import sweep, train
+    from vgx.api import Run, sweep, train
+    from vgx.api import Run as open_run
+    from vgx.config.load import load_config
+    from vgx.config.schema import Config
+    from vgx.config.sweep import check, load_sweep
     from vgx.errors import VgxError
-    from vgx.face import Run
-    from vgx.face import Run as open_run
-    from vgx.loading import load_config
-    from vgx.prediction import predict
-    from vgx.sweeping import plan
+    from vgx.runner.sweep import plan
+    from vgx.theory.cure import diagnose
+    from vgx.theory.predict import predict
 
 __all__ = [
     "Config",
@@ -46,17 +45,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Config": "vgx.config",
-    "check": "vgx.cells",
-    "diagnose": "vgx.cure",
-    "load_config": "vgx.loading",
-    "load_sweep": "vgx.cells",
+    "Config": "vgx.config.schema",
+    "check": "vgx.config.sweep",
+    "diagnose": "vgx.theory.cure",
+    "load_config": "vgx.config.load",
+    "load_sweep": "vgx.config.sweep",
     "VgxError": "vgx.errors",
-    "train": "vgx.doors",
-    "plan": "vgx.sweeping",
-    "sweep": "vgx.doors",
-    "predict": "vgx.prediction",
-    "Run": "vgx.face",
+    "train": "vgx.api",
+    "plan": "vgx.runner.sweep",
+    "sweep": "vgx.api",
+    "predict": "vgx.theory.predict",
+    "Run": "vgx.api",
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -70,3 +72,15 @@ def did_you_mean(word: str, known: list[str]) -> str:
     """Returns `; did you mean 'x'?` for the known word nearest to `word`, or nothing when none is near."""
     near = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def install(extra: str) -> str:
+    """Returns the command that installs what an extra of vgx needs into the Python that runs.
+
+    It names the libraries, not vgx, which may be on no index and in no clone.
+    """
+    from importlib.metadata import requires
+
+    wanted = [one for one in requires("vgx") or [] if re.search(rf"extra == ['\"]{extra}['\"]", one)]
+    libraries = [one.partition(";")[0].strip() for one in wanted]
+    return shlex.join([sys.executable, "-m", "pip", "install", *libraries])

@@ -251,7 +251,7 @@ def npz_bomb(folder: Path, random: Random, lies: bool = False) -> Path:
 def load(source: str) -> None:
     """Loads a data set as a run would, in a process of its own, and says how that went as JSON."""
     import vgx
-    from vgx.safe_text import one_line
+    from vgx.results.safe_text import one_line
 
     try:
         dataset = vgx.load_config({"data": json.loads(source)}).data.load()

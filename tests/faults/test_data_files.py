@@ -12,7 +12,7 @@ import pytest
 
 from faults.commands import Outcome, Warm, none, troubles
 from faults.data_files import idx_sources, npz_sources, special_sources
-from vgx.safe_text import one_line
+from vgx.results.safe_text import one_line
 
 pytestmark = pytest.mark.faults
 

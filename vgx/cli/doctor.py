@@ -17,10 +17,10 @@ def examine(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Look at versions, devices, precision, caches and folders, and say what is wrong; exit 4 if something is."""
-    from vgx.report.working import working
+    from vgx.report.terminal.working import working
 
     with working("looking") as say:
-        from vgx import doctor
+        from vgx.runner import doctor
 
         findings = []
         for one in doctor.examine(runs):
@@ -30,7 +30,7 @@ def examine(
     if as_json:
         print(json.dumps({"ok": not wrong, "findings": [one._asdict() for one in findings]}))
     else:
-        from vgx.report.examination import examination
+        from vgx.report.terminal.doctor import examination
 
         make_console().print(examination(findings))
     if wrong:

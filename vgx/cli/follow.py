@@ -11,7 +11,7 @@ from vgx.errors import RunError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from vgx.run_directory import Run
+    from vgx.results.store import Run
 
 SECONDS = 1.0
 """From one look at the run to the next."""
@@ -19,7 +19,7 @@ SECONDS = 1.0
 
 def is_written(run: Run) -> bool:
     """Returns whether another process is writing this run now."""
-    from vgx.directories import refuse_busy
+    from vgx.results.directories import refuse_busy
 
     try:
         refuse_busy(run.path)

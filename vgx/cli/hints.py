@@ -15,7 +15,7 @@ RUNS = Path("runs")
 
 def say_aside(line: str) -> None:
     """Prints a dim line on standard error."""
-    from vgx.report.console import SafeConsole
+    from vgx.report.terminal.console import SafeConsole
 
     SafeConsole(stderr=True, soft_wrap=True).print(line, style="dim")
 
@@ -28,7 +28,7 @@ def say_next(*words: str | Path, runs: Path = RUNS) -> None:
 
 def short_name(run: Path) -> str:
     """Returns the name by which other commands find a run: its config's where no other run has that, or the whole."""
-    from vgx.run_directory import config_of, runs_called
+    from vgx.results.store import config_of, runs_called
 
     name = config_of(run.name)
     return name if len(runs_called(name, run.parent)) == 1 else run.name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vgx.cli.naming import config_files, run_names
+from vgx.cli.completion import config_files, run_names
 from vgx.cli.screen import Commands
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ CLAIMS_PAGE = Path("docs/CLAIMS.md")
 
 
 def make_console(**options: Any) -> Console:
-    from vgx.report.console import SafeConsole
+    from vgx.report.terminal.console import SafeConsole
 
     return SafeConsole(**options)
 

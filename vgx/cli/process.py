@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from vgx.disk import ASKED, MENDS, named_in, short
 from vgx.errors import EnvironmentFault, VgxError
-from vgx.safe_text import visible
+from vgx.results.files import ASKED, MENDS, named_in, short
+from vgx.results.safe_text import visible
 
 
 def begin() -> None:

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from typer.core import TyperGroup
 
-from vgx.safe_text import visible
+from vgx.results.safe_text import visible
 
 
 class SafeStream:

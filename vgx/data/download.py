@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vgx.data.files import irregular
-from vgx.data.published import FILES, locate, places, publication
-from vgx.disk import drafted
+from vgx.data.mirrors import FILES, locate, places, publication
 from vgx.errors import DataError, EnvironmentFault
+from vgx.results.files import drafted
 
 CHUNK = 2**16
 LARGEST = 2**28

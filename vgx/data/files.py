@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from vgx.errors import DataError
-from vgx.sizes import size_in_words
+from vgx.results.sizes import size_in_words
 
 MAX_BYTES = 2 * 10**9
 """What a data set may take in memory unless `data.max_bytes` says otherwise."""

@@ -38,11 +38,11 @@ from vgx.data.dataset import (
 )
 from vgx.data.files import MAX_BYTES, require_room
 from vgx.data.idx import read_idx_files
+from vgx.data.mirrors import locate, places
 from vgx.data.npz import read_npz
-from vgx.data.published import locate, places
 from vgx.errors import DataError
 from vgx.registry import Part, Registry
-from vgx.sizes import parse_size
+from vgx.results.sizes import parse_size
 
 
 class Holdout(BaseModel):

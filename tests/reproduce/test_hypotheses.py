@@ -1,0 +1,205 @@
+"""What arms measured becomes a verdict: each comparison on figures whose answer is known."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from vgx.reproduce.hypotheses import COMPARISONS, NotMeasured, Sample, matches
+
+
+class Arms:
+    """Arms with given figures, by the value of the one option in which they differ."""
+
+    def __init__(self, figures: dict[Any, list[float]], predicted: float = math.nan):
+        self.figures, self.of_theory = figures, predicted
+
+    def sample(self, arm, changes=None):
+        value = next(iter(arm.values()), "all")
+        if changes:
+            value = next(iter(changes.values()))
+        if value not in self.figures:
+            raise NotMeasured
+        return Sample(dict(enumerate(self.figures[value])), {}, False)
+
+    def predicted(self, arm):
+        return self.of_theory
+
+    def values(self, path):
+        return list(self.figures)
+
+
+def find(figures: dict[Any, list[float]], predicted: float = math.nan, **options):
+    return COMPARISONS.parse(options).find(Arms(figures, predicted))
+
+
+@pytest.mark.parametrize(
+    ("figures", "verdict"),
+    [
+        ([0.951, 0.953, 0.952], "reproduced"),
+        ([0.951, 0.953, 0.974], "undecided"),  # the mean is near, but the interval is wider than the tolerance
+        ([0.971, 0.973, 0.972], "not reproduced"),
+        ([0.955, 0.956, 0.958], "undecided"),  # the mean is off, but its interval reaches the tolerance
+        ([0.952, 0.952], "undecided"),  # two seeds decide nothing
+        ([0.952], "undecided"),
+        ([0.952, math.nan, 0.952], "undecided"),
+    ],
+)
+def test_a_number_is_reproduced_within_its_tolerance(figures, verdict):
+    (found,) = find({"all": figures}, name="number", published=0.95, tolerance=0.005)
+    assert found.verdict == verdict
+    assert found.seeds == len(figures)
+
+
+def test_a_curve_has_a_finding_for_each_point_and_one_spread_for_each_tolerance():
+    figures = {1.0: [0.90, 0.92, 0.91], 2.0: [0.95, 0.951, 0.952], 3.0: [0.96, 0.962, 0.961]}
+    options = {"over": "epoch", "at": [1, 2, 3], "published": [0.91, 0.95, 0.99], "tolerance": [0.05, 0.01, 0.01]}
+    first, second, third = find(figures, name="number", **options)
+    assert [first.verdict, second.verdict, third.verdict] == ["reproduced", "reproduced", "not reproduced"]
+    assert second.high - second.low == pytest.approx(third.high - third.low)
+    std = math.sqrt((np.var(figures[2.0], ddof=1) + np.var(figures[3.0], ddof=1)) / 2)
+    # 2.776 is Student's quantile for four degrees of freedom
+    assert (second.high - second.low) / 2 == pytest.approx(2.776445 * std / math.sqrt(3), rel=1e-5)
+
+
+def test_a_number_may_be_the_difference_of_two_arms_by_seed():
+    figures = {"he": [5.0, 9.0, 7.0], "glorot": [1.0, 5.0, 3.0]}
+    arms = {"of": {"init": "glorot"}, "minus": {"init": "he"}}
+    (found,) = find(figures, name="number", **arms, published=-4.0, tolerance=1e-4)
+    assert found.verdict == "reproduced"
+    assert found.low == found.high == found.ours == -4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"published": [1, 2], "tolerance": 0.1},
+        {"published": [1, 2], "tolerance": [0.1], "over": "epoch", "at": [1, 2, 3]},
+        {"published": [1, 2], "tolerance": [0.1] * 3, "over": "epoch", "at": [1, 2]},
+    ],
+)
+def test_a_curve_needs_as_many_points_everywhere(options):
+    with pytest.raises(ValidationError, match="as many values"):
+        COMPARISONS.parse({"name": "number"} | options)
+
+
+def test_arms_are_paired_by_seed():
+    # each arm ranges over .2, the differences over .002
+    figures = {"a": [0.7, 0.8, 0.9, 0.75], "b": [0.69, 0.789, 0.892, 0.739]}
+    (found,) = find(figures, name="greater", arm={"p": "a"}, than={"p": "b"})
+    assert found.verdict == "supported"
+    assert found.ours == pytest.approx(0.01, abs=1e-3)
+    (found,) = find(figures, name="less", arm={"p": "a"}, than={"p": "b"})
+    assert found.verdict == "contradicted"
+    assert find(figures, name="less", arm={"p": "b"}, than={"p": "a"})[0].verdict == "supported"
+
+
+def test_a_margin_moves_the_limit():
+    figures = {"a": [0.70, 0.71, 0.72], "b": [0.705, 0.716, 0.724]}
+    arms = {"arm": {"p": "a"}, "than": {"p": "b"}}
+    assert find(figures, name="greater", **arms)[0].verdict == "contradicted"
+    assert find(figures, name="greater", **arms, by=-0.01)[0].verdict == "supported"
+    assert find(figures, name="less", **arms, by=0.01)[0].verdict == "contradicted"
+
+
+def test_what_is_undecided_says_how_many_more_seeds_would_decide_it():
+    figures = {"a": [0.0, 0.02, 0.04], "b": [0.0, 0.0, 0.0]}
+    (found,) = find(figures, name="greater", arm={"p": "a"}, than={"p": "b"})
+    assert found.verdict == "undecided"
+    # Student's 2.571 of six values: 2.571 * .02 / sqrt(6) = .0210 > .02; of seven 2.447 * .02 / sqrt(7) = .0185
+    assert found.more == 4
+
+
+@pytest.mark.parametrize(
+    ("bound", "verdict"), [("> 0.5", "supported"), ("< 0.5", "contradicted"), ("> 0.61", "undecided")]
+)
+def test_a_bound_is_on_one_side_or_the_other(bound, verdict):
+    (found,) = find({"all": [0.58, 0.61, 0.63]}, name="bound", holds=bound)
+    assert found.verdict == verdict
+
+
+def test_a_bound_has_two_sides_and_not_three():
+    with pytest.raises(ValidationError, match="expected a bound"):
+        COMPARISONS.parse({"name": "bound", "holds": "0 +- 1"})
+
+
+def test_a_ratio_is_a_geometric_mean():
+    figures = {"plain": [100.0, 400.0, 200.0], "batch": [50.0, 100.0, 100.0]}
+    (found,) = find(figures, name="ratio", of={"p": "plain"}, to={"p": "batch"})
+    assert found.ours == pytest.approx(16 ** (1 / 3))
+    assert found.low < found.ours < found.high
+    flat = {"plain": [300.0, 310.0, 290.0], "batch": [100.0, 100.0, 100.0]}
+    (found,) = find(flat, name="ratio", of={"p": "plain"}, to={"p": "batch"})
+    assert found.verdict == "supported"
+    (found,) = find(flat, name="ratio", of={"p": "plain"}, to={"p": "batch"}, more_than=14)
+    assert found.verdict == "contradicted"
+
+
+def test_a_share_of_seeds_counts_them():
+    figures = {"all": [0.2] * 9 + [0.97]}
+    (found,) = find(figures, name="share", that="< 0.3")
+    assert (found.ours, found.verdict) == (0.9, "supported")
+    (found,) = find({"all": [0.2, 0.2, 0.9, 0.9, 0.9, 0.9]}, name="share", that="< 0.3")
+    assert found.verdict == "undecided"
+    assert found.more is not None
+
+
+ORDER = {"name": "rank", "over": "p", "order": ["elu", "relu", "tanh"]}
+
+
+def test_an_order_is_supported_when_every_pair_of_neighbours_is():
+    steps = np.array([0.0, 0.001, -0.001, 0.0005])
+    figures = {"tanh": list(0.8 + steps), "relu": list(0.85 + 2 * steps), "elu": list(0.9 - steps)}
+    tau, *rest = find(figures, **ORDER)
+    assert (tau.ours, tau.low, tau.high, tau.verdict) == (1, 1, 1, "supported")
+    assert tau.note == "elu > relu > tanh"
+    assert [one.what for one in rest] == ["elu", "relu", "tanh", "elu over relu", "relu over tanh"]
+
+
+def test_an_order_is_contradicted_by_one_pair_that_is_the_other_way_round():
+    figures = {"elu": [0.85, 0.851, 0.849], "relu": [0.9, 0.901, 0.902], "tanh": [0.8, 0.801, 0.802]}
+    tau, *_ = find(figures, **ORDER)
+    assert tau.verdict == "contradicted"
+    assert tau.ours == pytest.approx(1 / 3)
+    upside_down, *_ = find(figures, **ORDER, less_is_better=True)
+    assert upside_down.ours == pytest.approx(-1 / 3)
+
+
+def test_an_order_is_open_where_neighbours_are_alike():
+    figures = {"elu": [0.90, 0.91, 0.92], "relu": [0.91, 0.90, 0.92], "tanh": [0.8, 0.8, 0.8]}
+    assert find(figures, **ORDER)[0].verdict == "undecided"
+
+
+def test_an_arm_beside_the_claimed_order_is_shown_and_does_not_count():
+    figures = {"elu": [0.9] * 3, "relu": [0.85] * 3, "tanh": [0.8] * 3, "mish": [0.95] * 3}
+    tau, *rest = find(figures, **ORDER)
+    assert tau.ours == 1
+    assert [one.what for one in rest][:4] == ["elu", "relu", "tanh", "mish"]
+
+
+def test_a_smaller_grid_ranks_the_arms_it_has():
+    assert find({"elu": [0.9] * 3, "tanh": [0.8] * 3}, **ORDER)[0].ours == 1
+    with pytest.raises(NotMeasured):
+        find({"elu": [0.9] * 3}, **ORDER)
+
+
+def test_theory_holds_within_a_part_of_the_prediction():
+    assert find({"all": [1.45, 1.47, 1.46]}, 1.4669, name="theory", tolerance=0.03)[0].verdict == "supported"
+    assert find({"all": [1.65, 1.67, 1.66]}, 1.4669, name="theory", tolerance=0.03)[0].verdict == "contradicted"
+
+
+def test_a_bare_name_is_a_part_with_any_options():
+    assert matches({"name": "leaky_relu", "negative_slope": 0.2}, "leaky_relu")
+    assert not matches({"name": "leaky_relu"}, "relu")
+    assert not matches("relu", {"name": "relu", "x": 1})
+    assert matches(0.1, 0.1)
+
+
+def test_every_comparison_says_what_it_is():
+    for comparison in COMPARISONS:
+        assert comparison.summary().endswith(".")
+        assert comparison.formula

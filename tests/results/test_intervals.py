@@ -1,0 +1,80 @@
+"""Intervals, rank correlation and seeds that are wanting, against scipy and closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from vgx.results.intervals import (
+    FEW,
+    bootstrap,
+    half_width,
+    interval_of,
+    kendall,
+    seeds_to_tell,
+    wilson,
+)
+
+
+def test_few_values_have_students_interval():
+    values = [0.91, 0.93, 0.90, 0.94]
+    mean, low, high = interval_of(values)
+    expected = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
+    assert (low, high) == pytest.approx(expected, rel=1e-12)
+    assert mean == pytest.approx(np.mean(values))
+
+
+def test_many_values_have_percentiles_of_resampled_means():
+    values = np.random.Generator(np.random.PCG64(3)).exponential(size=40)
+    _, low, high = interval_of(values)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1))
+    # two runs of a bootstrap of 10,000 agree to about a hundredth of the width
+    width = high - low
+    assert (low, high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.05 * width)
+    assert interval_of(values) == interval_of(values)
+
+
+def test_an_interval_of_normal_values_covers_the_mean_as_often_as_it_says():
+    random = np.random.Generator(np.random.PCG64(0))
+    covered = [low <= 0 <= high for _, low, high in (interval_of(random.normal(size=5)) for _ in range(2000))]
+    # a binomial of 2000 at .95 has a deviation of .0049
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+
+def test_one_value_says_nothing_and_a_missing_one_leaves_no_interval():
+    assert interval_of([1.0]) == (1.0, -math.inf, math.inf)
+    assert np.isnan(interval_of([1.0, math.nan, 2.0])[1:]).all()
+    assert interval_of([2.0] * FEW) == (2.0, 2.0, 2.0)
+
+
+def test_kendalls_tau_is_scipys_and_broadcasts():
+    random = np.random.Generator(np.random.PCG64(0))
+    a, b = random.normal(size=(20, 6)), random.normal(size=6)
+    assert kendall(a, b) == pytest.approx([stats.kendalltau(row, b).statistic for row in a])
+    assert kendall([1, 2, 3], [1, 2, 3]) == 1
+    assert kendall([3, 2, 1], [1, 2, 3]) == -1
+    assert kendall([1, 1, 2], [1, 2, 3]) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 10), (10, 10), (1, 2), (40, 50)])
+def test_a_shares_interval_is_wilsons(hits, n):
+    theirs = stats.binomtest(hits, n).proportion_ci(0.95, "wilson")
+    assert wilson(hits, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_seeds_that_are_wanting_are_the_first_number_whose_interval_is_narrow_enough():
+    more = seeds_to_tell(0.01, 0.02, 5)
+    assert more is not None
+    n = 5 + more
+    assert half_width(0.02, n) < 0.01 <= half_width(0.02, n - 1)
+    assert seeds_to_tell(1e-6, 1.0, 5) is None
+    assert seeds_to_tell(math.nan, 1.0, 5) is None
+
+
+def test_a_bootstrap_resamples_seeds_of_all_arms_together():
+    values = np.array([[1.0, 2.0, 3.0], [1.5, 2.5, 3.5]])
+    low, high = bootstrap(lambda picked: values[1, picked].mean(-1) - values[0, picked].mean(-1), 3)
+    assert (low, high) == pytest.approx((0.5, 0.5))

@@ -1,0 +1,111 @@
+"""`vgx verify`: theory held against nets, and what leaves its band."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+from typer.testing import CliRunner
+
+from vgx.cli import app
+from vgx.errors import ConfigError
+from vgx.parts import ACTIVATIONS, INITIALIZERS
+from vgx.parts.activations import Activation
+from vgx.parts.initializers import Initializer
+from vgx.theory.validate import Bench, Check, axes_of, verify
+
+SMALL = ["--width", "128", "--depth", "8", "--nets", "2"]
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Registries that forget what a test registers."""
+    for registry in (ACTIVATIONS, INITIALIZERS):
+        monkeypatch.setattr(registry, "_parts", dict(registry._parts))
+        monkeypatch.setattr(registry, "_aliases", dict(registry._aliases))
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["verify", *arguments])
+    return result.exit_code, result.stdout
+
+
+def test_theory_holds_for_a_part_of_a_users_own_and_for_lsuv(registered):
+    @ACTIVATIONS.register("kinked")
+    class Kinked(Activation):
+        """Steeper above one."""
+
+        kinks = (1.0,)
+
+        def __call__(self, h):
+            return jnp.where(h > 1, 2 * h - 1, h)
+
+    axes = ["--axis", "activation=kinked", "--axis", "initializer=he_normal,lsuv", "--axis", "normalization=layer"]
+    code, text = run(*axes, *SMALL, "--json")
+    checks = json.loads(text)["checks"]
+    assert (code, len(checks)) == (0, 2)
+    assert all(check["holds"] for check in checks)
+    assert {check["activation"]["name"] for check in checks} == {"kinked"}
+
+
+def test_an_initializer_that_misstates_its_variance_is_found_out(registered):
+    @INITIALIZERS.register("liar")
+    class Liar(Initializer):
+        """Says 1 / n_in and draws twice that."""
+
+        def __call__(self, key, shape):
+            return jnp.sqrt(2 / shape[0]) * jax.random.normal(key, shape)
+
+        def variance(self, n_in, n_out):
+            return 1 / n_in
+
+    axes = ["--axis", "activation=relu", "--axis", "initializer=liar,lecun_normal", "--axis", "normalization=none"]
+    code, text = run(*axes, *SMALL)
+    assert code == 3
+    assert "off: relu, liar, no norm" in text
+    assert "1 of 2 are within" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_tolerance_is_that_of_the_issue():
+    assert Bench(width=512, depth=20, nets=4).tolerance == pytest.approx(3 * (5 / (512 * 18 * 4)) ** 0.5 + 0.01)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "measured", "holds"), [(1.0, 1.04, True), (1.0, 0.94, False), (0.0, 0.0, True), (0.0, 0.1, False)]
+)
+def test_a_check_holds_within_its_tolerance(predicted, measured, holds):
+    relu, he = ACTIVATIONS.parse("relu"), INITIALIZERS.parse("he_normal")
+    none = axes_of(["normalization=none"])[2][0]
+    assert Check(relu, he, none, predicted, measured, 0.05).holds == holds
+
+
+def test_axes_take_options_and_have_all_parts_unless_told():
+    activations, initializers, normalizations = axes_of(["model.activation={name: elu, alpha: 0.5},tanh"])
+    assert [str(part) for part in activations] == ["elu (alpha: 0.5)", "tanh"]
+    assert [part.name for part in initializers] == ["lecun_normal", "glorot_normal", "he_normal", "orthogonal", "lsuv"]
+    assert len(normalizations) == 7
+
+
+@pytest.mark.parametrize(
+    ("axis", "message"),
+    [
+        ("activaton=relu", "did you mean 'activation'?"),
+        ("activation", "give it as"),
+        ("activation=rely", "did you mean 'relu'?"),
+        ("initializer={name: he_normal, gian: 2}", "gian"),
+        ("activation=[", "axes activation=["),
+    ],
+)
+def test_a_wrong_axis_is_one_line(axis, message):
+    with pytest.raises(ConfigError) as error:
+        axes_of([axis])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_nets_without_an_interior_are_refused():
+    with pytest.raises(ConfigError, match="interior"):
+        next(verify(*axes_of(["activation=relu"]), Bench(width=8, depth=2)))

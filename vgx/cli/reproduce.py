@@ -1,0 +1,89 @@
+"""The command that puts claims to the test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from vgx.cli.hints import going_on, say_next, short_name
+from vgx.cli.options import CLAIMS_PAGE, Modules, Overrides, Platform, RunsFolder, app, make_console
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command(name="reproduce")
+def reproduce_claim(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|FILE]", help="An experiment, or a YAML file of one.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Run every experiment that comes with vgx.")] = False,
+    scale: Annotated[Literal["smoke", "cpu", "full"], typer.Option(help="How large to make it.")] = "cpu",
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, instead of the scale's.")] = None,
+    activations: Annotated[
+        list[str] | None, typer.Option("--activation", metavar="NAME", help="One more activation to compare.")
+    ] = None,
+    modules: Modules = None,
+    overrides: Overrides = None,
+    write: Annotated[bool, typer.Option("--write", help="With --all: write docs/CLAIMS.md, here.")] = False,
+    runs: RunsFolder = Path("runs"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again from nothing.")] = False,
+    device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice unless told.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last line of each only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Put a claim to the test: list the experiments, or run one; exit 3 when a published number is not reproduced."""
+    from vgx.errors import ConfigError
+    from vgx.report.terminal.working import working
+
+    if write and not every:
+        raise ConfigError("--write writes the table of all claims; give it with --all")
+    if name and every:
+        raise ConfigError(f"--all runs every experiment, and '{name}' names one; leave one of the two out")
+    if write:
+        from vgx.report.markdown import refuse_others
+
+        refuse_others(CLAIMS_PAGE)
+    console, results, silent = make_console(), [], quiet or as_json
+    with working("reading what has been run", silent=quiet):
+        from vgx.report.terminal import claims
+        from vgx.report.terminal.sweep import watching_sweep
+        from vgx.reproduce.evaluate import count, finished, reproduce
+        from vgx.reproduce.experiment import experiment_called, find_experiments, load_experiment
+
+        files = [experiment_called(name)] if name else find_experiments().values()
+        asked = scale, overrides or [], activations or [], seeds, modules or []
+        loaded = [load_experiment(file, *asked) for file in files]
+        experiments = sorted(loaded, key=lambda experiment: experiment.claim.letter)
+        known = [] if name or every else [finished(experiment, runs) for experiment in experiments]
+        counts = [] if name or every else [count(experiment, runs) for experiment in experiments]
+    if not name and not every:
+        if as_json:
+            listed = [claims.listed_json(*pair) for pair in zip(experiments, known, strict=True)]
+            print(json.dumps({"experiments": listed}))
+        else:
+            console.print(claims.experiments_table(experiments, counts, known))
+        return
+    for experiment in experiments:
+        if every and not silent:
+            console.print(f"{experiment.name}: {experiment.claim.says}", soft_wrap=True)
+        with going_on(silent=silent), watching_sweep(console, silent=silent) as watch:
+            result = reproduce(experiment, runs=runs, overwrite=overwrite, device=device, watch=watch)
+        results.append(result)
+        if not as_json:
+            console.print(claims.last_line(result) if quiet else claims.show_result(result), soft_wrap=quiet)
+    if as_json:
+        print(json.dumps({"experiments": [claims.to_json(result) for result in results]}, allow_nan=False))
+    if write:
+        from vgx.report.markdown import write_page
+
+        write_page(results, CLAIMS_PAGE)
+    if not silent and name:
+        say_next("report", short_name(results[0].run.path), runs=runs)
+    elif not silent:
+        say_next("reproduce", "--scale", scale, runs=runs)
+    if any(result.failed for result in results):
+        raise typer.Exit(3)

@@ -1,0 +1,1 @@
+"""What may be asked: configs and sweeps, read from YAML with every fault at its place."""

@@ -1,0 +1,301 @@
+"""What may be asked: the typed, frozen tree that a YAML file or Python makes, checked before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from vgx.config import yaml_tree
+from vgx.config.modules import MODULE_NAME, MOST_MODULES
+from vgx.data import DATASETS, Source
+from vgx.parts import (
+    ACTIVATIONS,
+    BIASES,
+    CLIPS,
+    INITIALIZERS,
+    NORMALIZATIONS,
+    OPTIMIZERS,
+    Activation,
+    Clip,
+    Initializer,
+    Normalization,
+    Optimizer,
+)
+from vgx.parts.activations import ReLU
+from vgx.parts.initializers import HeNormal, Zeros
+from vgx.parts.normalizations import NoNormalization
+from vgx.parts.optimizers import SGD, NoClip
+from vgx.results import bounds
+
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Width = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+ModuleName = Annotated[str, Field(pattern=MODULE_NAME)]
+
+
+def _one_or_many(value: Any) -> str:
+    return "many" if isinstance(value, list) else "one"
+
+
+_OneOrMany = Discriminator(_one_or_many)
+
+
+def _conflict(at: str, reason: str) -> PydanticCustomError:
+    """What a rule between keys raises; `at` is the path, from the section, of the key to point at."""
+    return PydanticCustomError("conflict", "{reason}", {"at": at, "reason": reason})
+
+
+def legal_name(text: str) -> str:
+    """Returns `text` made into a name that a config can have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-")[:100] or "run"
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, strict, every field explained to the JSON Schema by its docstring."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Model(Section):
+    """A deep MLP: hidden layers x = norm(f(W x + b)), and a linear readout."""
+
+    depth: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Hidden layers, when `width` is one number (20 unless told)."""
+    width: Annotated[
+        Annotated[Width, Tag("one")] | Annotated[list[Width], Field(min_length=1, max_length=100_000), Tag("many")],
+        _OneOrMany,
+    ] = 128
+    """Units per hidden layer: one number for all, or a list with one for each."""
+    activation: Annotated[Activation, ACTIVATIONS.field] = ReLU()
+    """The function after each hidden layer's linear map."""
+    initializer: Annotated[Initializer, INITIALIZERS.field] = HeNormal()
+    """How the weights are drawn."""
+    bias: Annotated[Initializer, BIASES.field] = Zeros()
+    """How the biases are drawn."""
+    normalization: Annotated[Normalization, NORMALIZATIONS.field] = NoNormalization()
+    """What normalizes a hidden layer's values, and where."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """The chance that a training step drops a unit of a hidden layer's output."""
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Self:
+        if isinstance(self.width, list):
+            if self.depth is not None:
+                raise _conflict("depth", "a list of widths says the depth already; leave one of the two out")
+        elif self.depth is None:
+            object.__setattr__(self, "depth", 20)
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The units of each hidden layer, from the input up: [L]."""
+        return tuple(self.width) if isinstance(self.width, list) else (self.width,) * (self.depth or 0)
+
+
+class Train(Section):
+    """How the net is trained."""
+
+    batch_size: Count = 128
+    """Examples per step."""
+    steps: Count | None = None
+    """Steps of training (1000 unless `epochs` is given)."""
+    epochs: Count | None = None
+    """Passes over the training set, instead of `steps`; a pass leaves out its last examples when they fill no batch."""
+    optimizer: Annotated[Optimizer, OPTIMIZERS.field] = SGD()
+    """What turns gradients into changes of the weights, and its learning rate."""
+    clip: Annotated[Clip, CLIPS.field] = NoClip()
+    """A bound on the gradient."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Of the arithmetic; with bfloat16 the weights are kept, and updated, in float32."""
+    evaluate_every: Count = 100
+    """Steps between evaluations on the whole test (and validation) set; the last step is always evaluated."""
+    stop_when_diverged: bool = True
+    """Whether to stop once every seed's loss or gradient is NaN or infinite."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.steps is not None and self.epochs is not None:
+            raise _conflict("epochs", "steps and epochs are two answers to one question; leave one of the two out")
+        if self.steps is None and self.epochs is None:
+            object.__setattr__(self, "steps", 1000)
+        return self
+
+    @model_validator(mode="after")
+    def _warm_in_time(self) -> Self:
+        warmup = self.optimizer.schedule.warmup
+        if self.steps is not None and warmup > self.steps:
+            raise _conflict("optimizer.schedule.warmup", f"a warm-up of {warmup} steps in a run of {self.steps}")
+        return self
+
+
+class Log(Section):
+    """What is written down."""
+
+    every: Count = 1
+    """Steps between records of the layers; the first step is always recorded."""
+    statistics: Literal["none", "lite", "standard", "full"] = "standard"
+    """How much is recorded of each layer."""
+    tensorboard: bool = False
+    """Whether event files for TensorBoard are written as well, to `tensorboard/` in the run, while it goes on."""
+
+
+Word = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "diverged"]
+
+
+class Expect(Section):
+    """What every seed must come to, or `vgx train` exits 3. Bounds are texts: '>= 0.95', '< 1', '0 +- 0.01'."""
+
+    verdict: (
+        Annotated[Annotated[Word, Tag("one")] | Annotated[list[Word], Field(min_length=1), Tag("many")], _OneOrMany]
+        | None
+    ) = None
+    """The verdict, or a list of those that will do."""
+    slope: str | None = None
+    """Decades of gradient per layer, from the top down; or 'predicted': the first step's, as theory has it."""
+    train_loss: str | None = None
+    """At the last step."""
+    train_accuracy: str | None = None
+    """At the last step."""
+    test_loss: str | None = None
+    """At the last evaluation."""
+    test_accuracy: str | None = None
+    """At the last evaluation."""
+    validation_loss: str | None = None
+    """At the last evaluation."""
+    validation_accuracy: str | None = None
+    """At the last evaluation."""
+    dead: str | None = None
+    """The share of dead units, the mean over hidden layers at the last recorded step."""
+    saturated: str | None = None
+    """The share of saturated entries in the median hidden layer at the last recorded step."""
+    zeros: str | None = None
+    """The share of exact zeros that the optimizer sees, in the worst hidden layer at the last recorded step."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _bounded(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name == "verdict" or value is None:
+            return value
+        if not isinstance(value, str):
+            raise ValueError(f"expected a bound such as '>= 0.95', found {yaml_tree.shown(value)}; put it in quotes")
+        if bounds.parse(value).predicted and info.field_name != "slope":
+            raise ValueError("only the slope is predicted")
+        return value
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything is expected."""
+        return any(value is not None for _, value in self)
+
+
+NO_NUMBERS: dict[str, Any] = {"expect": True, "modules": True, "log": {"tensorboard"}, "data": {"max_bytes"}}
+"""What changes no number of a run: two configs that differ in it alone are one run."""
+
+
+class Config(Section):
+    """One run, or one per seed side by side."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    name: str = Field(default="run", json_schema_extra={"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"})
+    """Names the run directory: letters, digits, '.', '_' and '-'."""
+    seeds: Annotated[
+        Annotated[int, Field(ge=1, le=10_000), Tag("one")]
+        | Annotated[list[Seed], Field(min_length=1, max_length=10_000), Tag("many")],
+        _OneOrMany,
+    ] = 1
+    """A count n (seeds 0 to n - 1), or a list of seeds."""
+    data: Annotated[Source, DATASETS.field] = Field(default_factory=lambda: DATASETS.parse("digits"))
+    """The examples."""
+    model: Model = Model()
+    """The net."""
+    train: Train = Train()
+    """The training."""
+    log: Log = Log()
+    """The record."""
+    expect: Expect = Expect()
+    """What turns a run into a test."""
+    modules: Annotated[tuple[ModuleName, ...], Field(strict=False, max_length=MOST_MODULES)] = Field(
+        default=(), alias="import"
+    )
+    """Modules of your own that register parts, as [my_parts]: in the directory of the command, or installed."""
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_directory(cls, name: str) -> str:
+        if (legal := legal_name(name)) != name:
+            raise ValueError(
+                f"at most 100 letters, digits, '.', '_' and '-', with a letter or digit first; try '{legal}'"
+            )
+        return name
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: int | list[int]) -> int | list[int]:
+        if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
+            raise ValueError(f"seed {Counter(seeds).most_common(1)[0][0]} is listed twice")
+        return seeds
+
+    @model_validator(mode="after")
+    def _batch_norm_needs_company(self) -> Self:
+        if self.model.normalization.over_batch and self.train.batch_size < 2:
+            raise _conflict("train.batch_size", "batch norm needs at least 2: one example has no variance")
+        return self
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seed of each lane: [R]."""
+        return tuple(self.seeds) if isinstance(self.seeds, list) else tuple(range(self.seeds))
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits of the SHA-256 of the tree, but for what changes no number: equal runs are equal."""
+        canonical = json.dumps(self.model_dump(mode="json", exclude=NO_NUMBERS), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+    def to_yaml(self) -> str:
+        """Returns the tree with every default written out; loading it gives an equal config."""
+        return yaml_tree.write(self.model_dump(mode="json", exclude_none=True))
+
+
+def json_schema() -> dict[str, Any]:
+    """Returns the JSON Schema (draft 2020-12) of a config file or a sweep file, with the parts registered by now."""
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    schema = Config.model_json_schema()
+    axes = {
+        "type": "object",
+        "description": "The values of each option, by its path such as model.activation; the axes are crossed.",
+        "minProperties": 1,
+        "additionalProperties": {"type": "array", "minItems": 1},
+    }
+    cells = {
+        "type": "array",
+        "description": "Further cells, each a mapping of paths to values.",
+        "minItems": 1,
+        "items": {"type": "object", "minProperties": 1},
+    }
+    schema["properties"]["sweep"] = {
+        "type": "object",
+        "description": "Makes a sweep of the config: `vgx sweep` runs every cell once per seed.",
+        "properties": {"axes": axes, "cells": cells},
+        "minProperties": 1,
+        "additionalProperties": False,
+    }
+    return dialect | schema | {"title": "vgx config"}

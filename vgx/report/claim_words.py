@@ -1,0 +1,69 @@
+"""What was found of a claim, in words, as terminal and docs say it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vgx.results.words import counted
+
+if TYPE_CHECKING:
+    from vgx.reproduce.evaluate import Outcome, Result
+    from vgx.reproduce.hypotheses import Finding
+
+COLOURS = {
+    "reproduced": "green",
+    "supported": "green",
+    "not reproduced": "red",
+    "contradicted": "magenta",
+    "undecided": "yellow",
+}
+
+
+def verdict_words(result: Result) -> str:
+    """Returns the verdicts on an experiment's checks: `supported`, or `2 supported, 1 contradicted`."""
+    words = [word for word in COLOURS if word in result.verdicts]
+    if len(words) == 1 and len(result.verdicts) == 1:
+        return words[0]
+    return ", ".join(f"{result.verdicts.count(word)} {word}" for word in words)
+
+
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """Returns `seeds 0-4`, or the list of them."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    run = list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
+    return f"seeds {seeds[0]} to {seeds[-1]}" if run else "seeds " + ", ".join(map(str, seeds))
+
+
+def in_words(outcome: Outcome) -> str:
+    """Returns what a check says, and the setting it is made in."""
+    return f"{outcome.says} ({outcome.setting})" if outcome.setting else outcome.says
+
+
+def more_seeds(finding: Finding, before: str = "") -> str:
+    """Returns how many more seeds would decide a finding, if that is known."""
+    return f"{before}{counted(finding.more, 'more seed')}" if finding.more else ""
+
+
+def ours(finding: Finding) -> str:
+    """Returns a finding's figure, with two digits of its uncertainty."""
+    return _number(finding.ours, finding)
+
+
+def interval(finding: Finding) -> str:
+    """Returns a finding's interval as `[0.971, 0.974]`; nothing where there is none."""
+    if not math.isfinite(finding.low + finding.high):
+        return "-"
+    return f"[{_number(finding.low, finding)}, {_number(finding.high, finding)}]"
+
+
+def _number(value: float, finding: Finding) -> str:
+    if not math.isfinite(value):
+        return "-"
+    spread = (finding.high - finding.low) / 2
+    largest = max(abs(value), spread)
+    if not spread > 0 or not 1e-4 <= largest < 1e6:
+        return f"{value:.4g}"
+    return f"{value:.{min(max(1 - math.floor(math.log10(spread)), 0), 7)}f}"

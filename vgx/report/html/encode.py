@@ -1,0 +1,106 @@
+"""A page's data: what was gathered as JSON, its numbers as exact float32, so that NaN, infinity and null stay apart."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vgx.report.html.binning import Thinned
+from vgx.report.html.captions import every_caption, groups
+from vgx.report.html.findings import members
+from vgx.report.html.page_data import Contents, Forecast, grouped
+from vgx.report.palette import COURSES, DERIVED, STATISTICS, VERDICTS
+from vgx.results.agreement import FAR
+
+
+def packed(contents: Contents) -> dict[str, Any]:
+    """Returns a page's data, as plain values; `numbers` are little-endian float32 in base64, lane after lane.
+
+    A lane's numbers are [statistics, kinds, S, G] and its course [kinds, P, columns]; kinds are the mean, the lowest
+    and the highest where bins have more than one thing in them, else the mean alone.
+    """
+    cubes = [
+        part
+        for number, cube in zip(contents.axis_of, contents.cubes, strict=True)
+        for name in contents.statistics
+        if number is not None
+        for part in _kinds(cube[name], contents.axes[number].thin)
+    ]
+    first, last = contents.course_steps
+    thin = bool(np.any(first != last))
+    return {
+        "sweep": contents.is_sweep,
+        "lanes": [_lane(contents, i) for i in range(len(contents.lanes))],
+        "cells": [{"lanes": some, "shown": members(contents, some)} for some in groups(contents)],
+        "first": 0,
+        "captions": every_caption(contents),
+        "axes": [
+            {
+                **dict(zip(("first", "last"), map(np.ndarray.tolist, axis.step_edges), strict=True)),
+                **dict(zip(("lowest", "highest"), map(np.ndarray.tolist, axis.layer_edges), strict=True)),
+                "top": axis.layers,
+                "thin": axis.thin,
+            }
+            for axis in contents.axes
+        ],
+        "statistics": {name: STATISTICS[name]._asdict() for name in contents.statistics},
+        "columns": {name: look._asdict() for name, look in (STATISTICS | DERIVED).items()},
+        "numbers": _base64(cubes),
+        "course": {name: COURSES[name] for name in contents.course},
+        "courseSteps": {"first": first.tolist(), "last": last.tolist(), "thin": thin},
+        "courseNumbers": _base64(part for course in contents.courses for part in _kinds(course, thin)),
+        "verdicts": {word: sign._asdict() for word, sign in VERDICTS.items()},
+        "far": FAR,
+    }
+
+
+def _kinds(thinned: Thinned, thin: bool) -> Sequence[np.ndarray]:
+    return thinned if thin else (thinned.mean,)
+
+
+def _base64(parts: Iterable[np.ndarray]) -> str:
+    return base64.b64encode(b"".join(part.astype("<f4", copy=False).tobytes() for part in parts)).decode()
+
+
+def _lane(contents: Contents, i: int) -> dict[str, Any]:
+    row, number = contents.lanes[i], contents.axis_of[i]
+    shown = ("lane", "seed", "status", "verdict", "slope", "evidence", "error")
+    predicted = {}
+    if number is not None:
+        predicted = {name: _forecast(each, contents, number) for name, each in contents.forecasts[i].items()}
+    return {
+        **{name: finite(row[name]) for name in shown if row.get(name) is not None},
+        "label": contents.label(i),
+        "held": contents.held[i],
+        "options": {option: contents.word(i, option) for option in contents.options},
+        "score": finite(row.get(score_of(contents))),
+        "axis": number,
+        "predicted": predicted,
+    }
+
+
+def _forecast(forecast: Forecast, contents: Contents, number: int) -> dict[str, list[float | None]]:
+    axis = contents.axes[number]
+    if len(forecast.predicted) != axis.layers:
+        return {}
+    both = (grouped(forecast.predicted, axis), grouped(forecast.band, axis))
+    return {
+        name: [finite(float(f"{x:.6g}")) for x in values] for name, values in zip(("value", "band"), both, strict=True)
+    }
+
+
+def finite(value: Any) -> Any:
+    """Returns a value as JSON can say it: null for what is no number."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def score_of(contents: Contents) -> str:
+    """Returns the column of the lane table by which lanes are compared: test accuracy, if anything was tested."""
+    for name in ("test_accuracy", "validation_accuracy", "train_accuracy"):
+        if any(lane.get(name) is not None for lane in contents.lanes):
+            return name
+    return "test_accuracy"

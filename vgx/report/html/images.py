@@ -1,0 +1,195 @@
+"""The figures of a page as files: SVG, and PNG at twice its size, on white."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vgx.errors import RunError
+from vgx.report.html import sweep_charts
+from vgx.report.html.chart_rows import Rows, cell_rows, course_rows, ends, layer_rows
+from vgx.report.html.findings import members
+from vgx.report.html.page_data import Contents
+from vgx.report.palette import BLUE_ORANGE, STATISTICS, UNJUDGED, VERDICTS, VIRIDIS, colour_at, ink_on, theme
+from vgx.results.files import try_to_open
+from vgx.results.recognition import PNG_MARK, SVG_MARK, is_figure
+from vgx.results.safe_text import everywhere
+
+WIDTH = 560
+FILES = 24
+"""Files that drawing figures has open at once, at the most, and two for each core."""
+INK = "#1b1f24"
+NONE = "#dddddd"
+"""Of a cell without a value."""
+AXES = {
+    "gradient": (("delta_log10_low", "delta_log10_high", "predicted", "predicted_low", "predicted_high"), 1.0),
+    "weights": (("weight_grad_log10_low", "weight_grad_log10_high"), 1.0),
+    "activations": (("act_below", "act_above"), 0.0),
+    "sizes": (("preact_std", "act_rms", "predicted_preact_std", "predicted_act_rms"), 0.0),
+    "updates": (("update_ratio_low", "update_ratio_high"), 1.0),
+}
+"""Which fields the axis of a figure over the layers holds, and how long it is at the least; shares are from 0 to 1."""
+
+
+def lane_stills(contents: Contents, specs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yields the name and the filled-in spec of each figure of a run: over its layers at the last step, and all steps.
+
+    The gradient is drawn at the first step too, since that is what is predicted.
+    """
+    lanes = members(contents)
+    number = contents.axis_of[lanes[0]]
+    if number is not None:
+        axis = contents.axes[number]
+        last = len(axis.by_step.starts) - 1
+        at_last, at_first = layer_rows(contents, lanes, last), layer_rows(contents, lanes, 0)
+        if "gradient" in specs:
+            yield "gradient-first", _by_layer("gradient", specs["gradient"], at_first, axis.layers)
+        for key in ("gradient", "weights", "activations", "sizes", "shares", "updates"):
+            if key in specs:
+                yield key, _by_layer(key, specs[key], at_last, axis.layers)
+        if "delta_log10" in contents.statistics:
+            rows = cell_rows(contents, lanes, "delta_log10")
+            lo, hi = ends(rows, ["value"])
+            values = {"lo": lo, "hi": hi, "top": axis.layers, "first": int(axis.steps[0])}
+            values["last"] = max(row["x2"] for row in rows)
+            spec = specs[f"heat_{STATISTICS['delta_log10'].scale}"]
+            yield "heat", _filled(spec, "cells", rows, values)
+    rows = course_rows(contents, lanes)
+    for key in ("loss", "accuracy", "learning_rate"):
+        if key in specs:
+            yield key, _filled(specs[key], "course", rows)
+
+
+def _by_layer(key: str, spec: Mapping[str, Any], rows: Rows, top: int) -> dict[str, Any]:
+    lo, hi = 0.0, 1.0
+    if key in AXES:
+        fields, least = AXES[key]
+        hidden = key in ("activations", "sizes")
+        lo, hi = ends([row for row in rows if not hidden or row["layers"] != "readout"], fields, least)
+    if key == "sizes":
+        lo = min(lo, 0.0)
+    return _filled(spec, "layers", rows, {"lo": lo, "hi": hi, "top": top})
+
+
+def sweep_stills(
+    contents: Contents, specs: Mapping[str, Any], summaries: Rows, ranked: Rows, score: str
+) -> Iterator[tuple[str, Any]]:
+    """Yields the name and the filled-in spec of each figure of a sweep; grids are over its first two axes."""
+    if contents.options:
+        rows = _grid_rows(contents, summaries)
+        labels, heads = (list(dict.fromkeys(row[side] for row in rows)) for side in ("row", "column"))
+        for field, title in (("score", score), ("slope", "slope, decades per layer"), ("verdict", "verdict")):
+            chart = sweep_charts.grid(field, title, labels, heads).to_dict()
+            yield f"grid-{score.replace(' ', '-') if field == 'score' else field}", _filled(chart, "grid", rows)
+    if "ranking" in specs:
+        yield "ranking", _filled(specs["ranking"], "ranking", ranked[: sweep_charts.SHOWN])
+    for key in ("predicted", "measured"):
+        if key in specs:
+            yield f"{key}-slope", _filled(specs[key], "summaries", summaries)
+    if "multiples" in specs:
+        yield "gradients", _filled(specs["multiples"], "curves", curve_rows(contents, summaries))
+
+
+def _grid_rows(contents: Contents, summaries: Rows) -> Rows:
+    """The cells of the first two axes; where there are more axes, the first cell of each pair."""
+    first, second = [*contents.options, "", ""][:2]
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in summaries:
+        a, b = (contents.word(row["lanes"][0], option) if option else "" for option in (first, second))
+        rows.setdefault((a, b), row | {"row": a, "column": b})
+    cells = list(rows.values())
+    scores, slopes = ([row[name] for row in cells if row[name] is not None] for name in ("score", "slope"))
+    low, spread = (min(scores), max(scores) - min(scores)) if scores else (0.0, 0.0)
+    steepest = max(map(abs, slopes), default=0.0) or 1.0
+    for row in cells:
+        score = None if row["score"] is None else (row["score"] - low) / spread if spread else 1.0
+        slope = None if row["slope"] is None else (row["slope"] / steepest + 1) / 2
+        row["score_colour"] = NONE if score is None else colour_at(VIRIDIS, score)
+        row["slope_colour"] = NONE if slope is None else colour_at(BLUE_ORANGE, slope)
+        row["verdict_colour"] = VERDICTS.get(row["verdict"], UNJUDGED).colour
+        row |= {f"{field}_ink": ink_on(row[f"{field}_colour"]) for field in ("score", "slope", "verdict")}
+    return cells
+
+
+def curve_rows(contents: Contents, summaries: Rows) -> Rows:
+    """Returns each lane's gradient against the layer at its first recorded step, for the first cells."""
+    rows: Rows = []
+    for cell in summaries[: sweep_charts.SHOWN]:
+        for lane in cell["lanes"]:
+            row = contents.lanes[lane]
+            if contents.axis_of[lane] is not None:
+                verdict = row.get("verdict") or row["status"]
+                rows += [
+                    {"label": cell["label"], "seed": row["seed"], "verdict": verdict, "layer": each["layer"]}
+                    | {"value": each["delta_log10"]}
+                    for each in layer_rows(contents, [lane], 0)
+                ]
+    return rows
+
+
+def _filled(spec: Mapping[str, Any], name: str, rows: Rows, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A figure with its data, and with what the page would set."""
+    values = values or {}
+    params = [p | {"value": values[p["name"]]} if p["name"] in values else p for p in spec.get("params", [])]
+    width = {"width": WIDTH} if spec.get("width") == "container" else {}
+    return {**spec, "datasets": {**spec.get("datasets", {}), name: rows}, "params": params, **width}
+
+
+def figures_folder(page: Path, run: Path) -> Path:
+    """Returns where a page's figures are: `figures/` for the run's own page, `NAME-figures/` beside NAME.html else."""
+    if page.resolve() == (run / "report.html").resolve():
+        return page.parent / "figures"
+    return page.parent / f"{page.stem if page.suffix == '.html' else page.name}-figures"
+
+
+def write_stills(stills: Sequence[tuple[str, Any]], folder: Path) -> list[Path]:
+    """Writes each figure as `NAME.svg` and `NAME.png` and returns the files; those of an older page go.
+
+    Raises RunError, with nothing written, when a file of such a name is no figure of vgx.
+    """
+    names = [f"{name}.{kind}" for name, _ in stills for kind in ("svg", "png")]
+    for path in (folder / name for name in names):
+        if path.exists() and not is_figure(path):
+            raise RunError(f"{path}: exists, and is no figure of vgx; move it away, or choose another page")
+    if names:
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, spec in stills:
+        svg = vl_convert().vegalite_to_svg(everywhere(spec), vl_version=vegalite_version(), config=theme(INK, INK))
+        _write(folder / f"{name}.svg", svg.replace(">", f">{SVG_MARK}", 1).encode())
+        _write(folder / f"{name}.png", _signed(vl_convert().svg_to_png(svg, scale=2)))
+    for path in folder.glob("*"):
+        if path.suffix in (".svg", ".png") and path.name not in names and is_figure(path):
+            path.unlink()
+    return [folder / name for name in names]
+
+
+def vl_convert() -> Any:
+    """Returns the module that draws figures. Raises OSError where it cannot open the files that it needs."""
+    import vl_convert as module
+
+    try_to_open(FILES + 2 * (os.cpu_count() or 1))  # it would panic
+    return module
+
+
+def _write(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_bytes(content)
+    draft.rename(path)
+
+
+def _signed(png: bytes) -> bytes:
+    """A PNG that says who made it, in a chunk of text after its header."""
+    chunk = b"tEXt" + PNG_MARK
+    return png[:33] + struct.pack(">I", len(PNG_MARK)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
+
+
+def vegalite_version() -> str:
+    """Returns the version of Vega-Lite that the installed Altair writes for, as vl-convert names it."""
+    import altair
+
+    major, minor, *_ = altair.SCHEMA_VERSION.removeprefix("v").split(".")
+    return f"{major}.{minor}"

@@ -1,0 +1,112 @@
+"""A run in a line, and as the small table that a notebook shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow.compute as pc
+
+from vgx.errors import RunError
+from vgx.report.palette import UNJUDGED, VERDICTS, power_of_ten
+from vgx.report.words import describe_config
+from vgx.results.safe_text import in_html, one_line
+from vgx.results.store import Run
+from vgx.results.values import swept_options
+from vgx.results.words import counted, figure
+
+WIDTH, HEIGHT = 260, 90
+"""Of the picture, in pixels."""
+LINES = 60
+"""Lanes that it draws at the most."""
+
+
+def verdict_of(run: Run) -> str | None:
+    """Returns the word for all lanes, or the different words in the order of the alphabet; None before any ended."""
+    words = {lane["verdict"] or lane["status"] for lane in run.lanes().to_pylist()}
+    return ", ".join(sorted(words)) or None
+
+
+def in_words(run: Run) -> str:
+    """Returns a run in a line: `Run 'he-relu' (done, healthy, 30 x 128 relu, ..., runs/he-relu-1234abcd)`."""
+    try:
+        words = [_status(run), verdict_of(run), _net(run), str(run.path)]
+        return one_line(f"Run '{run.config['name']}' ({', '.join(filter(None, words))})")
+    except RunError as error:
+        return one_line(f"Run ({error})")
+
+
+def _net(run: Run) -> str:
+    return describe_config(run.config, swept_options(run) if run.is_sweep else ())
+
+
+def _status(run: Run) -> str:
+    meta = run.meta
+    if run.is_sweep:
+        return f"{meta['status']}, {meta['lanes_done']:,} of {counted(meta['lanes'], 'lane')}"
+    return meta["status"] if meta["status"] == "done" else f"{meta['status']} at step {meta['step']:,}"
+
+
+def as_html(run: Run) -> str:
+    """Returns a run as a table of HTML that needs nothing besides: what it is, how it went, and its gradient."""
+    try:
+        lanes = run.lanes().to_pylist()
+        known = [lane["test_accuracy"] for lane in lanes if lane["test_accuracy"] is not None]
+        facts = {
+            "net": _net(run),
+            "status": _status(run),
+            "verdict": verdict_of(run) or "-",
+            "test accuracy": figure(float(np.mean(known))) if known else "-",
+            "directory": str(run.path),
+        }
+        title, drawn = run.config["name"], _picture(run)
+    except RunError as error:
+        return f"<p>{in_html(str(error))}</p>"
+    rows = "".join(
+        f'<tr><th style="text-align: left">{name}</th><td style="text-align: left">{in_html(value)}</td></tr>'
+        for name, value in facts.items()
+    )
+    return f"<table><caption><b>{in_html(str(title))}</b></caption><tbody>{rows}{drawn}</tbody></table>"
+
+
+def _picture(run: Run) -> str:
+    """The gradient of each lane over its hidden layers at its last recorded step, as a row; nothing without any."""
+    curves = _curves(run)
+    heights = np.concatenate([curve for _, curve in curves]) if curves else np.zeros(0)
+    heights = heights[np.isfinite(heights)]
+    if not len(heights):
+        return ""
+    low, high = float(heights.min()), float(heights.max())
+    middle, span = (low + high) / 2, max(high - low, 1.0)  # a decade at the least, as everywhere
+    lines = "".join(_line(word, curve, middle, span) for word, curve in curves)
+    said = f"from {power_of_ten(low)} to {power_of_ten(high)}"
+    picture = (
+        f'<svg role="img" aria-label="The gradient by layer, {said}" width="{WIDTH}" height="{HEIGHT}"'
+        f' viewBox="0 0 {WIDTH} {HEIGHT}" fill="none" stroke-width="1.5">{lines}</svg>'
+    )
+    where = "|dloss/dh| by layer, the input at the left, at the last step"
+    return f'<tr><th style="text-align: left">gradient</th><td>{picture}<br><small>{where}; {said}</small></td></tr>'
+
+
+def _line(word: str, curve: np.ndarray, middle: float, span: float) -> str:
+    across = np.linspace(4, WIDTH - 4, len(curve)) if len(curve) > 1 else np.array([WIDTH / 2])
+    down = HEIGHT / 2 - (curve - middle) / span * (HEIGHT - 12)
+    known = np.isfinite(curve)
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across[known], down[known], strict=True))
+    colour = VERDICTS.get(word, UNJUDGED).colour
+    return f'<polyline points="{points}" stroke="{colour}" stroke-linecap="round" stroke-linejoin="round"/>'
+
+
+def _curves(run: Run) -> Sequence[tuple[str, np.ndarray]]:
+    """The verdict and the log10 gradient [L] of each of the first lanes."""
+    words = {lane["lane"]: lane["verdict"] for lane in run.lanes().to_pylist()}
+    recorded = run.layers(["lane", "step"], where=(pc.field("layer") == 1) & (pc.field("lane") < LINES))
+    lanes, steps = recorded["lane"].to_numpy(), recorded["step"].to_numpy()
+    last = {int(lane): int(steps[lanes == lane].max()) for lane in np.unique(lanes)}
+    rows = run.layers(
+        ["lane", "step", "delta_log10"],
+        where=pc.field("step").isin(sorted(set(last.values()))) & (pc.field("lane") < LINES),
+    )
+    lane, step, delta = (rows[name].to_numpy() for name in rows.column_names)
+    curves = [delta[(lane == number) & (step == at)][:-1].astype(np.float64) for number, at in last.items()]
+    return [(words.get(number) or "", curve) for number, curve in zip(last, curves, strict=True) if len(curve)]

@@ -1,0 +1,64 @@
+"""A sweep's cells side by side: each one's figures over its seeds, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from vgx.report.html.chart_rows import Rows
+from vgx.report.html.encode import finite, score_of
+from vgx.report.html.page_data import Contents, cells_of
+
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+"""Student's t at 97.5 % for 1 to 15 degrees of freedom; beyond, 1.96 + 2.5 / degrees is within 0.01 of it."""
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the 95 % confidence interval of the mean over seeds (Student's t); of one value, it twice."""
+    mean, degrees = fmean(values), len(values) - 1
+    if not degrees:
+        return mean, mean
+    t = STUDENT[degrees - 1] if degrees <= len(STUDENT) else 1.96 + 2.5 / degrees
+    half = t * stdev(values) / math.sqrt(len(values))
+    return mean - half, mean + half
+
+
+def cell_summaries(contents: Contents) -> Rows:
+    """Returns a row for each cell: what it is, its lanes, and its score, slopes and verdict over seeds."""
+    score = score_of(contents)
+    rows: Rows = []
+    for number, (label, lanes) in enumerate(cells_of(contents)):
+        row: dict[str, Any] = {"cell": number, "label": label, "lanes": lanes}
+        row |= _over_seeds("score", [contents.lanes[i].get(score) for i in lanes], clip=True)
+        row |= _over_seeds("slope", [contents.lanes[i].get("slope") for i in lanes])
+        row |= _over_seeds("measured", [contents.measured_slope(i) for i in lanes])
+        row |= _over_seeds("predicted", [contents.predicted_slope(i) for i in lanes])
+        words = [contents.lanes[i].get("verdict") or contents.lanes[i]["status"] for i in lanes]
+        most = max(sorted(set(words)), key=words.count)
+        share = "" if words.count(most) == len(words) else f"{words.count(most)}/{len(words)} "
+        rows.append(row | {"verdict": most, "verdicts": share + most})
+    return rows
+
+
+def _over_seeds(name: str, values: Sequence[Any], clip: bool = False) -> dict[str, Any]:
+    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_seeds": 0}
+    low, high = interval(known)
+    if clip:
+        low, high = max(low, 0.0), min(high, 1.0)
+    ends = {f"{name}_low": finite(low), f"{name}_high": finite(high), f"{name}_seeds": len(known)}
+    return {name: fmean(known), **ends}
+
+
+def ranking(summaries: Rows) -> Rows:
+    """Returns the cells that have a score, the best first."""
+    scored = [row for row in summaries if row["score"] is not None]
+    return sorted(scored, key=lambda row: -row["score"])
+
+
+def first_cell(ranked: Rows) -> int:
+    """Returns the cell whose curves are shown at first: the best."""
+    return ranked[0]["cell"] if ranked else 0

@@ -1,0 +1,153 @@
+"""`vgx report`: the page of a run or of a sweep, and its figures as files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vgx.errors import RunError
+from vgx.report.html import charts, run_page, sweep_charts
+from vgx.report.html.captions import ACCURACIES, LOSSES, course_of
+from vgx.report.html.chart_rows import Rows
+from vgx.report.html.encode import packed, score_of
+from vgx.report.html.images import figures_folder, lane_stills, sweep_stills, vegalite_version, vl_convert, write_stills
+from vgx.report.html.page_data import Contents, gather
+from vgx.report.html.sweep_page import sweep_page
+from vgx.report.html.sweep_summary import cell_summaries, first_cell, ranking
+from vgx.report.palette import BLUE_ORANGE, VIRIDIS
+from vgx.results.files import drafted, explained
+from vgx.results.recognition import is_page
+from vgx.results.store import Run
+
+
+def refuse_others(target: Path) -> None:
+    """Raises RunError when a page would replace something else than a page of vgx."""
+    with explained(target, "read"):
+        if target.is_dir():
+            raise RunError(f"{target}: is a folder; name a file")
+        if os.path.lexists(target) and not is_page(target):
+            raise RunError(f"{target}: exists, and is no page of vgx; choose another file, or move it away")
+
+
+def write_report(run: Run, output: Path | None = None) -> list[Path]:
+    """Writes a run's page, and its figures to a folder of their own beside it; returns the files, the page first.
+
+    Args:
+        run: in whatever state.
+        output: the page's path; `report.html` in the run directory unless told. An older page is replaced.
+
+    Raises RunError when something else than a page or a figure of vgx is there; EnvironmentFault when the disk
+    refuses.
+    """
+    target = output or run.path / "report.html"
+    refuse_others(target)
+    folder = figures_folder(target, run.path)
+    html, stills = drawn(gather(run), folder.name)
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = write_stills(list(stills), folder)
+        with drafted(target) as draft:
+            draft.write_text(html, encoding="utf-8")
+    return [target, *written]
+
+
+def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tuple[str, Any]]]:
+    """Returns the page of a run or a sweep as HTML, and the name and spec of each figure that is to be a file.
+
+    Args:
+        contents: of the run.
+        folder: the name of that of the figures, beside the page.
+    """
+    specs = lane_specs(contents)
+    data: dict[str, Any] = {"data": packed(contents), "specs": specs}
+    scripts = [bundle(), run_page.static("page.js"), run_page.static("report.js")]
+    title = f"{contents.config['name']} - vgx"
+    no_script = f"The figures are drawn by JavaScript, which is off; the same are beside this page, in {folder}/."
+    if not contents.is_sweep:
+        return run_page.shell(title, run_page.run_page(contents), data, scripts, no_script), lane_stills(
+            contents, specs
+        )
+    score, summaries = score_of(contents).replace("_", " "), cell_summaries(contents)
+    ranked = ranking(summaries)
+    data["data"]["first"] = first_cell(ranked)
+    specs |= sweep_specs(contents, summaries, ranked, score)
+    data["sweep"] = {
+        "cells": summaries,
+        "ranking": ranked[: sweep_charts.SHOWN],
+        "options": contents.options,
+        "score": score,
+        "shown": sweep_charts.SHOWN,
+        "colours": {"score": VIRIDIS, "slope": BLUE_ORANGE},
+    }
+    body = sweep_page(contents, summaries, ranked, score)
+    html = run_page.shell(title, body, data, [*scripts, run_page.static("sweep.js")], no_script)
+    return html, sweep_stills(contents, specs, summaries, ranked, score)
+
+
+def sweep_specs(contents: Contents, summaries: Rows, ranked: Rows, score: str) -> dict[str, Mapping[str, Any]]:
+    """Returns the figures that show a sweep's cells side by side, as far as what they draw was measured."""
+    words = sorted({row["verdict"] for row in summaries})
+    specs: dict[str, Any] = {}
+    if ranked:
+        specs["ranking"] = sweep_charts.ranks(score, words, min(len(ranked), sweep_charts.SHOWN))
+    for field in ("predicted", "measured"):
+        if any(row[field] is not None and row["score"] is not None for row in summaries):
+            specs[field] = sweep_charts.slopes(field, field, score, words)
+    if "delta_log10" in contents.statistics:
+        labels = [row["label"] for row in summaries[: sweep_charts.SHOWN]]
+        specs["multiples"] = sweep_charts.multiples(words, labels)
+    return {key: chart.to_dict() for key, chart in specs.items()}
+
+
+def bundle() -> str:
+    """Returns Vega, Vega-Lite and Vega-Embed as one script that works offline."""
+    return vl_convert().javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vegalite_version())
+
+
+def lane_specs(contents: Contents) -> dict[str, Mapping[str, Any]]:
+    """Returns the figures of a lane, as far as what they draw was measured."""
+    has = set(contents.statistics)
+    specs: dict[str, Any] = {}
+    if "delta_log10" in has:
+        specs["gradient"] = charts.gradient()
+    if "weight_grad_log10" in has:
+        specs["weights"] = charts.weights()
+    if {"act_mean", "act_rms"} <= has:
+        specs["activations"] = charts.activations()
+    if "preact_std" in has:
+        specs["sizes"] = charts.sizes(any(contents.forecasts))
+    if {"dead", "saturated"} & has:
+        specs["shares"] = charts.shares()
+    if "update_ratio" in has:
+        specs["updates"] = charts.updates()
+    if has:
+        needed = {charts.scale_of(name) for name in contents.statistics}
+        specs |= {f"heat_{scale}": chart for scale, chart in charts.heats().items() if scale in needed}
+    specs |= course_charts(contents)
+    return {key: chart.to_dict() for key, chart in specs.items()}
+
+
+def course_charts(contents: Contents) -> dict[str, Any]:
+    """Returns the figures of the metrics table."""
+    losses, accuracies = course_of(contents, LOSSES), course_of(contents, ACCURACIES)
+    specs: dict[str, Any] = {}
+    if losses:
+        specs["loss"] = charts.course(losses, "loss", log=_spans_decades(contents, losses))
+    if accuracies:
+        specs["accuracy"] = charts.course(accuracies, "accuracy", form=".0%", share=True)
+    if "learning_rate" in contents.course:
+        specs["learning_rate"] = charts.course(["learning_rate"], "learning rate")
+    return specs
+
+
+def _spans_decades(contents: Contents, names: list[str]) -> bool:
+    """Whether curves are positive and so far apart that a linear axis would show but the largest."""
+    import numpy as np
+
+    values = np.concatenate(
+        [course.mean[:, [contents.course.index(n) for n in names]].ravel() for course in contents.courses]
+    )
+    values = values[np.isfinite(values)]
+    return len(values) > 0 and values.min() > 0 and values.max() > 100 * values.min()

@@ -1,0 +1,104 @@
+"""`docs/CLAIMS.md`: every claim with what was published, what vgx measured, and the verdict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vgx.errors import RunError
+from vgx.report.claim_words import in_words, interval, more_seeds, ours, seeds_in_words, verdict_words
+from vgx.results.files import drafted, explained
+
+if TYPE_CHECKING:
+    from vgx.reproduce.evaluate import Outcome, Result
+    from vgx.reproduce.hypotheses import Finding
+
+HEAD = """\
+# The article's claims, put to the test
+
+Written by `vgx reproduce --all --scale {scale} --write` from the runs themselves; nothing here is typed by hand. `vgx
+reproduce NAME` makes any line again, and each experiment is a YAML file in [configs/reproduce](../configs/reproduce).
+
+A published *number* is reproduced when the mean over seeds is within the tolerance and its 95 % interval is no wider
+than that; not reproduced when the whole interval is outside. A *claim* is supported or contradicted when the whole
+interval is on one side; all else is undecided. Intervals are Student's below ten seeds and bootstrapped from ten on;
+arms are paired by seed; learning rates are chosen for each arm on validation data; nothing is decided by fewer than
+three seeds.
+"""
+
+
+WRITTEN = "Written by `vgx reproduce"
+"""In every such page."""
+
+
+def refuse_others(target: Path) -> None:
+    """Raises RunError when a page of claims would replace something else than one."""
+    with explained(target, "read"):
+        if not os.path.lexists(target):
+            return
+        if not target.is_file() or WRITTEN not in target.read_text(encoding="utf-8", errors="replace")[:2000]:
+            raise RunError(f"{target}: exists, and vgx did not write it; move it away, or work in another folder")
+
+
+def write_page(results: Sequence[Result], target: Path) -> None:
+    """Writes the page, in the place of an older one. Raises as `refuse_others`; EnvironmentFault when it cannot be."""
+    refuse_others(target)
+    text = page(results)
+    with explained(target), drafted(target) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def page(results: Sequence[Result]) -> str:
+    """Returns the page, in Markdown; the same runs give the same text."""
+    lines = [HEAD.format(scale=results[0].scale), f"Machine: {_machine(results[0])}.", ""]
+    lines += ["| claim | verdict | command |", "|---|---|---|"]
+    for result in results:
+        claim = f"[{_cell(result.claim.says)}](#{result.name})"
+        lines.append(f"| {claim} | {verdict_words(result)} | `vgx reproduce {result.name}` |")
+    for result in results:
+        lines += ["", *_section(result)]
+    return "\n".join(lines) + "\n"
+
+
+def _machine(result: Result) -> str:
+    meta = result.run.meta
+    known = meta.get("versions", {})
+    versions = ", ".join(f"{name} {known[name]}" for name in ("vgx", "jax", "flax", "python") if name in known)
+    return f"{len(meta['devices'])} x {meta['devices'][0]}, {meta.get('host', {}).get('system', '?')}; {versions}"
+
+
+def _section(result: Result) -> Iterator[str]:
+    claim = result.claim
+    yield f"## {result.name}"
+    yield ""
+    yield f"{claim.says}. Source: {claim.source}."
+    yield f"Here: {claim.differs}; {seeds_in_words(result.seeds)}." if claim.differs else f"{_seeds(result)}."
+    yield ""
+    yield "| what | claimed | ours | 95 % interval | verdict |"
+    yield "|---|---|---|---|---|"
+    for outcome in result.outcomes:
+        yield f"| **{_cell(in_words(outcome))}**{_aside(outcome)} | | | | **{outcome.verdict}** |"
+        for finding in outcome.findings:
+            yield _row(finding, several=len(outcome.findings) > 1)
+
+
+def _seeds(result: Result) -> str:
+    return seeds_in_words(result.seeds).capitalize()
+
+
+def _aside(outcome: Outcome) -> str:
+    published = f"published: {outcome.published}" if outcome.published else ""
+    return "".join(f"; {_cell(text)}" for text in (published, outcome.note) if text)
+
+
+def _row(finding: Finding, several: bool) -> str:
+    what = _cell(finding.what or "all") + (f" ({_cell(finding.note)})" if finding.note else "")
+    verdict = ", ".join(filter(None, (finding.verdict if several else "", more_seeds(finding))))
+    return f"| {what} | {_cell(finding.claimed)} | {ours(finding)} | {interval(finding)} | {verdict} |"
+
+
+def _cell(text: str) -> str:
+    """What a table's cell takes as it is."""
+    return text.replace("|", "/").replace("<", "&lt;").replace(">", "&gt;")

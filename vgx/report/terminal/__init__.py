@@ -1,0 +1,1 @@
+"""A run, a sweep and a comparison as text."""

@@ -1,0 +1,156 @@
+"""Nets side by side in the terminal: what `vgx compare` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vgx.errors import RunError
+from vgx.report.terminal.curves import INKS, curve_picture, parting_map
+from vgx.report.terminal.run import COLOURS
+from vgx.report.words import LETTERS, apart_in_words, describe_config, outcome_rows, plain
+from vgx.results.columns import LOOKS
+from vgx.results.comparison import MOST_POSITIONS, MOST_STEPS, Comparison, Figure, Parting
+from vgx.results.words import counted
+
+
+def comparison(compared: Comparison, step: int | None = None, width: int = 80) -> RenderableType:
+    """Returns contenders side by side: config, outcome, curves over the depth, and where and when they part.
+
+    Args:
+        compared: what to show.
+        step: at which the curves are drawn; the last one unless told, of a contender that had ended by then its last.
+        width: columns.
+
+    Raises RunError for a step that was not recorded.
+    """
+    parts: list[RenderableType] = [_names(compared), Text(), *_tables(compared, width)]
+    if compared.courses:
+        parts += [Text(), _curves(compared, step, width)]
+    partings = compared.partings or (None,) * (len(compared.contenders) - 1)
+    for i, parting in enumerate(partings, start=1):
+        parts += [Text(), *_apart(compared, i, parting, width)]
+    if left_out := thinning(compared):
+        parts += [Text(), Text(left_out, "dim")]
+    return Group(*parts)
+
+
+def thinning(compared: Comparison) -> str:
+    """Returns what is left out of long and deep runs when they are compared; nothing when all of it is compared."""
+    deepest = max(one.layers for one in compared.contenders)
+    parts = []
+    if any(len(course.steps) == MOST_STEPS for course in compared.courses):
+        parts.append(f"{MOST_STEPS} recorded steps")
+    if deepest > MOST_POSITIONS:
+        parts.append(f"{MOST_POSITIONS} depths of {deepest:,} layers")
+    return f"compared at {' and '.join(parts)}, evenly spread" if parts else ""
+
+
+def _names(compared: Comparison) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for i, one in enumerate(compared.contenders):
+        what = f"{describe_config(one.config)}; {counted(len(one.lanes), 'seed')}"
+        table.add_row(Text(LETTERS[i], f"bold {INKS[i]}"), Text(one.name, "bold"), what)
+    return table
+
+
+def _tables(compared: Comparison, width: int) -> list[RenderableType]:
+    """The differences of the configs and the outcomes; several tables where the columns do not fit."""
+    outcomes = compared.outcomes
+    rows: dict[str, list[Text]] = {
+        path: [Text(value) for value in values] for path, values in compared.differences.items()
+    }
+    rows["verdict"] = [_words(outcome.words) for outcome in outcomes]
+    rows |= {name: [Text(value) for value in values] for name, values in outcome_rows(compared).items()}
+    room = max(map(len, rows)) + 2
+    each = max(1, min(len(outcomes), (width - room) // 16))
+    column = (width - room) // each - 1
+    tables: list[RenderableType] = []
+    for start in range(0, len(outcomes), each):
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(width=room, style="dim")
+        for i in range(start, min(start + each, len(outcomes))):
+            table.add_column(Text(LETTERS[i], f"bold {INKS[i]}"), max_width=column, overflow="fold")
+        for name, cells in rows.items():
+            table.add_row(name, *cells[start : start + each])
+        tables += [table, Text()]
+    return tables[:-1]
+
+
+def _words(words: Sequence[str]) -> Text:
+    counts = {word: words.count(word) for word in words}
+    return Text(", ").join(
+        [Text(word if len(counts) == 1 else f"{count} {word}", COLOURS.get(word, "")) for word, count in counts.items()]
+    )
+
+
+def _curves(compared: Comparison, step: int | None, width: int) -> Text:
+    last = max(int(course.steps[-1]) for course in compared.courses)
+    wanted = last if step is None else step
+    known = np.unique(np.concatenate([course.steps for course in compared.courses]))
+    if wanted not in known:
+        near = known[np.argmin(np.abs(known - wanted))]
+        raise RunError(f"step {wanted} is none that is compared; the nearest is {near}")
+    curves, late = [], []
+    for letter, course in zip(LETTERS, compared.courses, strict=False):
+        at = max(int(np.sum(course.steps <= wanted)) - 1, 0)
+        curves.append((course.mean[at], course.spread[at]))
+        if course.steps[at] != wanted:
+            late.append(f"{letter} at its step {course.steps[at]:,}")
+    depths = {one.layers for one in compared.contenders}
+    ends = ("1 (input)", f"{max(depths)} (top)") if len(depths) == 1 else ("input", "top")
+    by = "layer" if len(depths) == 1 else "relative depth"
+    name = LOOKS[compared.statistic].label
+    if not compared.statistic.endswith("_log10"):
+        name = name.removeprefix("log10 ")  # a comparison is of the column as it stands
+    note = f" ({', '.join(late)})" if late else ""
+    text = Text(f"{name} by {by}, step {wanted:,}{note}; dots: the spread of seeds\n", "bold")
+    least = 1.0 if compared.statistic.endswith("_log10") else 0.0
+    return text.append_text(curve_picture(curves, width, least_range=least, ends=ends))
+
+
+def _apart(compared: Comparison, i: int, parting: Parting | None, width: int) -> list[RenderableType]:
+    """What is to be said of a contender against the first: where and when, and the map."""
+    text = Text.assemble((LETTERS[i], f"bold {INKS[i]}"), " against ", (LETTERS[0], f"bold {INKS[0]}"), ": ")
+    text.append(apart_in_words(compared, i))
+    if parting is None or not len(parting.steps):
+        return [text]
+    steps = parting.steps
+    by = {"seeds": "seeds differ", "theory": "theory lets one draw differ"}.get(parting.by, f"by {parting.by}")
+    title = Text(f"where and when: + above, - below {LETTERS[0]}, by more than {by.removeprefix('by ')}", "dim")
+    ends = f"step {steps[0]:,}", f"step {steps[-1]:,}"
+    drawn = parting_map(parting.difference, parting.apart, *ends, width)
+    return [text, title, drawn] if set("+-") & set(drawn.plain) else [text]
+
+
+def to_json(compared: Comparison) -> dict[str, Any]:
+    """Returns what `vgx compare --json` prints."""
+    contenders = []
+    for i, (one, outcome) in enumerate(zip(compared.contenders, compared.outcomes, strict=True)):
+        figures = {
+            name: {"mean": plain(figure.mean), "spread": plain(figure.spread)}
+            for name, figure in outcome._asdict().items()
+            if isinstance(figure, Figure)
+        }
+        rest = {name: value for name, value in outcome._asdict().items() if name not in figures}
+        values = {path: words[i] for path, words in compared.differences.items()}
+        parting = compared.partings[i - 1] if i and compared.partings else None
+        apart = {"since": parting.since.tolist(), "by": parting.by} if parting else None
+        loss = int(compared.loss_partings[i - 1].since[0]) if i else None
+        contenders.append(
+            {"name": one.name, "run": str(one.run.path), "lanes": list(one.lanes), "config": values}
+            | rest
+            | figures
+            | {"apart": apart, "loss_apart_since": loss}
+        )
+    return {
+        "statistic": compared.statistic,
+        "positions": compared.positions.tolist(),
+        "accuracy": plain(compared.accuracy),
+        "contenders": contenders,
+    }

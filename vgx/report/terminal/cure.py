@@ -1,0 +1,119 @@
+"""Cures in the terminal: what `vgx cure` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vgx.report.terminal.run import COLOURS
+from vgx.report.words import describe_config, plain
+from vgx.results.store import Run
+from vgx.results.verdict import slope_of
+from vgx.results.words import counted, figure
+
+if TYPE_CHECKING:
+    from vgx.theory.cure import Diagnosis
+
+SHOWN = 10
+NEAR = 0.02
+"""Decades per layer within which a first step's slope is as predicted."""
+LOST = "level at the first step, and lost in training even so: deep nets bear little; try another optimizer"
+
+
+class Proof(NamedTuple):
+    """A net that was trained, before or after the cure."""
+
+    what: str
+    predicted: float
+    """Slopes, in decades per layer."""
+    measured: float
+    verdict: str
+    accuracy: float
+    """On the test set, the mean over lanes."""
+    path: str
+
+    @property
+    def lost(self) -> bool:
+        """Whether the gradient was as level as predicted at the first step, and did not stay so."""
+        return abs(self.measured) < abs(self.predicted) + NEAR and self.verdict != "healthy"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the proof as `vgx cure --prove --json` prints it."""
+        return {name: plain(value) for name, value in self._asdict().items()}
+
+    @classmethod
+    def of(cls, what: str, predicted: float, run: Run) -> Proof:
+        """Returns how a run went; what was measured is the slope at its first step, the mean over lanes."""
+        first = run.layers(["lane", "layer", "delta_log10"], where=pc.field("step") == 1)
+        lanes = run.lanes().to_pylist()
+        curves = [first.filter(pc.field("lane") == lane["lane"])["delta_log10"].to_numpy()[:-1] for lane in lanes]
+        words = sorted({lane["verdict"] or lane["status"] for lane in lanes})
+        accuracies = [lane["test_accuracy"] for lane in lanes if lane["test_accuracy"] is not None]
+        return cls(
+            what,
+            predicted,
+            float(np.mean([slope_of(curve) for curve in curves])),
+            ", ".join(words),
+            float(np.mean(accuracies)) if accuracies else math.nan,
+            str(run.path),
+        )
+
+
+def diagnosis_text(diagnosis: Diagnosis, config: dict[str, Any]) -> RenderableType:
+    """Returns what is wrong with a net and what helps, the smallest change first; or why nothing does."""
+    verdict = diagnosis.effect.verdict
+    header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
+    header.append(verdict.word, f"bold {COLOURS[verdict.word]}").append(f" (predicted): {verdict.evidence}")
+    if diagnosis.healthy:
+        return Group(header, Text(), Text("nothing to cure"))
+    if diagnosis.effect.fault != verdict.evidence:
+        header.append(f"\n{diagnosis.effect.fault}")
+    parts: list[RenderableType] = [header, Text()]
+    if diagnosis.cures:
+        table = _table("what helps", "predicted slope")
+        for cure in diagnosis.cures[:SHOWN]:
+            table.add_row(cure.in_words, Text(_slope(cure.effect.verdict.slope), "green"))
+        parts.append(table)
+        if len(diagnosis.cures) > SHOWN:
+            parts.append(Text(f"... and {counted(len(diagnosis.cures) - SHOWN, 'larger change')}", "dim"))
+    else:
+        parts.append(Text("nothing helps that may be touched: activation, shape and data are yours", "red"))
+    if diagnosis.vain:
+        table = _table("what does not (nearest of each kind)", "why")
+        for cure in diagnosis.vain:
+            table.add_row(cure.in_words, cure.fault)
+        parts += [Text(), table]
+    return Group(*parts)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def proof_table(proofs: Sequence[Proof]) -> RenderableType:
+    """Returns what became of the nets that were trained."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    for column in ("trained", "predicted", "measured", "verdict", "test"):
+        table.add_column(column, justify="left" if column in ("trained", "verdict") else "right")
+    for proof in proofs:
+        verdict = Text(proof.verdict, COLOURS.get(proof.verdict, ""))
+        accuracy = None if math.isnan(proof.accuracy) else proof.accuracy
+        table.add_row(proof.what, _slope(proof.predicted), _slope(proof.measured), verdict, figure(accuracy))
+    lines = [Text(f"{proof.what}: {proof.path}", "dim") for proof in proofs]
+    if proofs[-1].lost:
+        lines.append(Text(LOST, "yellow"))
+    return Group(table, *lines)
+
+
+def _slope(value: float) -> str:
+    return f"{round(value, 4) + 0.0:+.4f}" if math.isfinite(value) else "-"

@@ -1,0 +1,188 @@
+"""Statistics over the steps in the terminal: all layers as a map, one layer line by line, the cells of a sweep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vgx.errors import RunError
+from vgx.report.terminal.bars import lowest, picture, sparkline
+from vgx.report.terminal.heatmap import WIDEST, HeatMap
+from vgx.results.columns import LOOKS, evenly, known_statistic, shown_values
+from vgx.results.store import Run
+from vgx.results.words import counted, figure
+
+MOST_CELLS = 60
+"""Lines of a map of a sweep."""
+
+
+def heat_map(run: Run, lane: int, statistic: str, steps: np.ndarray, layers: int) -> RenderableType:
+    """Returns a lane's statistic as a map of steps and hidden layers.
+
+    Args:
+        run: what to show.
+        lane: of it.
+        statistic: a column of the layer table.
+        steps: [T], the recorded ones.
+        layers: L.
+    """
+    look, shown = LOOKS[statistic], evenly(steps, 4 * WIDEST)
+    rows = run.layers(
+        ["step", "layer", statistic],
+        where=(pc.field("lane") == lane) & (pc.field("layer") <= layers) & pc.field("step").isin(shown.tolist()),
+    )
+    values = shown_values(statistic, rows[statistic]).reshape(-1, layers)
+    ends = (f"step {shown[0]:,}", f"{shown[-1]:,}" if len(shown) > 1 else "")
+    names = [str(layer) for layer in range(1, layers + 1)]
+    title = Text(f"{look.label} by layer and step", "bold")
+    return Group(title, HeatMap(values, names, ends, look.log))
+
+
+def layer_over_steps(
+    run: Run, layer: int, lane: int, step: int | None, statistic: str | None, width: int
+) -> RenderableType:
+    """Returns what was measured of a layer over the steps: a line for each statistic, or a picture of one.
+
+    Args:
+        run: what to show.
+        layer: from 1; L + 1 is the readout.
+        lane: of the run.
+        step: of which the numbers stand beside the first ones; the last one unless told.
+        statistic: a column of the layer table; every one unless told.
+        width: columns.
+
+    Raises RunError for a layer, a lane, a step or a statistic that is not there.
+    """
+    rows = run.layers(where=(pc.field("lane") == lane) & (pc.field("layer") == layer))
+    steps = rows["step"].to_numpy()
+    if not len(steps):
+        raise RunError(f"{run.path}: {_no_layer(run, layer, lane)}")
+    if step is not None and step not in steps:
+        raise RunError(
+            f"{run.path}: has no layers at step {step}; the nearest is {steps[np.argmin(np.abs(steps - step))]}"
+        )
+    at = len(steps) - 1 if step is None else int(np.flatnonzero(steps == step)[0])
+    where = f"layer {layer}, steps {steps[0]:,} to {steps[-1]:,}"
+    if statistic is not None:
+        name = known_statistic(run, statistic, rows)
+        values = shown_values(name, rows[name])
+        ends = (f"step {steps[0]:,}", f"{steps[-1]:,}")
+        said = f"{_number(values[0])} at step {steps[0]:,}, {_number(values[at])} at step {steps[at]:,}"
+        drawn = picture(
+            values, width, title=f"{LOOKS[name].label} of {where}", log=LOOKS[name].log, ends=ends, plural="steps"
+        )
+        return Group(drawn, Text(f"\n{said}"))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column(where if len(where) < 27 else f"layer {layer}", no_wrap=True)
+    table.add_column(f"step {steps[0]:,}", justify="right")
+    table.add_column("course", style="cyan")
+    for head in (f"step {steps[at]:,}", "lowest", "highest"):
+        table.add_column(head, justify="right")
+    for name, look in LOOKS.items():
+        if rows[name].null_count == len(rows):
+            continue
+        values = shown_values(name, rows[name])
+        known = values[~np.isnan(values)]
+        least, most = (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
+        figures = [_number(x) for x in (values[0], values[at], least, most)]
+        table.add_row(look.label, figures[0], sparkline(values, max(8, width - 64)), *figures[1:])
+    return table
+
+
+def _no_layer(run: Run, layer: int, lane: int) -> str:
+    first = run.layers(["layer"], where=(pc.field("lane") == lane))["layer"].to_numpy()
+    if len(first):
+        return f"has no layer {layer}; its layers are 1 to {first.max() - 1}, and {first.max()} is the readout"
+    lanes = run.layers(["lane"], where=pc.field("layer") == 1)["lane"].to_numpy()
+    return f"has no lane {lane}: it has {lanes.max() + 1}, from 0" if len(lanes) else "no layers are recorded"
+
+
+def _number(value: float) -> str:
+    return figure(value, "{:.3g}" if abs(value) < 1000 else "{:,.0f}")
+
+
+def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | None) -> RenderableType:
+    """Returns a statistic of the cells of a sweep, a line each, the mean over their seeds.
+
+    Args:
+        run: a sweep.
+        statistic: a column of the layer table; the gradient unless told.
+        step: at which the columns are relative depths; each lane's last one unless told.
+        layer: of which the columns are steps instead.
+
+    Raises RunError for a statistic, a step or a layer that no lane has, and for both a step and a layer.
+    """
+    if step is not None and layer is not None:
+        raise RunError(f"{run.path}: a step and a layer are one number for each cell; name one, or a --lane")
+    name = known_statistic(run, statistic)
+    table = run.lanes()
+    options = table.column_names[table.column_names.index("seed") + 1 : table.column_names.index("status")]
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for row in table.to_pylist():
+        label = ", ".join(f"{row[path]:g}" if isinstance(row[path], float) else str(row[path]) for path in options)
+        cells.setdefault(label, []).append(row)
+    shown = dict(list(cells.items())[:MOST_CELLS])
+    steps = np.unique(run.layers(["step"], where=pc.field("layer") == 1)["step"].to_numpy())
+    if layer is None and step is not None and step not in steps:
+        near = f"; the nearest is {steps[np.argmin(np.abs(steps - step))]}" if len(steps) else ""
+        raise RunError(f"{run.path}: has no layers at step {step}{near}")
+    columns = evenly(steps, WIDEST)
+    of_cell = _at_layer if layer is not None else _at_step
+    values = [
+        _over_seeds([of_cell(run, row["lane"], name, step, layer, columns) for row in rows]) for rows in shown.values()
+    ]
+    if all(np.isnan(line).all() for line in values):
+        known_statistic(run, name, run.layers(where=pc.field("lane") == 0))
+        raise RunError(
+            f"{run.path}: no cell has a layer {layer}" if layer is not None else f"{run.path}: no layers are recorded"
+        )
+    if layer is not None:
+        ends, what = (f"step {columns[0]:,}", f"{columns[-1]:,}"), f"of layer {layer} by step"
+    else:
+        ends, what = ("input", "top"), f"by depth at step {step:,}" if step is not None else "by depth at the last step"
+    title = Text(f"{LOOKS[name].label} {what}", "bold")
+    left = len(cells) - len(shown)
+    more = [Text(f"... and {counted(left, 'more cell')}", "dim")] if left else []
+    return Group(title, HeatMap(np.array(values).T, list(shown), ends, LOOKS[name].log, separate=True), *more)
+
+
+def _at_step(run: Run, lane: int, name: str, step: int | None, layer: int | None, columns: np.ndarray) -> np.ndarray:
+    """A lane's statistic at a step over relative depths, [64]; NaN where it has none."""
+    del layer, columns
+    mine = pc.field("lane") == lane
+    if step is None:
+        steps = run.layers(["step"], where=mine & (pc.field("layer") == 1))["step"].to_numpy()
+        step = int(steps.max(initial=0))
+    rows = run.layers(["layer", name], where=mine & (pc.field("step") == step))
+    values = shown_values(name, rows[name])[:-1]
+    if not len(values):
+        return np.full(64, np.nan)
+    return values[np.round(np.linspace(0, len(values) - 1, 64)).astype(int)]
+
+
+def _at_layer(run: Run, lane: int, name: str, step: int | None, layer: int | None, columns: np.ndarray) -> np.ndarray:
+    """A lane's statistic of a layer at these steps; NaN where it has none."""
+    del step
+    rows = run.layers(["step", name], where=(pc.field("lane") == lane) & (pc.field("layer") == layer))
+    values = np.full(len(columns), np.nan)
+    places = np.searchsorted(columns, rows["step"].to_numpy())
+    known = (places < len(columns)) & (columns[np.minimum(places, len(columns) - 1)] == rows["step"].to_numpy())
+    values[places[known]] = shown_values(name, rows[name])[known]
+    return values
+
+
+def _over_seeds(values: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean, or where a seed has no finite number, the lowest."""
+    stacked = np.array(values)
+    with np.errstate(invalid="ignore"):
+        mean = stacked.mean(0)
+    odd = ~np.isfinite(stacked).all(0)
+    mean[odd] = [lowest(column) for column in stacked.T[odd]]
+    return mean

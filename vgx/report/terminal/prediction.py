@@ -1,0 +1,223 @@
+"""A prediction in the terminal: what `vgx predict` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vgx.report.terminal.bars import MARK, gradient_picture
+from vgx.report.terminal.run import COLOURS
+from vgx.report.words import describe_config
+from vgx.results.agreement import agreement
+from vgx.results.attribution import Causes, attribute
+from vgx.results.verdict import slope_of, thresholds
+
+if TYPE_CHECKING:
+    from vgx.theory.predict import Cell, Prediction
+    from vgx.theory.validate import Check
+
+PHASES = {
+    "ordered": "the gradient falls, inputs become alike",
+    "chaotic": "the gradient grows, inputs drift apart",
+    "critical": "the gradient neither falls nor grows exponentially",
+    "scale-invariant": "the size of a signal changes nothing",
+}
+UNDEFINED = {"slope": "slope", "delta_log10": "gradient", "cosine": "cosine"}
+"""What figures that may not be defined are called here."""
+
+
+def forecast(
+    prediction: Prediction, config: dict[str, Any], width: int = 80, measured: np.ndarray | None = None
+) -> RenderableType:
+    """Returns the predicted gradient over the layers, its slope, where deeper layers lead, and the verdict.
+
+    Args:
+        prediction: what theory says.
+        config: of the same net, as JSON.
+        width: columns.
+        measured: [L + 1], log10 of the gradient at the first step, to be drawn over the prediction.
+    """
+    header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
+    header.append("predicted by mean-field theory, before any training\n", "dim")
+    label, marks = "predicted |dloss/dh| over the readout's", None
+    if measured is not None:
+        marks = measured[:-1] - measured[-1]
+        label = f"|dloss/dh| over the readout's, predicted (bars) and measured ({MARK}),"
+    picture = gradient_picture(prediction.curves.delta_log10[:-1], width, label=label, marks=marks)
+    parts: list[RenderableType] = [header, picture, Text(), _figures(prediction)]
+    if measured is not None:
+        parts += [Text(), _against(prediction, measured)]
+    return Group(*parts, Text(), _verdict(prediction), Text(thresholds(), "dim"))
+
+
+def _against(prediction: Prediction, measured: np.ndarray) -> Table:
+    """What was measured, how far that is from the prediction, and the causes of the slope."""
+    curves = prediction.curves
+    held = agreement(curves.delta_log10, curves.band, measured[None], np.ones(1, int))
+    slope = slope_of(measured[:-1])
+    lines = {"measured": f"{_decades(slope)}, at the first step"}
+    lines["against it"] = held.sentence
+    causes = attribute(curves, measured)
+    if math.isfinite(causes.slope):
+        lines["causes"] = _shares(causes)
+    lines["in a word"] = causes.sentence
+    return _named(lines)
+
+
+def _shares(causes: Causes) -> str:
+    shown = {name: value for name, value in causes._asdict().items() if name != "dropout" or value}
+    return ", ".join(f"{name} {_signed(value, 3)}" for name, value in shown.items())
+
+
+def _named(lines: dict[str, str]) -> Table:
+    """Lines under their names; a long one goes on under its own beginning."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style="dim", min_width=11)
+    table.add_column()
+    for name, line in lines.items():
+        table.add_row(name, line)
+    return table
+
+
+def grid_table(cells: Iterable[Cell]) -> RenderableType:
+    """Returns a grid of predicted slopes, in decades per layer: a table for each normalization."""
+
+    by_title: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_title.setdefault(cell.normalization.title, []).append(cell)
+    parts: list[RenderableType] = []
+    for title, rows in by_title.items():
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+        table.add_column(title, min_width=17)
+        for initializer in dict.fromkeys(str(cell.initializer) for cell in rows):
+            table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
+        for activation, group in groupby(rows, key=lambda cell: str(cell.activation)):
+            figures = [
+                Text(_signed(cell.slope, 3), COLOURS[cell.verdict.word] if cell.verdict else "") for cell in group
+            ]
+            table.add_row(activation, *figures)
+        parts += [table, Text()]
+    key = Text("decades of gradient norm per layer, from the top down; ")
+    for word in ("healthy", "vanishing", "exploding"):
+        key.append(word, COLOURS[word]).append(" ")
+    why = dict.fromkeys(cell.reason for rows in by_title.values() for cell in rows if cell.reason)
+    return Group(*parts, key, *(Text(f"-: {reason}") for reason in why))
+
+
+def outlook_table(
+    options: Sequence[dict[str, Any]], predictions: Sequence[Prediction | str], measured: Sequence[np.ndarray]
+) -> RenderableType:
+    """Returns a line for each cell of a sweep: its options by path, slope, how deep such nets train, and the verdict.
+
+    Of a cell that theory fails at there is the reason alone. `measured` is each cell's gradient at the first step
+    [L + 1], in log10; none, and that column is left out.
+    """
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    for path in options[0]:
+        table.add_column(path.rpartition(".")[2], overflow="fold")
+    for name in ("slope", *(["measured"] if measured else []), "trains to", "phase"):
+        table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    why: dict[str, None] = {}
+    for i, (values, one) in enumerate(zip(options, predictions, strict=True)):
+        found = [_signed(slope_of(measured[i][:-1]), 4)] if measured else []
+        if isinstance(one, str):
+            table.add_row(*map(_option, values.values()), "-", *found, "-", "-", "-")
+            why[one] = None
+            continue
+        word = one.verdict.word
+        table.add_row(
+            *map(_option, values.values()),
+            _signed(one.slope, 4),
+            *found,
+            _layers(one.trainable_depth, never="any").removesuffix("s").removesuffix(" layer"),
+            one.limit.phase,
+            Text(word, COLOURS[word]),
+        )
+        if "slope" in one.reasons:
+            why[one.reasons.get("delta_log10", one.reasons["slope"])] = None
+    key = Text("slope: decades of gradient norm per layer, from the top down; trains to: layers, about", "dim")
+    return Group(table, Text(), key, *(Text(f"-: {reason}") for reason in why))
+
+
+def _option(value: Any) -> str:
+    """A swept value in a few words: `leaky_relu 0.2`, `batch after`."""
+    if isinstance(value, dict):
+        return " ".join(map(_option, value.values()))
+    return "-" if value is None else str(value)
+
+
+def _figures(prediction: Prediction) -> Table:
+    limit, slope = prediction.limit, prediction.slope
+    q, c, factor = (_number(value) for value in limit.fixed_point)
+    known = math.isfinite(prediction.curves.delta_log10[0])
+    lines = {"slope": f"{_decades(slope)}, from the top down"} if math.isfinite(slope) else {}
+    reasons = prediction.reasons
+    lines |= {label: f"-: {reasons[name]}" for name, label in UNDEFINED.items() if name in reasons}
+    lines |= {
+        "spread": f"± {prediction.curves.band[0]:.2g} decades at layer 1, over draws of the weights" if known else "-",
+        "phase": f"{limit.phase}: {PHASES[limit.phase]}",
+        "far up": f"factor {factor}, E[h^2] {q}, correlation of two inputs {c}",
+        "e-fold in": f"{_layers(limit.depth_scale)} (gradient), {_layers(limit.correlation_depth_scale)} (correlation)",
+        "trains to": _layers(prediction.trainable_depth, about="about ", never="any depth, as far as theory knows"),
+    }
+    return _named(lines)
+
+
+def _decades(slope: float) -> str:
+    return f"{_signed(slope, 4)} decades per layer ({_signed(20 * slope, 2)} dB)" if math.isfinite(slope) else "-"
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{round(value, digits) + 0.0:+.{digits}f}" if math.isfinite(value) else "-"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}" if math.isfinite(value) else "∞"
+
+
+def _layers(count: float, about: str = "", never: str = "never") -> str:
+    if math.isnan(count):
+        return "-"
+    return f"{about}{count:,.3g} layer{'' if count == 1 else 's'}" if count < 1e6 else never
+
+
+def checks_table(checks: Sequence[Check]) -> RenderableType:
+    """Returns how far measured factors are from the predicted ones, and which leave their tolerance."""
+    by_title: dict[str, list[Check]] = {}
+    for check in checks:
+        by_title.setdefault(check.normalization.title, []).append(check)
+    parts: list[RenderableType] = []
+    for title, rows in by_title.items():
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+        table.add_column(title, min_width=17)
+        for initializer in dict.fromkeys(str(check.initializer) for check in rows):
+            table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
+        for activation, group in groupby(rows, key=lambda check: str(check.activation)):
+            table.add_row(activation, *map(_deviation, group))
+        parts += [table, Text()]
+    off = [check for check in checks if not check.holds]
+    for check in off:
+        where = f"{check.activation}, {check.initializer}, {check.normalization.title}"
+        figures = f"factor {check.measured:.4g} measured, {check.predicted:.4g} predicted"
+        parts.append(Text(f"off: {where}: {figures}", "red"))
+    tolerance = f"within {checks[0].tolerance:.1%}" if checks else "nothing to check"
+    held = len(checks) - len(off)
+    parts.append(Text(f"measured factor over predicted, less 1; {held:,} of {len(checks):,} are {tolerance}"))
+    return Group(*parts)
+
+
+def _deviation(check: Check) -> Text:
+    return Text("-" if math.isnan(check.off) else f"{check.off:+.1%}", "green" if check.holds else "bold red")
+
+
+def _verdict(prediction: Prediction) -> Text:
+    word, evidence = prediction.verdict.word, prediction.verdict.evidence
+    return Text.assemble((word, f"bold {COLOURS[word]}"), f" (predicted): {evidence}")

@@ -1,0 +1,292 @@
+"""Runs in the terminal: what `vgx show`, `vgx runs` and the end of `vgx train` print."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vgx.errors import RunError
+from vgx.report.terminal.bars import MARK, picture, sparkline
+from vgx.report.terminal.over_steps import heat_map, layer_over_steps
+from vgx.report.words import describe_config, plain
+from vgx.results.agreement import agreement_of
+from vgx.results.columns import LOOKS, known_statistic, shown_values
+from vgx.results.store import Run, config_of
+from vgx.results.values import swept_options
+from vgx.results.verdict import thresholds
+from vgx.results.words import counted, figure, speed_of
+
+if TYPE_CHECKING:
+    from vgx.results.expectations import Held
+
+COLOURS = {
+    "healthy": "green",
+    "vanishing": "red",
+    "exploding": "magenta",
+    "saturated": "yellow",
+    "dead": "red",
+    "diverged": "red",
+}
+SHOWN_LAYERS = 12
+"""Rows of a layer table; a deeper net is sampled evenly."""
+SHOWN_LANES = 20
+"""Verdicts that are listed, a line each."""
+COLUMNS = {
+    "delta_log10": ("delta", "{:.2f}"),
+    "weight_grad_log10": ("dW", "{:.2f}"),
+    "weight_grad_zero": ("zeros", "{:.0%}"),
+    "update_ratio": ("update", "{:.0e}"),
+    "preact_std": ("std h", "{:.2g}"),
+    "act_mean": ("mean x", "{:.2g}"),
+    "act_rms": ("rms x", "{:.2g}"),
+    "dead": ("dead", "{:.0%}"),
+    "saturated": ("satur.", "{:.0%}"),
+    "cosine": ("cosine", "{:.2f}"),
+    "participation": ("dim", "{:.1f}"),
+    "noise_scale": ("noise", "{:.0f}"),
+}
+
+
+def show(
+    run: Run,
+    step: int | None = None,
+    lane: int = 0,
+    width: int = 80,
+    statistic: str | None = None,
+    layer: int | None = None,
+    over_steps: bool = False,
+) -> RenderableType:
+    """Returns a run's picture: its config, how it went, its layers at a step, and its verdict.
+
+    Args:
+        run: what to show.
+        step: of the layers; the last recorded one unless told.
+        lane: of the run.
+        width: columns.
+        statistic: a column of the layer table, drawn instead of the gradient.
+        layer: shown over the steps, instead of all layers at one.
+        over_steps: whether the layers are drawn as a map of all steps besides.
+
+    Raises RunError when that step, lane, statistic or layer was not recorded.
+    """
+    config, meta = run.config, run.meta
+    header = Text.assemble((config["name"], "bold"), f"  {describe_config(config, swept_options(run))}\n")
+    if run.is_sweep:
+        header.append(f"lane {lane} of {meta['lanes']:,}: {_swept(run, lane)}", "dim")
+    else:
+        where = f"{len(meta['devices'])} x " * (len(meta["devices"]) > 1) + meta["devices"][0]
+        took = f"after {meta['seconds']:.1f} s{speed_of(meta)} on {where}"
+        header.append(f"{meta['status']} at step {meta['step']:,} {took}", "dim")
+    parts: list[RenderableType] = [header, _course(run, lane, width)]
+    steps = np.unique(
+        run.layers(["step"], where=(pc.field("layer") == 1) & (pc.field("lane") == lane))["step"].to_numpy()
+    )
+    if layer is not None:
+        parts += [Text(), layer_over_steps(run, layer, lane, step, statistic, width)]
+    elif len(steps):
+        parts += _layers(run, steps, step, lane, width, statistic, over_steps)
+        if statistic in (None, "delta_log10") and (held := agreement_of(run, lane)):
+            parts += [Text(), Text(held.sentence, "" if held.holds else "yellow")]
+    elif known := run.layers(["lane"], where=pc.field("layer") == 1)["lane"].to_pylist():
+        raise RunError(f"{run.path}: has no lane {lane}: it has {max(known) + 1}, from 0")
+    elif step is not None or statistic is not None:
+        raise RunError(f"{run.path}: no layers are recorded (log.statistics: {config['log']['statistics']})")
+    return Group(*parts, Text(), verdicts(run, lane if run.is_sweep else None))
+
+
+def _layers(
+    run: Run, steps: np.ndarray, step: int | None, lane: int, width: int, statistic: str | None, over_steps: bool
+) -> list[RenderableType]:
+    """The picture and the table of all layers at a step, and the map of all steps."""
+    step = int(steps[-1]) if step is None else step
+    if step not in steps:
+        near = steps[np.argmin(np.abs(steps - step))]
+        raise RunError(f"{run.path}: has no layers at step {step}; the nearest is {near}")
+    rows = run.layers(where=(pc.field("step") == step) & (pc.field("lane") == lane))
+    name = known_statistic(run, statistic, rows)
+    look, values = LOOKS[name], shown_values(name, rows[name])
+    marks = _predicted(run, name, lane, values)
+    title = f"{look.label} at step {step:,} by layer" + ("" if marks is None else f" ({MARK} predicted at the start)")
+    parts = [Text(), picture(values[:-1], width, title=title, marks=marks, log=look.log), Text(), layer_table(rows)]
+    if len(rows) > SHOWN_LAYERS:
+        layers = counted(len(rows) - 1, "layer")
+        parts.append(Text(f"{SHOWN_LAYERS - 1} of {layers} and the readout; --layer N shows another", "dim"))
+    return [*parts, Text(), heat_map(run, lane, name, steps, len(rows) - 1)] if over_steps else parts
+
+
+def _predicted(run: Run, statistic: str, lane: int, values: np.ndarray) -> np.ndarray | None:
+    """What theory says of a statistic at the start, [L]; of the gradient over the readout's, so on top of that."""
+    mine = (pc.field("lane") == lane) & (pc.field("statistic") == statistic) & (pc.field("layer") < len(values))
+    predicted = run.prediction(where=mine)["predicted"].to_numpy()
+    if not len(predicted) or not np.isfinite(values[-1]):
+        return None
+    return predicted + values[-1] if statistic == "delta_log10" else predicted
+
+
+def _swept(run: Run, lane: int) -> str:
+    """What sets a lane of a sweep apart."""
+    names = ["seed", *swept_options(run)]
+    rows = run.lanes().filter(pc.field("lane") == lane).to_pylist()
+    return ", ".join(f"{name} {value}" for name in names for row in rows if (value := row[name]) is not None)
+
+
+def _course(run: Run, lane: int, width: int) -> Text:
+    """Loss over the steps, in a line."""
+    metrics = run.metrics(["lane", "step", "train_loss", "test_accuracy"]).filter(pc.field("lane") == lane)
+    if not len(metrics):
+        return Text("nothing is written yet", "dim")
+    loss, form = metrics["train_loss"].to_numpy(), "{:.3g}"
+    accuracy = metrics["test_accuracy"].drop_null()
+    text = Text.assemble(
+        ("loss ", "dim"),
+        f"{figure(loss[0], form)} ",
+        (sparkline(loss, max(10, width - 45)), "cyan"),
+        f" {figure(loss[-1], form)}",
+    )
+    if len(accuracy):
+        text.append("  test accuracy ", "dim").append(figure(accuracy[-1].as_py()))
+    return text
+
+
+def layer_table(rows: pa.Table) -> Table:
+    """Returns one step's layers as a table of at most SHOWN_LAYERS rows, the readout last."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    table.add_column("layer", justify="right")
+    measured = [name for name in COLUMNS if rows[name].null_count < len(rows)]
+    for name in measured:
+        table.add_column(COLUMNS[name][0], justify="right")
+    picked = np.unique(np.linspace(0, len(rows) - 1, min(SHOWN_LAYERS, len(rows))).round().astype(int))
+    for i in picked:
+        row = rows.slice(int(i), 1).to_pylist()[0]
+        layer = "out" if i == len(rows) - 1 else str(row["layer"])
+        table.add_row(layer, *(figure(row[name], COLUMNS[name][1]) for name in measured))
+    return table
+
+
+def verdicts(run: Run, lane: int | None = None) -> Text:
+    """Returns each lane's verdict (or one's) and its evidence, a line each; the last line tells where the run is."""
+    text = Text()
+    lanes = run.lanes().to_pylist()
+    if lane is not None:
+        return Text.assemble(*(_verdict(row) for row in lanes if row["lane"] == lane), _thresholds(), str(run.path))
+    for row in lanes[:SHOWN_LANES]:
+        seed = f"seed {row['seed']}: " if len(lanes) > 1 else ""
+        text.append(seed, "dim").append_text(_verdict(row, with_accuracy=len(lanes) > 1))
+    if len(lanes) > SHOWN_LANES:
+        more = counted(len(lanes) - SHOWN_LANES, "more lane")
+        text.append(f"... and {more} in {run.path / 'lanes.parquet'}\n", "dim")
+    return text.append_text(_thresholds() if lanes else Text()).append_text(last_line(run))
+
+
+def _thresholds() -> Text:
+    return Text(f"{thresholds()}\n", "dim")
+
+
+def _verdict(row: dict[str, Any], with_accuracy: bool = False) -> Text:
+    word = row["verdict"] or row["status"]
+    known = with_accuracy and row["test_accuracy"] is not None
+    accuracy = f"test accuracy {figure(row['test_accuracy'])}, " if known else ""
+    return Text.assemble((word, f"bold {COLOURS.get(word, '')}"), f": {accuracy}{row['evidence']}\n")
+
+
+def expectations(held: Sequence[Held]) -> Table:
+    """Returns what was expected of each lane, what was found, and whether it held."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    many = any(one.lane for one in held)
+    for name in (*(["lane"] if many else []), "expected", "", "found", ""):
+        table.add_column(name, justify="right" if name == "lane" else "left")
+    for one in held:
+        found = one.found if isinstance(one.found, str) else figure(one.found, "{:.4g}")
+        mark = Text("held", "green") if one.holds else Text("did not hold", "bold red")
+        table.add_row(*([str(one.lane)] if many else []), one.what, one.expected, found, mark)
+    return table
+
+
+def last_line(run: Run) -> Text:
+    """Returns the verdict, or several, and where the run is."""
+    words = sorted({lane["verdict"] or lane["status"] for lane in run.lanes().to_pylist()}) or [run.status]
+    return Text.assemble(
+        (", ".join(words), f"bold {COLOURS.get(words[0], '') if len(words) == 1 else ''}"), f"  {run.path}"
+    )
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Returns what `vgx train --json` and `vgx sweep --json` print."""
+    table = run.lanes()
+    left_out = ("cell", "evidence", "diverged_step", "diverged_layer", "train_accuracy", "error")
+    names = [name for name in table.column_names if name not in left_out and not name.startswith("validation_")]
+    lanes = [{name: plain(lane[name]) for name in names} for lane in table.to_pylist()]
+    return {"run": str(run.path), "status": run.status, "lanes": lanes}
+
+
+def runs_table(runs: Sequence[Run]) -> RenderableType:
+    """Returns the runs as a table: name, net, status, verdict and test accuracy (the mean over lanes).
+
+    A damaged one is listed as that, with the reason below the table.
+    """
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    for name, justify in (
+        ("run", "left"),
+        ("status", "left"),
+        ("step", "right"),
+        ("verdict", "left"),
+        ("slope", "right"),
+        ("test", "right"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=name == "run")  # type: ignore[arg-type]
+    reasons = []
+    for run in runs:
+        try:
+            table.add_row(*_run_row(run))
+        except RunError as error:
+            table.add_row(run.path.name, Text("damaged", "red"))
+            reasons.append(Text(error.on_command_line, "dim"))
+    return Group(table, *([Text(), *reasons] if reasons else []))
+
+
+def _run_row(run: Run) -> tuple[str | Text, ...]:
+    meta, lanes = run.meta, run.lanes().to_pylist()
+    words = ", ".join(sorted({lane["verdict"] for lane in lanes if lane["verdict"]}))
+    return (
+        run.path.name,
+        meta["status"],
+        f"{meta['lanes_done']:,}/{counted(meta['lanes'], 'lane')}" if run.is_sweep else f"{meta['step']:,}",
+        Text(words, COLOURS.get(words, "")),
+        figure(_mean([lane["slope"] for lane in lanes]), "{:+.3f}"),
+        figure(_mean([lane["test_accuracy"] for lane in lanes])),
+    )
+
+
+def runs_json(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns what `vgx runs --json` prints: the table's figures, and how many lanes came to which verdict.
+
+    Of a damaged run it has the reason alone.
+    """
+    found: list[dict[str, Any]] = []
+    for run in runs:
+        try:
+            lanes, meta = run.lanes().to_pylist(), run.meta
+        except RunError as error:
+            found.append({"run": str(run.path), "status": "damaged", "reason": error.on_command_line})
+            continue
+        words = [lane["verdict"] or lane["status"] for lane in lanes]
+        means = {name: _mean([lane[name] for lane in lanes]) for name in ("slope", "test_accuracy")}
+        found.append(
+            {"run": str(run.path), "name": config_of(run.path.name), "status": meta["status"], "step": meta["step"]}
+            | {"sweep": run.is_sweep, "lanes": len(lanes), "verdicts": dict(Counter(words))}
+            | {name: plain(mean) for name, mean in means.items()}
+        )
+    return {"runs": found}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

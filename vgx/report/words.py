@@ -1,0 +1,142 @@
+"""Nets, lanes and comparisons in words, as terminal and page say them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vgx.results.comparison import Comparison, Figure, Outcome, Parting
+
+if TYPE_CHECKING:
+    pass
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+def describe_config(config: dict[str, Any], swept: Sequence[str] = ()) -> str:
+    """Returns a config in a line: `20 x 128 relu, he_normal, no norm, sgd 0.1, mnist`; of a sweep, what is not swept.
+
+    `swept` are the paths that cells differ in: there the base config's own values are nobody's.
+    """
+
+    def shared(path: str) -> bool:
+        return not any(path == other or path.startswith(f"{other}.") for other in swept)
+
+    model, optimizer = config["model"], config["train"]["optimizer"]
+    width, depth, norm = model["width"], model.get("depth"), model["normalization"]
+    shape = "-".join(map(str, width)) if isinstance(width, list) else f"{depth} x {width}"
+    if not shared("model.width"):
+        shape = f"{depth} layers" if depth and shared("model.depth") else ""
+    elif not shared("model.depth"):
+        shape = f"width {width}"
+    placed = f" {norm['placement']}" if norm["name"] != "none" and shared("model.normalization.placement") else ""
+    words = [
+        f"{shape} {model['activation']['name'] if shared('model.activation.name') else ''}".strip(),
+        model["initializer"]["name"] if shared("model.initializer.name") else "",
+        f"{norm['name'].replace('none', 'no')} norm{placed}" if shared("model.normalization.name") else "",
+        optimizer["name"] if shared("train.optimizer.name") else "",
+        config["data"]["name"] if shared("data.name") else "",
+    ]
+    if words[3] and shared("train.optimizer.learning_rate"):
+        words[3] += f" {optimizer['learning_rate']:g}"
+    return ", ".join(filter(None, words))
+
+
+def plain(value: Any) -> Any:
+    """Returns what JSON can say of a number: JSON has no NaN and no infinity, which become null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def duration(seconds: float) -> str:
+    """Returns a time in words: `45 s`, `12 min`, `3.5 h`."""
+    if math.isnan(seconds):
+        return "-"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+LETTERS = "ABCDEFGH"
+
+
+def outcome_rows(compared: Comparison) -> dict[str, list[str]]:
+    """Returns how each contender did and what it cost, in words, by what is told; the verdicts left out."""
+    outcomes = compared.outcomes
+    rows = {name: [_figure(pick(outcome), form) for outcome in outcomes] for name, pick, form in _FIGURES}
+    rows["steps"] = [f"{outcome.steps:,}" for outcome in outcomes]
+    if math.isfinite(compared.accuracy):
+        reached = ["never" if one.reached is None else f"{one.reached:,}" for one in outcomes]
+        rows[f"steps to {compared.accuracy:.4f}"] = reached
+    rows["training seconds"] = [f"{outcome.seconds:.1f}" for outcome in outcomes]
+    return rows
+
+
+_FIGURES: tuple[tuple[str, Callable[[Outcome], Figure], str], ...] = (
+    ("slope", lambda outcome: outcome.slope, "{:+.3f}"),
+    ("test accuracy", lambda outcome: outcome.test_accuracy, "{:.4f}"),
+    ("training loss", lambda outcome: outcome.train_loss, "{:.4g}"),
+)
+
+
+def _figure(figure: Figure, form: str) -> str:
+    if not figure.seeds:
+        return "-"
+    if not math.isfinite(figure.mean):
+        return "not finite"
+    spread = "{:.2g}" if form.endswith("g}") else form.replace("+", "")
+    return form.format(figure.mean) + (f" ±{spread.format(figure.spread)}" if figure.seeds > 1 else "")
+
+
+def apart_in_words(compared: Comparison, i: int) -> str:
+    """Returns where and when contender `i`, counted from 0, is apart from the first, and when its training loss is."""
+    curves = _sentence(compared, compared.partings[i - 1]) if compared.partings else "no layer is recorded"
+    loss = compared.loss_partings[i - 1].since
+    since = int(loss[0]) if len(loss) else 0
+    return f"{curves}; the training loss {f'parts at step {since:,}' if since else 'does not part'}"
+
+
+def _sentence(compared: Comparison, parting: Parting) -> str:
+    """`apart from step 1 on in layers 1-27 of 30, most in layer 1 (-4.2)`."""
+    if not len(parting.steps):
+        return "no step is recorded by both"
+    where = np.flatnonzero(parting.since)
+    beyond = {"seeds": "beyond the seeds' spread", "theory": "beyond the spread that theory predicts"}.get(
+        parting.by, f"by {parting.by} (one seed each: no spread to hold it against)"
+    )
+    if not len(where):
+        passing = " for good, though now and then" if parting.apart.any() else ""
+        return f"nowhere apart{passing} {beyond}"
+    first, all_of = int(parting.since[where].min()), int(parting.since[where].max())
+    when = f"from step {first:,}" if first == all_of else f"from step {first:,}, everywhere there by step {all_of:,}"
+    last = parting.difference[-1]
+    size = np.where(np.isfinite(last), np.abs(last), np.inf)
+    most = where[int(np.argmax(size[where]))]
+    figure = f"{last[most]:+.3g}" if math.isfinite(last[most]) else "one is 0 or NaN"
+    return f"apart {beyond} in {_places(compared, where)}, {when}; most in {_places(compared, most[None])} ({figure})"
+
+
+def _places(compared: Comparison, which: np.ndarray) -> str:
+    """`layers 1-27 of 30`, or relative depths where the depths differ."""
+    count = len(compared.positions)
+    if has_layers(compared):
+        names, noun, whole = [str(i + 1) for i in which], "layer", f" of {count}"
+    else:
+        names, noun, whole = [f"{compared.positions[i]:.0%}" for i in which], "depth", ""
+    if len(which) == 1:
+        return f"{noun} {names[0]}"
+    if len(which) == count:
+        return f"all {noun}s"
+    ranged = f"{names[0]}-{names[-1]}" if noun == "layer" else f"{names[0]} to {names[-1]}"
+    gaps = "" if which[-1] - which[0] + 1 == len(which) else f"{len(which)} of "
+    return f"{gaps}{noun}s {ranged}{whole if not gaps else ''}"
+
+
+def has_layers(compared: Comparison) -> bool:
+    """Returns whether all are of one depth and each position is a layer of theirs."""
+    return {one.layers for one in compared.contenders} == {len(compared.positions)}

@@ -1,0 +1,241 @@
+"""The bridge from an experiment to its verdicts: run what is missing, choose on validation data, compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vgx.devices import Platform
+from vgx.reproduce.experiment import Check, Claim, Experiment, option
+from vgx.reproduce.hypotheses import BAD, OPEN, OTHER, Arm, Finding, NotMeasured, Sample, words_of
+from vgx.reproduce.metrics import Layer, Seat, Statistic
+from vgx.results.store import Run
+from vgx.runner.rounds import PENDING
+from vgx.runner.sweep import Watch, sweep, sweep_path
+from vgx.theory.predict import predict
+
+
+class Outcome(NamedTuple):
+    """What became of one check, in one setting."""
+
+    says: str
+    setting: str
+    """The values of `for_each`, in words; nothing where there is one setting."""
+    published: str
+    statistic: str
+    verdict: str
+    findings: tuple[Finding, ...]
+    note: str
+
+
+class Result(NamedTuple):
+    """What became of an experiment."""
+
+    name: str
+    claim: Claim
+    scale: str
+    seeds: tuple[int, ...]
+    run: Run
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def verdicts(self) -> list[str]:
+        return [outcome.verdict for outcome in self.outcomes]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a published number fell outside its tolerance."""
+        return OTHER in self.verdicts
+
+
+def reproduce(
+    experiment: Experiment,
+    *,
+    runs: str | Path = "runs",
+    overwrite: bool = False,
+    device: Platform | None = None,
+    watch: Watch | None = None,
+) -> Result:
+    """Runs what is missing of an experiment's sweep, and returns what it says of the claim.
+
+    Raises as `vgx.sweep`.
+    """
+    known = None if overwrite else finished(experiment, runs)
+    if known is not None:
+        return known
+    return judge(experiment, sweep(experiment.sweep, runs=runs, overwrite=overwrite, device=device, watch=watch))
+
+
+class Count(NamedTuple):
+    """How far an experiment is."""
+
+    path: Path
+    lanes: int
+    done: int
+
+
+def count(experiment: Experiment, runs: str | Path = "runs") -> Count:
+    """Returns how many lanes an experiment has, and how many of them have ended."""
+    path = sweep_path(experiment.sweep, runs)
+    wanted = {(cell.key, seed) for cell in experiment.sweep.cells for seed in experiment.sweep.base.seed_list}
+    rows = Run(path).lanes().to_pylist() if (path / "meta.json").is_file() else []
+    done = {(row["cell"], row["seed"]) for row in rows if row["status"] not in PENDING}
+    return Count(path, len(wanted), len(wanted & done))
+
+
+def finished(experiment: Experiment, runs: str | Path = "runs") -> Result | None:
+    """Returns the result of an experiment whose lanes have all ended; None when some have not."""
+    path, lanes, done = count(experiment, runs)
+    return judge(experiment, Run(path)) if done == lanes else None
+
+
+def judge(experiment: Experiment, run: Run) -> Result:
+    """Returns what a run says of the claim."""
+    lanes = _Lanes(experiment, run)
+    outcomes = [
+        _outcome(experiment, check, setting, lanes)
+        for check in experiment.claim.checks
+        for setting in experiment.settings(check)
+    ]
+    seeds = experiment.sweep.base.seed_list
+    return Result(experiment.name, experiment.claim, experiment.scale, seeds, run, tuple(outcomes))
+
+
+def _outcome(experiment: Experiment, check: Check, setting: Arm, lanes: _Lanes) -> Outcome:
+    each = words_of({path: setting[path] for path in check.for_each})
+    note = ""
+    try:
+        findings = check.compare.find(_Measured(experiment, check, setting, lanes))
+    except NotMeasured:
+        findings, note = [], "an arm is left out at this scale"
+    verdict = _overall([finding.verdict for finding in findings if finding.verdict])
+    if not experiment.size.judged:
+        verdict = OPEN
+        findings = [f._replace(verdict=f.verdict and OPEN, more=None) for f in findings]
+        note = note or f"not judged at scale {experiment.scale}"
+    return Outcome(check.says, each, check.published, str(check.statistic), verdict, tuple(findings), note)
+
+
+def _overall(verdicts: list[str]) -> str:
+    """One verdict of several; of a ranking's the first, which knows of the others."""
+    for bad in (OTHER, BAD):
+        if bad in verdicts:
+            return bad
+    return verdicts[0] if len(set(verdicts)) == 1 else OPEN
+
+
+class _Lanes:
+    """The lanes of an experiment in its run, and each statistic of them, read once."""
+
+    def __init__(self, experiment: Experiment, run: Run):
+        self.run = run
+        cells = {cell.key: cell for cell in experiment.sweep.cells}
+        seeds = set(experiment.sweep.base.seed_list)
+        rows = [row for row in run.lanes().to_pylist() if row["cell"] in cells and row["seed"] in seeds]
+        self.by_cell: dict[str, dict[int, Seat]] = {}
+        for row in rows:
+            if row["status"] in ("done", "diverged"):
+                seat = Seat(row["lane"], row["status"] == "diverged")
+                self.by_cell.setdefault(row["cell"], {})[row["seed"]] = seat
+        self.known: dict[str, dict[int, float]] = {}
+
+    def read(self, statistic: Statistic) -> dict[int, float]:
+        """Returns a statistic of every lane, by its number."""
+        key = repr(statistic)
+        if key not in self.known:
+            seats = [seat for seats in self.by_cell.values() for seat in seats.values()]
+            values = statistic.read(self.run, seats).tolist()
+            self.known[key] = {seat.lane: value for seat, value in zip(seats, values, strict=True)}
+        return self.known[key]
+
+
+class _Measured:
+    """The arms of one check in one setting."""
+
+    def __init__(self, experiment: Experiment, check: Check, setting: Arm, lanes: _Lanes):
+        self.experiment, self.check, self.setting, self.lanes = experiment, check, setting, lanes
+
+    def values(self, path: str) -> list[Any]:
+        found: list[Any] = []
+        for cell in self.experiment.cells_of(self.setting):
+            if (value := option(cell, path)) not in found:
+                found.append(value)
+        return found
+
+    def sample(self, arm: Arm, changes: Mapping[str, Any] | None = None) -> Sample:
+        check = self.check
+        statistic = check.statistic.model_copy(update=dict(changes or {}))
+        if check.spread_over:
+            return _spread(
+                [self._best(arm | {check.spread_over: x}, statistic) for x in self.values(check.spread_over)]
+            )
+        if check.largest:
+            rates = sorted(self.values(check.largest.over))
+            parts = [self._best(arm | {check.largest.over: rate}, statistic) for rate in rates]
+            return _largest(rates, parts, check.largest.at_least)
+        return self._best(arm, statistic)
+
+    def _best(self, arm: Arm, statistic: Statistic) -> Sample:
+        """An arm's figures with the options that are best on validation data."""
+        paths, score = self.check.best_over, self.check.best_by
+        options = [self.values(path) for path in paths]
+        best: tuple[float, dict[str, Any], list[Any]] | None = None
+        for values in product(*options):
+            chosen = dict(zip(paths, values, strict=True))
+            cells = self.experiment.cells_of(self.setting | arm | chosen)
+            if not cells:
+                continue
+            mean = 0.0
+            if paths:
+                scores = self.lanes.read(score)
+                mean = float(np.mean([scores[seat.lane] for seat in self.lanes.by_cell.get(cells[0].key, {}).values()]))
+                mean = -mean if score.less_is_better else mean
+                mean = mean if not math.isnan(mean) else -math.inf
+            if best is None or mean > best[0]:
+                best = mean, chosen, cells
+        if best is None:
+            raise NotMeasured
+        _, chosen, cells = best
+        figures = self.lanes.read(statistic)
+        seats = self.lanes.by_cell.get(cells[0].key, {})
+        if not seats:
+            raise NotMeasured
+        values = {seed: figures[seat.lane] for seed, seat in sorted(seats.items())}
+        return Sample(values, chosen, any(_at_edge(chosen[p], o) for p, o in zip(paths, options, strict=True)))
+
+    def predicted(self, arm: Arm) -> float:
+        cells = self.experiment.cells_of(self.setting | arm)
+        if not cells:
+            raise NotMeasured
+        statistic = self.check.statistic
+        assert isinstance(statistic, Layer)
+        curve = getattr(predict(cells[0].config).curves, statistic.column)
+        return statistic.over(np.asarray(curve)[:-1])
+
+
+def _spread(parts: Sequence[Sample]) -> Sample:
+    """The range of some arms' figures, seed by seed."""
+    seeds = set.intersection(*(set(part.values) for part in parts))
+    figures = {seed: [part.values[seed] for part in parts] for seed in sorted(seeds)}
+    return Sample({seed: max(values) - min(values) for seed, values in figures.items()}, {}, False)
+
+
+def _largest(rates: Sequence[float], parts: Sequence[Sample], limit: float) -> Sample:
+    """The largest number whose arm reaches a limit, seed by seed; NaN where none does."""
+    reached = {
+        seed: [rate for rate, part in zip(rates, parts, strict=True) if part.values.get(seed, math.nan) >= limit]
+        for seed in parts[0].values
+    }
+    values = {seed: max(some, default=math.nan) for seed, some in reached.items()}
+    return Sample(values, {}, rates[-1] in values.values())
+
+
+def _at_edge(value: Any, options: list[Any]) -> bool:
+    """Whether a number is the smallest or the largest of three or more."""
+    numbers = all(isinstance(other, int | float) for other in options)
+    return numbers and len(options) > 2 and value in (min(options), max(options))

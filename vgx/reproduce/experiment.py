@@ -1,0 +1,325 @@
+"""Experiments as data: a sweep, what is claimed of it, and how large to make it.
+
+An experiment file is a sweep file with two more sections:
+
+    claim:
+      says: Dying ReLUs ...
+      source: who said so, and where
+      checks:
+        - says: ...
+          statistic: {name: accuracy, split: test}
+          best_over: [train.optimizer.learning_rate]
+          compare: {name: greater, arm: {model.activation: elu}, than: {model.activation: relu}}
+    scales:
+      smoke: {train: {steps: 20}, judged: false}
+      cpu: {}
+      full: {seeds: 10}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field
+
+from vgx.config import grid, sweep, yaml_tree
+from vgx.config.documents import document
+from vgx.config.load import Written, assign, open_tree, override, refused, section_in
+from vgx.config.schema import NO_NUMBERS, Config, Section
+from vgx.config.shipped import CONFIGS
+from vgx.config.sweep import Cell, Sweep, sweep_in, value_at
+from vgx.config.yaml_tree import Fault, Keys, Place, Tree
+from vgx.errors import ConfigError, did_you_mean
+from vgx.reproduce.hypotheses import COMPARISONS, Arm, Comparison, Number, Theory, matches
+from vgx.reproduce.metrics import STATISTICS, Accuracy, Layer, Statistic
+from vgx.results.values import inline
+from vgx.results.words import counted
+
+Scale = Literal["smoke", "cpu", "full"]
+SCALES: tuple[str, ...] = get_args(Scale)
+EXPERIMENTS = CONFIGS / "reproduce"
+"""The experiments that come with vgx."""
+ACTIVATION = "model.activation"
+PREDICTED = ("delta_log10", "act_rms", "preact_std", "cosine")
+"""Columns of the layer table that theory predicts."""
+
+
+class Reach(Section):
+    """The values of an option that reach an accuracy: the largest of them is what counts."""
+
+    over: str
+    """The swept option, a number such as train.optimizer.learning_rate."""
+    at_least: float
+    """What the statistic must come to."""
+
+
+class Check(Section):
+    """One thing that is claimed, and how to tell."""
+
+    says: str
+    """The claim, in a sentence."""
+    statistic: Annotated[Statistic, STATISTICS.field]
+    """The number of each lane."""
+    where: Arm = Field(default_factory=dict)
+    """Swept options that are the same throughout, by path."""
+    for_each: list[str] = Field(default_factory=list)
+    """Swept options for each of whose values the check is made."""
+    best_over: list[str] = Field(default_factory=list)
+    """Swept options that are chosen for each arm by the mean over seeds of `best_by`."""
+    best_by: Annotated[Statistic, STATISTICS.field] = Accuracy(split="validation")
+    """What they are chosen by: on validation data, never on test data."""
+    spread_over: str | None = None
+    """Take the statistic's range over the values of this swept option, instead of the statistic."""
+    largest: Reach | None = None
+    """Take the largest value of a swept option that reaches something, instead of the statistic."""
+    compare: Annotated[Comparison, COMPARISONS.field]
+    """What is claimed of it."""
+    published: str = ""
+    """What was published, where it is not a number to be reproduced here."""
+
+
+class Claim(Section):
+    """What is claimed of a sweep."""
+
+    says: str
+    """The claim, in a sentence."""
+    letter: str = ""
+    """Where it stands among the claims, in `vgx reproduce`."""
+    source: str
+    """Who made it, and where."""
+    differs: str = ""
+    """What is different here from there, if anything."""
+    checks: Annotated[list[Check], Field(min_length=1)]
+    """How to tell."""
+
+
+class Size(Section):
+    """What a scale says besides its changes."""
+
+    seconds: float | None = None
+    """About how long it takes on two cores."""
+    judged: bool = True
+    """Whether verdicts are given: not where other data or too few steps stand in for the real ones."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A claim and the sweep that tests it, at one scale."""
+
+    name: str
+    claim: Claim
+    sweep: Sweep
+    scale: str
+    size: Size
+    source: str
+    """The file, as it was named."""
+
+    def cells_of(self, arm: Mapping[str, Any]) -> list[Cell]:
+        """Returns the cells in which some swept options have these values.
+
+        A bare name is the part with its defaults, or, where the grid has no such, with any options.
+        """
+        found = list(self.sweep.cells)
+        for path, value in arm.items():
+            exact = [cell for cell in found if value in (option(cell, path), value_at(cell.config, path))]
+            found = exact or [cell for cell in found if matches(option(cell, path), value)]
+        return found
+
+    def values(self, path: str) -> list[Any]:
+        """Returns the values that a swept option has in the grid, in order."""
+        found: list[Any] = []
+        for cell in self.sweep.cells:
+            if (value := option(cell, path)) not in found:
+                found.append(value)
+        return found
+
+    def settings(self, check: Check) -> Iterator[Arm]:
+        """Yields each setting in which a check is made: its `where` with a value for each of its `for_each`."""
+        for values in product(*(self.values(path) for path in check.for_each)):
+            setting = check.where | dict(zip(check.for_each, values, strict=True))
+            if self.cells_of(setting):
+                yield setting
+
+
+def option(cell: Cell, path: str) -> Any:
+    """Returns the value of a swept option in a cell: as it was written, or else as the config has it."""
+    return cell.overlay.get(path, value_at(cell.config, path))
+
+
+def find_experiments(folder: Path = EXPERIMENTS) -> dict[str, Path]:
+    """Returns the experiments in a folder by name. Raises ConfigError when there is none."""
+    found = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if not found:
+        raise ConfigError(f"{folder}: no experiments here; name a YAML file, or run in a clone of vgx")
+    return found
+
+
+def experiment_called(name: str) -> Path:
+    """Returns the file of an experiment that comes with vgx, or the file of that name. Raises ConfigError for none."""
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        return Path(name)
+    known = find_experiments()
+    if name not in known:
+        near = did_you_mean(name, list(known)) or f"; known: {', '.join(known)}"
+        raise ConfigError(f"no experiment is called '{name}'{near}")
+    return known[name]
+
+
+def load_experiment(
+    source: Written,
+    scale: str = "cpu",
+    overrides: Sequence[str] = (),
+    activations: Sequence[str] = (),
+    seeds: int | None = None,
+    modules: Sequence[str] = (),
+) -> Experiment:
+    """Returns the experiment in a YAML file or a mapping, at a scale.
+
+    Args:
+        source: a file, or what would be in it.
+        scale: smoke, cpu or full.
+        overrides: changes of the base config, after those of the scale, such as `data.name=fashion_mnist`.
+        activations: more values for the axis `model.activation`, as YAML.
+        seeds: how many seeds, instead of the scale's.
+        modules: to import besides those that the file names.
+
+    Raises ConfigError with a line for each thing that is wrong.
+    """
+    tree = open_tree(source, (), modules)
+    where = tree.place(()).source or "experiment"
+    section, scales = (tree.value.pop(name, None) for name in ("claim", "scales"))
+    if section is None:
+        raise ConfigError(f"{where}: an experiment has a `claim`; `vgx sweep` runs a sweep without one")
+    claim, size = section_in(tree, ("claim",), Claim, section), _scaled(tree, scales, scale)
+    if claim is None or size is None:
+        raise refused(tree.faults)
+    for turn, text in enumerate(overrides, start=1):
+        override(tree, text, turn)
+    for turn, text in enumerate(activations, start=len(overrides) + 2):
+        _add_activation(tree, text, turn)
+    sweep = sweep_in(tree, (), seeds, len(overrides) + len(activations))
+    name = sweep.base.name
+    base = sweep.base.model_copy(update={"name": f"{name[:70]}-{scale}-{_digest(sweep.base)}"})
+    experiment = Experiment(name, claim, replace(sweep, base=base), scale, size, where)
+    smaller = isinstance(scales, dict) and "sweep" in (scales.get(scale) or {})
+    if faults := list(_unfit(experiment, tree, may_lack_arms=smaller)):
+        raise refused(faults)
+    return experiment
+
+
+def check(source: str | Path, overrides: Sequence[str] = (), modules: Sequence[str] = ()) -> str:
+    """Returns a few words on the config, the sweep or the experiment in a file, the latter at every scale.
+
+    Raises ConfigError with all that is wrong with it.
+    """
+    found = document(source)
+    read = yaml_tree.read(found.text, found.source) if "claim" in found.text else Tree()
+    if not isinstance(read.value, dict) or "claim" not in read.value:
+        return sweep.check(found, overrides, modules)
+    sizes = {scale: load_experiment(found, scale, overrides, modules=modules) for scale in SCALES}
+    counts = ", ".join(f"{counted(len(one.sweep.cells), 'cell')} at scale {scale}" for scale, one in sizes.items())
+    return f"{sizes['cpu'].name}, an experiment of {counts}"
+
+
+def _digest(base: Config) -> str:
+    """Tells base configs apart, whatever they are called and however many seeds they have."""
+    values = base.model_dump(
+        mode="json", exclude={"name": True, "seeds": True, "expect": True, "modules": True, "data": NO_NUMBERS["data"]}
+    )
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _scaled(tree: Tree, scales: Any, scale: str) -> Size | None:
+    """Puts what a scale changes into the tree, and returns what else it says; None when it is no mapping."""
+    if scales is None:
+        return Size()
+    if not isinstance(scales, dict) or not all(isinstance(changes, dict) for changes in scales.values()):
+        tree.faults.append(Fault(tree.place(("scales",)), ("scales",), "expected a mapping of changes for each scale"))
+        return None
+    for name in scales:
+        if name not in SCALES:
+            near = did_you_mean(name, list(SCALES)) or f"; known: {', '.join(SCALES)}"
+            tree.faults.append(Fault(tree.key_place(("scales", name)), ("scales",), f"unknown scale '{name}'{near}"))
+    changes = dict(scales.get(scale, {}))
+    of_size = {name: changes.pop(name) for name in Size.model_fields if name in changes}
+    grids = changes.pop("sweep", None) or {}
+    for path, value in grid.flat(changes).items():
+        keys = tuple(path.split("."))
+        assign(tree, keys, value, tree.place(("scales", scale, *keys)))
+    section = tree.value.setdefault("sweep", {})
+    if isinstance(grids, dict) and isinstance(section, dict):
+        for key, value in grids.items():
+            if isinstance(value, dict) and isinstance(section.get(key), dict):
+                for path, values in value.items():
+                    _moved(tree, values, ("scales", scale, "sweep", key, path), ("sweep", key, path))
+                    section[key][path] = values
+            else:
+                _moved(tree, value, ("scales", scale, "sweep", key), ("sweep", key))
+                section[key] = value
+    return section_in(tree, ("scales", scale), Size, of_size)
+
+
+def _moved(tree: Tree, value: Any, old: Keys, new: Keys) -> None:
+    """Gives what is about to stand at `new` the places of what was written at `old`."""
+    tree.forget(new)
+    for keys in list(yaml_tree.within(value)):
+        for table in (tree.values, tree.keys):
+            if (*old, *keys) in table:
+                table[(*new, *keys)] = table[(*old, *keys)]
+
+
+def _add_activation(tree: Tree, text: str, turn: int) -> None:
+    place = Place(turn, source=f"--activation {text if text.isprintable() else repr(text)}")
+    read = yaml_tree.read(text, "")
+    axes = tree.value["sweep"].get("axes") if isinstance(tree.value["sweep"], dict) else None
+    values = axes.get(ACTIVATION) if isinstance(axes, dict) else None
+    tree.faults += [Fault(place, (), fault.reason) for fault in read.faults]
+    if not isinstance(values, list):
+        tree.faults.append(Fault(place, (), f"this experiment has no axis {ACTIVATION}"))
+    elif not read.faults:
+        tree.values["sweep", "axes", ACTIVATION, len(values)] = place
+        values.append(read.value)
+
+
+def _unfit(experiment: Experiment, tree: Tree, may_lack_arms: bool) -> Iterator[Fault]:
+    """What the checks name that the sweep has not, or leave open."""
+    paths = experiment.sweep.paths
+    for i, check in enumerate(experiment.claim.checks):
+        keys: Keys = ("claim", "checks", i)
+
+        def fault(key: str, reason: str, keys: Keys = keys) -> Fault:
+            return Fault(tree.place((*keys, key)), (*keys, key), reason)
+
+        named = [*check.for_each, *check.best_over, *check.compare.free()]
+        named += [path for path in (check.spread_over, check.largest and check.largest.over) if path]
+        for path in dict.fromkeys([*named, *check.where, *(path for arm in check.compare.arms() for path in arm)]):
+            if path not in paths and not may_lack_arms:
+                near = did_you_mean(path, list(paths)) or f"; swept are {', '.join(paths)}"
+                yield fault("compare", f"{path} is not swept{near}")
+                return
+        over = getattr(check.compare, "over", None) if isinstance(check.compare, Number) else None
+        if over is not None and over not in type(check.statistic).model_fields:
+            yield fault("compare", f"{check.statistic.name} has no option '{over}' to go over")
+        if isinstance(check.compare, Theory) and not (
+            isinstance(check.statistic, Layer)
+            and check.statistic.column in PREDICTED
+            and check.statistic.steps == "first"
+        ):
+            yield fault("statistic", f"theory predicts {', '.join(PREDICTED)} of the first step's layers alone")
+        free = {*check.for_each, *named}
+        for arm in check.compare.arms():
+            settings = list(experiment.settings(check)) or [check.where]
+            found = [experiment.cells_of(setting | arm) for setting in settings]
+            if not any(found) and not may_lack_arms:
+                yield fault("compare", f"no cell of the sweep has {inline(check.where | arm)}")
+            for path in [path for path in paths if path not in free]:
+                values = {inline(option(cell, path)) for some in found for cell in some}
+                if len(values) > 1:
+                    reason = f"{inline(arm)} leaves {path} open ({', '.join(sorted(values))}); add it to where"
+                    yield fault("compare", reason)

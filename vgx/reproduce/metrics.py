@@ -1,0 +1,180 @@
+"""Statistics that a claim can name: one number for each lane, read from a run's tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from vgx.registry import Part, Registry
+from vgx.results.store import Run
+from vgx.results.verdict import slope_of
+
+Split = Literal["train", "validation", "test"]
+Column = Literal[
+    "delta_log10",
+    "weight_grad_log10",
+    "bias_grad_log10",
+    "weight_grad_zero",
+    "weight_norm",
+    "update_ratio",
+    "preact_mean",
+    "preact_std",
+    "act_mean",
+    "act_rms",
+    "dead",
+    "saturated",
+    "cosine",
+    "participation",
+    "noise_scale",
+]
+
+
+class Seat(NamedTuple):
+    """A lane as a statistic sees it."""
+
+    lane: int
+    diverged: bool
+
+
+class Statistic(Part):
+    """A number for each lane of a run."""
+
+    less_is_better: ClassVar[bool] = False
+    """Whether a choice by this statistic takes the smallest."""
+
+    def read(self, run: Run, seats: Sequence[Seat]) -> np.ndarray:
+        """Returns the number of each lane: [R], float64; NaN where it was not measured."""
+        raise NotImplementedError
+
+
+STATISTICS: Registry[Statistic] = Registry("statistic")
+
+
+@STATISTICS.register("accuracy")
+class Accuracy(Statistic):
+    """The share of examples that a lane gets right; 0 for one that diverged.
+
+    As vgx's metrics table has it.
+    """
+
+    formula = "accuracy on a split, after an epoch or at the end"
+
+    split: Split = "test"
+    """Whose examples; `train` is the last batch."""
+    epoch: Annotated[float, Field(gt=0)] | None = None
+    """How many epochs are looked at; all unless told."""
+    which: Literal["last", "best", "worst"] = "last"
+    """Which of the evaluations."""
+
+    def read(self, run: Run, seats: Sequence[Seat]) -> np.ndarray:
+        column = f"{self.split}_accuracy"
+        rows = _measured(run, seats, ["epoch", column])
+        return np.array([self._of_lane(rows[seat.lane], column, seat.diverged) for seat in seats])
+
+    def _of_lane(self, rows: dict[str, np.ndarray], column: str, diverged: bool) -> float:
+        epochs, accuracy = rows["epoch"], rows[column]
+        if self.epoch is not None:
+            accuracy = accuracy[epochs <= self.epoch + 1e-6]
+        if diverged:
+            accuracy = np.append(accuracy, 0.0)
+        elif not len(accuracy) or epochs[-1] < (self.epoch or 0) - 1e-6:
+            return math.nan
+        return float({"last": accuracy[-1], "best": accuracy.max(), "worst": accuracy.min()}[self.which])
+
+
+@STATISTICS.register("steps_to")
+class StepsTo(Statistic):
+    """The steps until an evaluation first reaches an accuracy; the length of the run when none does.
+
+    As vgx's metrics table has it; known to `train.evaluate_every` steps.
+    """
+
+    formula = "min {step: accuracy >= limit}"
+    less_is_better = True
+
+    accuracy: float = Field(gt=0, le=1)
+    """The accuracy to reach."""
+    split: Split = "test"
+    """Whose examples."""
+
+    def read(self, run: Run, seats: Sequence[Seat]) -> np.ndarray:
+        column = f"{self.split}_accuracy"
+        rows = _measured(run, seats, ["step", column])
+        steps = [rows[seat.lane]["step"][rows[seat.lane][column] >= self.accuracy] for seat in seats]
+        longest = max((float(own["step"].max(initial=0)) for own in rows.values()), default=math.nan)
+        return np.array([float(reached[0]) if len(reached) else longest for reached in steps])
+
+
+@STATISTICS.register("layer")
+class Layer(Statistic):
+    """A column of the layer table, summed up over layers and steps.
+
+    As vgx's layer table has it.
+    """
+
+    formula = "over steps of (over layers of column)"
+
+    column: Column
+    """Of the layer table."""
+    layers: tuple[int, int] = Field(default=(1, -1), strict=False)
+    """The first and the last layer that count, from 1; -1 is the top hidden one."""
+    over_layers: Literal["mean", "median", "min", "max", "slope", "span", "factor"] = "mean"
+    """slope: decades per layer from the top down, of a log10. span: the lowest layer's less the highest's. factor: the
+    growth of the square per layer, in the direction of travel: gradients down, signals up."""
+    steps: Literal["first", "last", "all"] = "last"
+    """Which recorded steps count."""
+    over_steps: Literal["mean", "median", "min", "max", "sum"] = "mean"
+    """What is done with several."""
+
+    def read(self, run: Run, seats: Sequence[Seat]) -> np.ndarray:
+        where = pc.field("lane").isin([seat.lane for seat in seats])
+        if self.steps == "first":
+            where &= pc.field("step") == 1  # the first step is always recorded
+        rows = _by_lane(run.layers(["lane", "step", "layer", self.column], where=where), seats)
+        return np.array([self._of_lane(rows[seat.lane]) for seat in seats])
+
+    def _of_lane(self, rows: dict[str, np.ndarray]) -> float:
+        if not len(rows["layer"]):
+            return math.nan
+        curves = rows[self.column].reshape(-1, int(rows["layer"].max()))[:, :-1]
+        by_step = [self.over(curve) for curve in (curves[-1:] if self.steps == "last" else curves)]
+        return float(getattr(np, self.over_steps)(by_step))
+
+    def over(self, curve: np.ndarray) -> float:
+        """Returns the figure of a curve over the hidden layers [L], at one step."""
+        first, last = ((layer - 1 if layer > 0 else len(curve) + layer) for layer in self.layers)
+        some = curve[first : last + 1]
+        match self.over_layers:
+            case "slope":
+                return slope_of(some)
+            case "span":
+                return float(some[0] - some[-1])
+            case "factor":
+                log10 = some if self.column.endswith("_log10") else np.log10(some)
+                down = 1 if self.column.endswith("_log10") else -1
+                return float(10 ** (2 * down * (log10[0] - log10[-1]) / (len(some) - 1)))
+        return float(getattr(np, self.over_layers)(some))
+
+
+def _measured(run: Run, seats: Sequence[Seat], columns: list[str]) -> dict[int, dict[str, np.ndarray]]:
+    """Each lane's rows of the metrics table in which the last column was measured."""
+    where = pc.field("lane").isin([seat.lane for seat in seats]) & pc.field(columns[-1]).is_valid()
+    return _by_lane(run.metrics(["lane", *columns], where=where), seats)
+
+
+def _by_lane(table: pa.Table, seats: Sequence[Seat]) -> dict[int, dict[str, np.ndarray]]:
+    """The columns of each lane, in order of step; float64, NaN for null."""
+    lane = table["lane"].to_numpy()
+    order = np.argsort(lane, kind="stable")
+    bounds = np.searchsorted(lane[order], [[seat.lane, seat.lane + 1] for seat in seats])
+    columns = {name: table[name].to_numpy().astype(np.float64)[order] for name in table.column_names}
+    return {
+        seat.lane: {name: values[start:stop] for name, values in columns.items()}
+        for seat, (start, stop) in zip(seats, bounds, strict=True)
+    }

@@ -1,0 +1,1 @@
+"""A run on disk, and what numpy reads off it; no jax."""

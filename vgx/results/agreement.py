@@ -1,0 +1,145 @@
+"""Whether theory holds in a run: what was predicted of its layers beside what each step shows."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vgx.results.store import Run, prediction_schema
+from vgx.results.words import counted
+
+FAR = 3.0
+"""Deviations of the band from which a layer is off the prediction."""
+PER_LAYER = math.log10(1.01) / 2
+"""Decades of the gradient's norm that each layer may add to that, for what falls as 1 / N: 1 % of its factor."""
+
+
+class Predicted(Protocol):
+    """What theory says of each layer, `theory.Curves`: [L + 1] each."""
+
+    @property
+    def delta_log10(self) -> np.ndarray: ...
+    @property
+    def act_rms(self) -> np.ndarray: ...
+    @property
+    def preact_std(self) -> np.ndarray: ...
+    @property
+    def cosine(self) -> np.ndarray: ...
+    @property
+    def band(self) -> np.ndarray: ...
+    @property
+    def act_band(self) -> np.ndarray: ...
+    @property
+    def preact_band(self) -> np.ndarray: ...
+
+
+def prediction_rows(curves: Predicted, lane: int, first: pa.Table) -> pa.Table:
+    """Returns a lane's rows of `prediction.parquet`; `first` holds its layers at the first step, or nothing."""
+    layers = len(curves.delta_log10)
+    bands = {"delta_log10": curves.band, "act_rms": curves.act_band, "preact_std": curves.preact_band}
+    tables = []
+    for name in ("delta_log10", "act_rms", "preact_std", "cosine"):
+        predicted, band = getattr(curves, name), bands.get(name, np.full(layers, np.nan))
+        measured = np.full(layers, np.nan)
+        if len(first) and not first[name].null_count:
+            measured = first[name].to_numpy().astype(np.float64)
+            measured = measured - measured[-1] if name == "delta_log10" else measured
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = np.where(band > 0, (measured - predicted) / band, np.nan)
+        values = [pa.array(column, pa.float64(), mask=np.isnan(column)) for column in (predicted, band, measured, z)]
+        keys = [pa.array(np.full(layers, lane, np.int32)), pa.array(np.arange(1, layers + 1, dtype=np.int32))]
+        tables.append(pa.Table.from_arrays([*keys, pa.array([name] * layers), *values], schema=prediction_schema()))
+    return pa.concat_tables(tables)
+
+
+class Agreement(NamedTuple):
+    """How the gradient of one lane's hidden layers compares with its prediction."""
+
+    off: np.ndarray
+    """[T, L], decades by which |dloss/dh| over the readout's is larger than predicted, at the recorded steps."""
+    allowed: np.ndarray
+    """[L], decades."""
+    band: np.ndarray
+    """[L], one deviation over draws of the weights, in decades."""
+    steps: np.ndarray
+    """[T]"""
+
+    @property
+    def departed(self) -> int | None:
+        """The first recorded step at which theory does not hold in some layer, or None."""
+        within = np.all(np.abs(self.off) <= self.allowed, 1)
+        return None if within.all() else int(self.steps[np.argmin(within)])
+
+    @property
+    def holds(self) -> bool:
+        """Whether theory holds at the first recorded step."""
+        return self.departed != self.steps[0]
+
+    @property
+    def sentence(self) -> str:
+        """Whether theory held at the first step, and up to where in training."""
+        first, layers = self.off[0], self.off.shape[1]
+        if not np.isfinite(first).all():
+            return "theory and measurement cannot be compared: no finite gradient in some layer"
+        far = int(np.sum(np.abs(first) > self.allowed))
+        if far:
+            return f"theory is off in {far} of {counted(layers, 'layer')} at the first step (most in {self._worst(0)})"
+        text = f"theory held at the first step (most off in {self._worst(0)})"
+        if len(self.steps) == 1:
+            return text
+        if self.departed is None:
+            return f"{text} and to step {self.steps[-1]:,}"
+        return f"{text}, and no longer at step {self.departed:,} ({self._worst(list(self.steps).index(self.departed))})"
+
+    def _worst(self, row: int) -> str:
+        """The layer that is farthest off, in parts of what is allowed."""
+        off = self.off[row]
+        layer = int(np.argmax(np.nan_to_num(np.abs(off), nan=np.inf) / self.allowed))
+        if not math.isfinite(off[layer]):
+            return f"layer {layer + 1}: no finite gradient"
+        spreads = f", {abs(off[layer]) / self.band[layer]:.1f} spreads" if self.band[layer] else ""
+        return f"layer {layer + 1}: {off[layer]:+.2f} decades{spreads}"
+
+
+def agreement(predicted: np.ndarray, band: np.ndarray, delta_log10: np.ndarray, steps: np.ndarray) -> Agreement:
+    """Returns how measured gradients compare with predicted ones.
+
+    Args:
+        predicted: [L + 1], log10 of the gradient over the readout's.
+        band: [L + 1], a deviation of that over draws of the weights.
+        delta_log10: [T, L + 1], measured.
+        steps: [T], where.
+    """
+    with np.errstate(invalid="ignore"):
+        off = (delta_log10 - delta_log10[:, -1:] - predicted)[:, :-1]
+    above = np.arange(len(predicted) - 1, 0, -1)
+    return Agreement(off, FAR * band[:-1] + PER_LAYER * above, band[:-1], steps)
+
+
+def lanes_that_hold(run: Run) -> tuple[int, int]:
+    """Returns in how many lanes theory holds at the first step in every layer, and of how many that is known."""
+    rows = run.prediction(where=pc.field("statistic") == "delta_log10")
+    if not len(rows):
+        return 0, 0
+    lane, layer = (rows[name].to_numpy() for name in ("lane", "layer"))
+    predicted, band, measured = (rows[name].to_numpy() for name in ("predicted", "band", "measured"))
+    lanes, first = np.unique(lane, return_index=True)
+    tops = np.repeat(layer[np.append(first[1:], len(layer)) - 1], np.diff(np.append(first, len(layer))))
+    off = ~(np.abs(measured - predicted) <= FAR * band + PER_LAYER * (tops - layer)) & (layer < tops)
+    known = np.isin(lanes, lane[~np.isnan(measured)])
+    return int(np.sum(known & ~np.isin(lanes, lane[off]))), int(np.sum(known))
+
+
+def agreement_of(run: Run, lane: int) -> Agreement | None:
+    """Returns how theory fared in a lane of a run; None where nothing was predicted, or no layer recorded."""
+    foretold = run.prediction(where=(pc.field("lane") == lane) & (pc.field("statistic") == "delta_log10"))
+    layers = run.layers(["step", "delta_log10"], where=pc.field("lane") == lane)
+    if not len(foretold) or not len(layers):
+        return None
+    predicted, band = (foretold[name].to_numpy() for name in ("predicted", "band"))
+    steps = layers["step"].to_numpy()[:: len(predicted)]
+    return agreement(predicted, band, layers["delta_log10"].to_numpy().reshape(len(steps), -1), steps)

@@ -1,0 +1,59 @@
+"""The resolved config of every cell of a sweep, kept in its directory, so that showing it takes no part's code.
+
+    cells.json    {"sections": {"data": [...], "model": [...], ...}, "cells": {key: [which data, which model, ...]}}
+
+Cells of a grid have most sections in common: each section stands there once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from vgx.errors import Damaged
+from vgx.results.reading import RunConfig, read_json, valid
+from vgx.results.store import Run
+from vgx.results.writer import RunWriter
+
+FILE = "cells.json"
+SECTIONS = ("data", "model", "train", "log", "expect")
+"""What cells may differ in; all else is the base's."""
+
+
+def write_cell_configs(writer: RunWriter, configs: Mapping[str, BaseModel]) -> None:
+    """Writes `cells.json`, from the config of each cell by its key."""
+    texts: dict[int, str] = {}
+    numbers: dict[str, dict[str, int]] = {name: {} for name in SECTIONS}
+    cells: dict[str, list[int]] = {}
+    for key, config in configs.items():
+        sections = [getattr(config, name) for name in SECTIONS]
+        for section in sections:
+            if id(section) not in texts:
+                texts[id(section)] = section.model_dump_json()
+        found = zip(numbers.values(), sections, strict=True)
+        cells[key] = [known.setdefault(texts[id(section)], len(known)) for known, section in found]
+    kept = {name: [json.loads(text) for text in known] for name, known in numbers.items()}
+    writer.write_text(FILE, json.dumps({"sections": kept, "cells": cells}) + "\n")
+
+
+def cell_configs(run: Run) -> dict[str, dict[str, Any]] | None:
+    """Returns the resolved config of each cell of a sweep, by its key; None where an older vgx kept none.
+
+    Raises Damaged when the file is damaged.
+    """
+    path = run.path / FILE
+    if not path.exists():
+        return None
+    base = {name: value for name, value in run.config.items() if name != "sweep"}
+    try:
+        kept = read_json(path, dict)
+        configs = {
+            key: base | {name: kept["sections"][name][i] for name, i in zip(SECTIONS, row, strict=True)}
+            for key, row in kept["cells"].items()
+        }
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise Damaged(path, "does not hold the configs of cells", "the same sweep again makes it anew") from None
+    return {key: dict(valid(path, RunConfig, config)) for key, config in configs.items()}

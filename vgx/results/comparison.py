@@ -1,0 +1,364 @@
+"""Nets side by side: aligned by relative depth, and where and when their curves part beyond the seeds' spread."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vgx.errors import RunError, did_you_mean
+from vgx.results.divergence import Course, Parting, aligned, course_of, part
+from vgx.results.store import LAYERS, Run
+from vgx.results.values import inline, option_called, scalar
+
+MOST = 8
+"""Contenders in one comparison."""
+MOST_POSITIONS = 100
+MOST_STEPS = 256
+"""Of a run that recorded more steps, so many are compared, evenly spread."""
+ENDED = ("done", "diverged")
+LEFT_OUT = ("name", "seeds", "expect", "import", "sweep", "log", "data.max_bytes")
+"""What is no difference between two configs, by path: it changes no number."""
+
+
+class Contender(NamedTuple):
+    """A config of a run, or a cell of a sweep, with its seeds."""
+
+    name: str
+    """Tells it from the others."""
+    run: Run
+    lanes: tuple[int, ...]
+    config: dict[str, Any]
+    """The resolved config, as plain values."""
+
+    @property
+    def layers(self) -> int:
+        """Hidden layers: L."""
+        model = self.config["model"]
+        return len(model["width"]) if isinstance(model["width"], list) else model["depth"]
+
+
+class Figure(NamedTuple):
+    """A number over seeds."""
+
+    mean: float
+    """NaN where no seed has it."""
+    spread: float
+    """The standard deviation; NaN of fewer than two."""
+    seeds: int
+
+
+class Outcome(NamedTuple):
+    """How a contender did, and what it cost."""
+
+    words: tuple[str, ...]
+    """Each seed's verdict, or its status where it has none."""
+    slope: Figure
+    """Decades of norm per layer, from the top down."""
+    train_loss: Figure
+    test_accuracy: Figure
+    steps: int
+    """The last step."""
+    reached: int | None
+    """The first step at which the mean test accuracy is what the worst contender ends with; None for never."""
+    seconds: float
+    """Of training, compilation left out: its lanes' share of what ran side by side."""
+
+
+class Comparison(NamedTuple):
+    """Contenders side by side."""
+
+    contenders: tuple[Contender, ...]
+    outcomes: tuple[Outcome, ...]
+    differences: dict[str, tuple[str, ...]]
+    """By path, the options that the configs differ in, each contender's value in words; `-` where it has none."""
+    accuracy: float
+    """The mean test accuracy that the worst contender ends with, to which `reached` refers; NaN for none."""
+    statistic: str
+    positions: np.ndarray
+    """[P], relative depths, from 0 at the first hidden layer to 1 at the top; empty where no layers are recorded."""
+    courses: tuple[Course, ...]
+    partings: tuple[Parting, ...]
+    """Of each contender but the first."""
+    loss_partings: tuple[Parting, ...]
+    """Likewise of the training loss, P = 1."""
+    losses: tuple[Course, ...]
+    """Of the training loss, P = 1."""
+    accuracies: tuple[Course, ...]
+    """Of the test accuracy, P = 1, at the steps that measured it; T = 0 for none."""
+
+
+def contenders_of(
+    run: Run, configs: Mapping[str, dict[str, Any]] | None = None, where: Sequence[str] = ()
+) -> list[Contender]:
+    """Returns the contender that a run is, or those that the cells of a sweep are.
+
+    Args:
+        run: what to compare.
+        configs: of a sweep, the resolved config of each cell, by its key, as far as it is known.
+        where: of a sweep, the cells to take, as `activation=relu`: the end of an option's path, and its value.
+
+    Raises RunError when nothing is left, or an option is not there.
+    """
+    if not run.is_sweep:
+        config = run.config
+        seeds = config["seeds"]
+        return [Contender(config["name"], run, tuple(range(seeds if isinstance(seeds, int) else len(seeds))), config)]
+    table = run.lanes()
+    options = table.column_names[table.column_names.index("seed") + 1 : table.column_names.index("status")]
+    wanted = [_condition(run, text, options) for text in where]
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for lane in table.to_pylist():
+        if lane["status"] in ENDED and all(in_words(lane[path]) == value for path, value in wanted):
+            cells.setdefault(lane["cell"], []).append(lane)
+    if not cells:
+        raise RunError(f"{run.path}: no lane has ended{' where ' + ' and '.join(where) if where else ''}")
+    free = [path for path in options if len(set(table[path].to_pylist())) > 1] or options
+    return [
+        Contender(
+            ", ".join(in_words(lanes[0][path]) for path in free if lanes[0][path] is not None),
+            run,
+            tuple(lane["lane"] for lane in lanes),
+            (configs or {}).get(cell) or _overlaid(run.config, {path: lanes[0][path] for path in options}),
+        )
+        for cell, lanes in cells.items()
+    ]
+
+
+def unended_cells(run: Run) -> int:
+    """Returns how many cells of a sweep are no contenders: none of their lanes has ended."""
+    lanes = run.lanes().select(["cell", "status"]).to_pylist()
+    ended = {lane["cell"] for lane in lanes if lane["status"] in ENDED}
+    return len({lane["cell"] for lane in lanes} - ended)
+
+
+def _overlaid(base: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a cell whose parts are not known here: the base, with its swept options as the lanes have them."""
+    config = copy.deepcopy(base)
+    for path, value in options.items():
+        if value is None:
+            continue
+        *above, last = path.split(".")
+        section = config
+        for key in above:
+            inner = section.get(key)
+            section[key] = inner if isinstance(inner, dict) else {"name": inner}
+            section = section[key]
+        value = scalar(value) if isinstance(value, str) else value
+        section[last] = {"name": value} if isinstance(section.get(last), dict) and isinstance(value, str) else value
+    return config
+
+
+def _condition(run: Run, text: str, options: Sequence[str]) -> tuple[str, str]:
+    word, equals, value = text.partition("=")
+    if not equals:
+        raise RunError(f"{run.path}: --where {text}: expected OPTION=VALUE; swept: {', '.join(options)}")
+    try:
+        return option_called(word, options, "swept option"), value
+    except ValueError as error:
+        raise RunError(f"{run.path}: --where {text}: {error}") from None
+
+
+def in_words(value: Any) -> str:
+    """Returns an option's value in a few words: a part without options as its name."""
+    if isinstance(value, dict) and set(value) == {"name"}:
+        return value["name"]
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else inline(value)
+
+
+def compare(contenders: Sequence[Contender], statistic: str = "delta_log10") -> Comparison:
+    """Returns contenders side by side, the first as what the others are held against.
+
+    Args:
+        contenders: two or more, by `contenders_of`.
+        statistic: a column of the layer table.
+
+    Raises RunError for fewer than two or more than MOST, and for a statistic that one of them did not measure.
+    """
+    named = _named(contenders)
+    if statistic not in LAYERS:
+        near = did_you_mean(statistic, list(LAYERS)) or f": {', '.join(LAYERS)}"
+        raise RunError(f"no statistic is called '{statistic}'{near}")
+    layers = [one.layers for one in named]
+    positions = np.linspace(0, 1, min(max(layers), MOST_POSITIONS)) if max(layers) > 1 else np.ones(1)
+    raw = [_curves(one, statistic) for one in named]
+    recorded = all(steps.size for steps, _ in raw)
+    courses = [course_of(steps, aligned(values, positions)) for steps, values in raw] if recorded else []
+    losses = [course_of(*_metric(one, "train_loss")) for one in named]
+    bands = [_band(one, positions) if statistic == "delta_log10" else None for one in named]
+    ends = [_evaluated(one) for one in named]
+    finals = [accuracy[-1] for _, accuracy in ends if len(accuracy)]
+    least = min(finals) if len(finals) == len(named) else math.nan
+    return Comparison(
+        contenders=named,
+        outcomes=tuple(_outcome(one, end, least) for one, end in zip(named, ends, strict=True)),
+        differences=_differences([one.config for one in named]),
+        accuracy=least,
+        statistic=statistic,
+        positions=positions if recorded else positions[:0],
+        courses=tuple(courses),
+        partings=tuple(
+            part(statistic, courses[0], course, bands[0], band)
+            for course, band in zip(courses[1:], bands[1:], strict=False)
+        ),
+        loss_partings=tuple(part("train_loss", losses[0], one) for one in losses[1:]),
+        losses=tuple(losses),
+        accuracies=tuple(course_of(*_metric(one, "test_accuracy")) for one in named),
+    )
+
+
+def _named(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
+    """The contenders under names that tell them apart."""
+    if len(contenders) < 2:
+        raise RunError("there is only one to compare; name another run")
+    if len(contenders) > MOST:
+        raise RunError(
+            f"{len(contenders):,} are too many to compare, {MOST} are the most; choose with --where OPTION=VALUE"
+        )
+    places = [(one.run.path.resolve(), one.lanes) for one in contenders]
+    for i, place in enumerate(places):
+        if place in places[:i]:
+            raise RunError(f"{contenders[i].run.path}: given twice; name another run")
+    for longer in (lambda one: f"{one.run.config['name']}: {one.name}", lambda one: one.run.path.name, _whole_name):
+        names = [one.name for one in contenders]
+        contenders = [one._replace(name=longer(one)) if names.count(one.name) > 1 else one for one in contenders]
+    return tuple(contenders)
+
+
+def _whole_name(one: Contender) -> str:
+    return f"{one.run.path} {one.lanes[0]}" if one.run.is_sweep else str(one.run.path)
+
+
+def _curves(one: Contender, statistic: str) -> tuple[np.ndarray, np.ndarray]:
+    """The recorded steps [T], and the hidden layers' statistic [S, T, L]; NaN where a seed has ended."""
+    mine = pc.field("lane").isin(list(one.lanes))
+    every = np.unique(one.run.layers(["step"], where=mine & (pc.field("layer") == 1))["step"].to_numpy())
+    steps = _some(every)
+    table = one.run.layers(
+        ["lane", "step", "layer", statistic],
+        where=mine & (pc.field("layer") <= one.layers) & pc.field("step").isin(steps.tolist()),
+    )
+    if len(table) and table[statistic].null_count == len(table):
+        tier = one.config["log"]["statistics"]
+        raise RunError(f"{one.run.path}: '{statistic}' was not measured (log.statistics: {tier})")
+    return steps, _by_seed(one, table, steps, table["layer"].to_numpy() - 1, table[statistic], one.layers)
+
+
+def _metric(one: Contender, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps [T] at which a column of the metrics table was measured, and its values [S, T, 1]."""
+    table = one.run.metrics(["lane", "step", name], where=pc.field("lane").isin(list(one.lanes)))
+    table = table.filter(pc.field(name).is_valid())
+    steps = _some(np.unique(table["step"].to_numpy()))
+    table = table.filter(pc.field("step").isin(steps.tolist()))
+    return steps, _by_seed(one, table, steps, np.zeros(len(table), int), table[name], 1)
+
+
+def _some(steps: np.ndarray) -> np.ndarray:
+    """At most MOST_STEPS of them, the first and the last included."""
+    picked = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STEPS)).round().astype(int))
+    return steps[picked] if len(steps) else steps
+
+
+def _by_seed(
+    one: Contender, table: pa.Table, steps: np.ndarray, places: np.ndarray, column: pa.ChunkedArray, width: int
+) -> np.ndarray:
+    values = np.full((len(one.lanes), len(steps), width), np.nan)
+    seat = {lane: i for i, lane in enumerate(one.lanes)}
+    seats = np.array([seat[lane] for lane in table["lane"].to_pylist()], int)
+    values[seats, np.searchsorted(steps, table["step"].to_numpy()), places] = column.to_numpy()
+    return values
+
+
+def _band(one: Contender, positions: np.ndarray) -> np.ndarray | None:
+    """The deviation of log10 of the gradient over draws of the weights, [P], as theory has it; None for none."""
+    mine = (pc.field("lane") == one.lanes[0]) & (pc.field("statistic") == "delta_log10")
+    rows = one.run.prediction(where=mine & (pc.field("layer") <= one.layers))
+    if len(rows) != one.layers or rows["band"].null_count:
+        return None
+    return aligned(rows["band"].to_numpy(), positions)
+
+
+def _evaluated(one: Contender) -> tuple[np.ndarray, np.ndarray]:
+    """The steps at which the test accuracy was measured, and its mean over seeds."""
+    table = one.run.metrics(["lane", "step", "test_accuracy"], where=pc.field("lane").isin(list(one.lanes)))
+    means = table.filter(pc.field("test_accuracy").is_valid()).group_by("step").aggregate([("test_accuracy", "mean")])
+    means = means.sort_by("step")
+    return means["step"].to_numpy(), means["test_accuracy_mean"].to_numpy()
+
+
+def _outcome(one: Contender, evaluated: tuple[np.ndarray, np.ndarray], least: float) -> Outcome:
+    table = one.run.lanes()
+    rows = table.filter(pc.field("lane").isin(list(one.lanes))).to_pylist()
+    steps, accuracy = evaluated
+    there = steps[accuracy >= least]
+    last = one.run.metrics(["step"], where=pc.field("lane").isin(list(one.lanes)))["step"]
+    return Outcome(
+        words=tuple(row["verdict"] or row["status"] for row in rows) or (one.run.status,),
+        slope=_figure(row["slope"] for row in rows),
+        train_loss=_figure(row["train_loss"] for row in rows),
+        test_accuracy=_figure(row["test_accuracy"] for row in rows),
+        steps=int(last.to_numpy().max(initial=0)),
+        reached=int(there[0]) if len(there) else None,
+        seconds=_seconds(one),
+    )
+
+
+def _figure(values: Iterable[float | None]) -> Figure:
+    known = np.array([value for value in values if value is not None], float)
+    return Figure(
+        float(known.mean()) if len(known) else math.nan,
+        float(known.std(ddof=1)) if len(known) > 1 else math.nan,
+        len(known),
+    )
+
+
+def _seconds(one: Contender) -> float:
+    rounds: list[dict[str, Any]] = [one.run.meta | {"lanes": list(one.lanes)}]
+    if one.run.is_sweep:
+        rounds = list(one.run.rounds.values())
+    share = {}
+    for state in rounds:
+        seconds = state["seconds"] - state["compile_seconds"]
+        share |= dict.fromkeys(state["lanes"], seconds / len(state["lanes"]))
+    return sum(share[lane] for lane in one.lanes)
+
+
+def _differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    _differ([_numbers(config) for config in configs], (), found)
+    return found
+
+
+def _numbers(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """A config without what changes no number."""
+    kept = {key: value for key, value in config.items() if f"{above}{key}" not in LEFT_OUT}
+    return {key: _numbers(value, f"{above}{key}.") if isinstance(value, dict) else value for key, value in kept.items()}
+
+
+def _differ(values: Sequence[Any], keys: tuple[str, ...], found: dict[str, tuple[str, ...]]) -> None:
+    """Goes down where all have the same part, and notes what differs; parts of other names differ as a whole."""
+    if all(value == values[0] for value in values):
+        return
+    if all(isinstance(value, dict) for value in values) and len({value.get("name") for value in values}) == 1:
+        for key in dict.fromkeys(key for value in values for key in value):
+            _differ([value.get(key) for value in values], (*keys, key), found)
+        return
+    parts = [value for value in values if isinstance(value, dict)]
+    found[".".join(keys)] = tuple(in_words(_bare(value, parts)) for value in values)
+
+
+def _bare(value: Any, parts: Sequence[dict[str, Any]]) -> Any:
+    """A part without the options that others have as well, with the same value."""
+    if not isinstance(value, dict):
+        return value
+    kept = {}
+    for key, inner in value.items():
+        theirs = [part[key] for part in parts if key in part]
+        if key == "name" or len(theirs) == 1 or any(other != inner for other in theirs):
+            kept[key] = inner
+    return kept

@@ -1,0 +1,174 @@
+"""How each lane of a run ended, from the run's tables alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vgx.results.store import DEAD_UNITS, FINAL, LaneResult, Run
+from vgx.results.verdict import Curves, Verdict, judge
+
+WINDOW = 0.25
+"""The last share of the recorded steps, on which a verdict rests."""
+MOST_ROWS = 4_000_000
+"""Rows of the layer table that are looked at in one go."""
+
+
+def judge_lanes(run: Run, lanes: Sequence[int], seeds: Sequence[int], hidden: int) -> list[LaneResult]:
+    """Returns how these lanes of a run with `hidden` layers ended, and notes the seed of each."""
+    bad, finals = _ends(run, lanes)
+    examined = _examined(run, lanes)
+    results = []
+    for lane, seed, (layers, at_bad) in zip(lanes, seeds, _layers_of(run, lanes, hidden, bad), strict=True):
+        diverged = (bad[lane], _first_bad_layer(at_bad)) if lane in bad else None
+        verdict = _verdict(layers, hidden, diverged, examined.get(lane))
+        results.append(
+            LaneResult(
+                lane=lane,
+                seed=seed,
+                status="diverged" if diverged else "done",
+                verdict=verdict.word if verdict else None,
+                slope=verdict.slope if verdict and math.isfinite(verdict.slope) else None,
+                evidence=verdict.evidence if verdict else "no layer was recorded (log.statistics: none)",
+                diverged_step=diverged[0] if diverged else None,
+                diverged_layer=diverged[1] if diverged else None,
+                **{name: finals[lane].get(name) for name in FINAL},
+            )
+        )
+    return results
+
+
+def _ends(run: Run, lanes: Sequence[int]) -> tuple[dict[int, int], dict[int, dict[str, float]]]:
+    """Each lane's first bad step, if any, and the last figures that were measured; a part of the table at a time."""
+    bad: dict[int, int] = {}
+    finals: dict[int, dict[str, float]] = {lane: {} for lane in lanes}
+    columns = ["lane", "step", "gradient_log10", *FINAL]
+    for part in run.batches("metrics", columns, where=pc.field("lane").isin(list(lanes))):
+        for lane, step in first_bad_steps(part).items():
+            bad.setdefault(lane, step)
+        for name in FINAL:
+            known = part.filter(pc.field(name).is_valid())
+            # In order of step, so that the last one stands.
+            _, from_end = np.unique(known["lane"].to_numpy()[::-1], return_index=True)
+            for row in known.select(["lane", name]).take(len(known) - 1 - from_end).to_pylist():
+                finals[row["lane"]][name] = row[name]
+    return bad, finals
+
+
+class _Examined(NamedTuple):
+    """What evaluations saw of a lane's dead units, where its batches were too small to tell."""
+
+    steps: np.ndarray
+    """[E]"""
+    dead: np.ndarray
+    """[E, L]"""
+
+
+def _examined(run: Run, lanes: Sequence[int]) -> dict[int, _Examined]:
+    table = run.dead_units(where=pc.field("lane").isin(list(lanes)))
+    found = {}
+    for lane, rows in rows_by_lane(table).items():
+        mine = table.take(rows)
+        shares = mine[DEAD_UNITS].combine_chunks().flatten().to_numpy()
+        found[lane] = _Examined(mine["step"].to_numpy(), shares.reshape(len(mine), -1))
+    return found
+
+
+def first_bad_steps(metrics: pa.Table) -> dict[int, int]:
+    """Returns, for each lane that diverged, the first step at which its loss or gradient was NaN or infinite."""
+    bad = ~np.isfinite(metrics["train_loss"].to_numpy()) | _broken(metrics["gradient_log10"])
+    lane, step = metrics["lane"].to_numpy()[bad], metrics["step"].to_numpy()[bad]
+    return {int(number): int(step[lane == number].min()) for number in np.unique(lane)}
+
+
+def rows_by_lane(table: pa.Table) -> dict[int, np.ndarray]:
+    """Returns the rows of each lane of a table, in order."""
+    lane = table["lane"].to_numpy()
+    order = np.argsort(lane, kind="stable")
+    numbers, starts = np.unique(lane[order], return_index=True)
+    return dict(zip(map(int, numbers), np.split(order, starts)[1:], strict=True))
+
+
+def _layers_of(
+    run: Run, lanes: Sequence[int], hidden: int, bad: Mapping[int, int]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yields what a verdict on each lane rests on: all layers at the first recorded step and at the last WINDOW of
+    them; and all layers at its bad step. Read for many lanes at a time."""
+    columns = ["lane", "step", "layer", "act_rms", *Curves._fields]
+    lane, step, layer = (pc.field(name) for name in ("lane", "step", "layer"))
+    of_first = run.layers(["step"], where=(lane == lanes[0]) & (layer == 1))
+    together = max(1, MOST_ROWS // max(1, math.ceil(WINDOW * len(of_first)) * (hidden + 1)))
+    for start in range(0, len(lanes), together):
+        some = list(lanes[start : start + together])
+        recorded = run.layers(["lane", "step"], where=lane.isin(some) & (layer == 1))
+        steps = {one: recorded["step"].to_numpy()[rows] for one, rows in rows_by_lane(recorded).items()}
+        since = {one: x[len(x) - math.ceil(WINDOW * len(x))] for one, x in steps.items()}
+        apart = {int(x[0]) for x in steps.values()} | {bad[one] for one in some if one in bad}
+        wanted = (step >= int(min(since.values(), default=0))) | step.isin(sorted(apart))
+        table = run.layers(columns, where=lane.isin(some) & wanted)
+        rows = rows_by_lane(table)
+        for one in some:
+            mine = table.take(rows[one]) if one in rows else table.slice(0, 0)
+            at = mine["step"].to_numpy()
+            kept = (at >= since[one]) | (at == steps[one][0]) if one in steps else at >= 0
+            yield mine.filter(pa.array(kept)), mine.filter(step == bad.get(one, -1))
+
+
+def _first_bad_layer(layers: pa.Table) -> int | None:
+    """The layer where it began, if that step was recorded: forward it meets the lowest first, backward the highest."""
+    for column, pick in (("act_rms", 0), ("delta_log10", -1)):
+        broken = _broken(layers[column])
+        if broken.any():
+            return int(layers["layer"].to_numpy()[broken][pick])
+    return None
+
+
+def _broken(column: pa.ChunkedArray) -> np.ndarray:
+    """Where a column that was measured is NaN or infinity (minus infinity is the logarithm of an honest 0)."""
+    return column.is_valid().to_numpy() & ~(column.to_numpy() < np.inf)
+
+
+def _verdict(
+    layers: pa.Table, hidden: int, diverged: tuple[int, int | None] | None, examined: _Examined | None
+) -> Verdict | None:
+    """The verdict on a lane: on how it ended if that is not healthy, else on how it began.
+
+    A net that began ill and recovered is still called by how it began: an initializer is chosen by that, and theory
+    predicts it. Of dead units in small batches only evaluations tell: the first of them how it began.
+    """
+    steps = layers["step"].to_numpy()[:: hidden + 1]
+    if len(steps) == 0:
+        return judge(Curves(np.full(hidden, np.nan)), diverged) if diverged else None
+    curves = {name: _by_step(layers[name], hidden) for name in Curves._fields}
+
+    def over(window: slice, evaluations: slice) -> Verdict:
+        """On each layer's median over these recorded steps, and these evaluations."""
+        medians: Any = {name: None if x is None else _median(x[window]) for name, x in curves.items()}
+        if examined:
+            medians["dead"] = _median(examined.dead[evaluations])
+        return judge(Curves(**medians), diverged)
+
+    first = 1 if len(steps) > 1 else 0  # the first recorded step is further back than WINDOW
+    late = int(np.sum(examined.steps >= steps[first])) if examined else 0
+    end = over(slice(first, None), slice(-max(late, 1), None))
+    if end.word != "healthy" or len(steps) == 1:
+        return end
+    start = over(slice(0, 1), slice(0, 1))
+    begun = examined.steps[0] if examined and start.word == "dead" else steps[0]
+    recovered = f"at step {begun}, {start.evidence}; by step {steps[-1]} {end.slope:+.3f} decades per layer"
+    return start if start.word == "healthy" else start._replace(evidence=recovered)
+
+
+def _by_step(column: pa.ChunkedArray, hidden: int) -> np.ndarray | None:
+    """[T, L], without the readout; None for what was not measured."""
+    return None if column.null_count == len(column) else column.to_numpy().reshape(-1, hidden + 1)[:, :hidden]
+
+
+def _median(curves: np.ndarray) -> np.ndarray:
+    """The middle one over steps of [T, L]; the upper of two."""
+    return np.sort(curves, axis=0)[len(curves) // 2]

@@ -1,0 +1,381 @@
+"""A run on disk: written in whole parts that are renamed into place, read back as Arrow tables.
+
+A kill at any moment leaves a directory that pandas, polars, DuckDB and pyarrow read, and that `--resume` goes on from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset
+from pyarrow import parquet
+
+from vgx.errors import Damaged, RunError, did_you_mean
+from vgx.results import directories, manifest
+from vgx.results.manifest import Part
+from vgx.results.reading import (
+    Meta,
+    Round,
+    RunConfig,
+    check_schema,
+    read_json,
+    read_table,
+    read_yaml,
+    table_files,
+)
+
+METRICS = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "gradient_log10",
+    "test_loss",
+    "test_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+)
+LAYERS = (
+    "delta_log10",
+    "weight_grad_log10",
+    "bias_grad_log10",
+    "weight_grad_zero",
+    "weight_norm",
+    "update_ratio",
+    "preact_mean",
+    "preact_std",
+    "act_mean",
+    "act_rms",
+    "dead",
+    "saturated",
+    "cosine",
+    "participation",
+    "noise_scale",
+)
+DEAD_UNITS = "dead_units"
+"""A column of the metrics table, of runs in batches under 32 alone: at each evaluation, for each hidden layer the share
+of its units whose slope is 0 for every one of a fixed set of training examples."""
+FINAL = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
+
+
+def metrics_schema(precision: str) -> pa.Schema:
+    """Returns the schema of the metrics table: a row per lane and step."""
+    return _schema(("lane", "step"), METRICS, precision)
+
+
+def examined_schema(precision: str) -> pa.Schema:
+    """Returns the schema of the metrics table of a run in batches so small that evaluations look for dead units."""
+    number = metrics_schema(precision).field(METRICS[0]).type
+    return metrics_schema(precision).append(pa.field(DEAD_UNITS, pa.list_(number)))
+
+
+def layers_schema(precision: str) -> pa.Schema:
+    """Returns the schema of the layer table: a row per recorded step, lane and layer (L + 1 is the readout)."""
+    return _schema(("lane", "step", "layer"), LAYERS, precision)
+
+
+def prediction_schema() -> pa.Schema:
+    """Returns the schema of the prediction: a row per lane, statistic and layer (L + 1 is the readout).
+
+    `predicted` is what theory says of the first step, `delta_log10` relative to the readout's; `band` a standard
+    deviation of that over draws of the weights, null where none is known; `measured` what the first step showed, and
+    `z_score` how many bands that is off.
+    """
+    return pa.schema(
+        [
+            pa.field("lane", pa.int32(), nullable=False),
+            pa.field("layer", pa.int32(), nullable=False),
+            pa.field("statistic", pa.string(), nullable=False),
+            *(pa.field(name, pa.float64()) for name in ("predicted", "band", "measured", "z_score")),
+        ]
+    )
+
+
+def _schema(keys: Sequence[str], values: Sequence[str], precision: str) -> pa.Schema:
+    # A float64 run is made to compare tenth digits, so its tables keep them.
+    number = pa.float64() if precision == "float64" else pa.float32()
+    return pa.schema(
+        [pa.field(key, pa.int32(), nullable=False) for key in keys] + [pa.field(name, number) for name in values]
+    )
+
+
+class LaneResult(NamedTuple):
+    """How one lane ended: a row of `lanes.parquet`."""
+
+    lane: int
+    seed: int
+    status: str
+    """done, or diverged."""
+    verdict: str | None
+    slope: float | None
+    """Decades of norm per layer from the top down: vanishing is negative."""
+    evidence: str
+    """Why the verdict, in a sentence."""
+    diverged_step: int | None
+    diverged_layer: int | None
+    train_loss: float | None
+    train_accuracy: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
+
+
+LANE_SCHEMA = pa.schema(
+    [
+        pa.field("lane", pa.int32(), nullable=False),
+        pa.field("seed", pa.int32(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("verdict", pa.string()),
+        pa.field("slope", pa.float64()),
+        pa.field("evidence", pa.string()),
+        pa.field("diverged_step", pa.int32()),
+        pa.field("diverged_layer", pa.int32()),
+        *(pa.field(name, pa.float64()) for name in FINAL),
+    ]
+)
+
+
+class Run:
+    """A run directory, to read. Every call looks at the disk, so a run may be watched while it is written.
+
+    Raises RunError when `path` is no run, and `Damaged` when a file of it is missing or not what vgx wrote.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._read: dict[str, tuple[Any, Any]] = {}
+        self._checked: dict[Part, Any] = {}
+        try:
+            found = is_run(self.path)
+            there = found or self.path.exists()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise RunError(f"{str(self.path)[:200]}: cannot be read: {reason.lower()}") from None
+        if not found:
+            what = "is not a run: it has no meta.json" if there else "does not exist"
+            raise RunError(f"{self.path}: {what}; `vgx runs` lists the runs there are")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The contents of `meta.json`: status, versions, devices, timing."""
+        meta = self._file("meta.json", read_json, Meta)
+        counts = dict.fromkeys(("lanes", "lanes_done", "programs", "rounds", "rounds_done"), 0)
+        return (counts | meta) if self.is_sweep else dict(meta)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config, as plain values; `vgx.load_config(run.path / "config.yaml")` gives the typed one."""
+        return copy.deepcopy(self._file("config.yaml", read_yaml, RunConfig))
+
+    @property
+    def status(self) -> str:
+        """running, done, interrupted or failed."""
+        return self.meta["status"]
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether this is a sweep: many cells, rather than one config."""
+        return "sweep" in self._file("config.yaml", read_yaml, RunConfig)
+
+    @property
+    def rounds(self) -> dict[int, dict[str, Any]]:
+        """Of a sweep, how far each round of lanes is, by its number: the contents of `rounds/0000.json`, ..."""
+        folder = self.path / "rounds"
+        known = {int(path.stem) for path in folder.glob("[0-9]*.json") if path.stem.isdigit()}
+        known |= set(range(self.meta["rounds"] if self.is_sweep else 0))
+        return {number: dict(read_json(folder / f"{number:04d}.json", Round)) for number in sorted(known)}
+
+    def metrics(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
+        """Returns a row per lane and step, in order of step (a sweep's round by round); null where not measured."""
+        return self._table("metrics", metrics_schema(self._precision), columns, where)
+
+    def layers(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
+        """Returns a row per recorded step, lane and layer, in that order; `where` filters while reading."""
+        return self._table("layers", layers_schema(self._precision), columns, where)
+
+    def dead_units(self, *, where: pc.Expression) -> pa.Table:
+        """Returns what evaluations saw of dead units: `lane`, `step`, and `dead_units`, a share for each hidden layer.
+
+        Of runs in batches under 32 alone, which are too small to tell; of others, and older ones, there are no rows.
+        """
+        schema = examined_schema(self._precision)
+        files = [path for path in self.files("metrics") if DEAD_UNITS in parquet.read_schema(path).names]
+        return _rows(files, schema, ["lane", "step", DEAD_UNITS], where & pc.field(DEAD_UNITS).is_valid())
+
+    def batches(
+        self, table: str, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None
+    ) -> Iterator[pa.Table]:
+        """Yields `metrics` or `layers` part by part: a long run's table need not be in memory at once."""
+        schema = {"metrics": metrics_schema, "layers": layers_schema}[table](self._precision)
+        for path in self.files(table):
+            yield _rows([path], schema, columns, where)
+
+    def prediction(self, *, where: pc.Expression | None = None) -> pa.Table:
+        """Returns what theory said of each lane's layers, beside what its first step showed; none where it is silent.
+
+        A sweep's is written when the sweep ends.
+        """
+        path = self.path / "prediction.parquet"
+        if "format" not in self.meta and not path.exists():
+            return prediction_schema().empty_table()
+        return read_table(path, prediction_schema(), where)
+
+    def lanes(self) -> pa.Table:
+        """Returns a row per lane with its seed, status, verdict and final metrics; none while the run is going on.
+
+        A sweep's table is there from the start, and has a column for each swept option besides.
+        """
+        path, done = self.path / "lanes.parquet", self.meta["status"] == "done"
+        again = "run the same command again" if self.is_sweep else "run the same command with --resume"
+        if not path.exists():
+            if done:
+                raise Damaged(path, "is missing", f"{again} to make it from the tables")
+            return LANE_SCHEMA.empty_table()
+        table = read_table(path, LANE_SCHEMA)
+        seeds = self.config["seeds"]
+        wanted = self.meta["lanes"] if self.is_sweep else seeds if isinstance(seeds, int) else len(seeds)
+        if done and len(table) < wanted:
+            raise Damaged(path, f"has {len(table):,} rows, of {wanted:,} lanes", f"{again} to make it from the tables")
+        return table
+
+    def files(self, table: str) -> list[Path]:
+        """Returns the parts of `metrics` or `layers`, in order, each seen to be there and what was written.
+
+        Of a run that is written, what is not yet in the list of parts is left out. Runs of format 1 have no list.
+        """
+        schema = {"metrics": metrics_schema, "layers": layers_schema}[table](self._precision)
+        meta, parts = self.meta, manifest.read(self.path)
+        files = table_files(self.path / table)
+        if parts is None:
+            if "format" in meta:
+                raise Damaged(self.path / manifest.FILE, "is missing")
+            check_schema(files, schema)
+            return files
+        mine = [part for part in parts.values() if part.file.startswith(f"{table}/")]
+        # A kill leaves at most one part that is whole and not yet listed; more are a list that lost its end.
+        unlisted = [path for path in files if f"{table}/{path.name}" not in parts]
+        if len(unlisted) > (0 if meta["status"] == "done" else 1):
+            raise Damaged(self.path / manifest.FILE, f"does not list {table}/{unlisted[0].name}")
+        for part in mine:
+            path = self.path / part.file
+            if part not in self._checked or self._checked[part] != _stamp(path):
+                manifest.check(self.path, part)
+                self._checked[part] = _stamp(path)
+        return [self.path / part.file for part in mine]
+
+    def check(self) -> None:
+        """Raises Damaged when a part of a table is missing, or not what was written."""
+        for table in ("metrics", "layers"):
+            self.files(table)
+
+    @property
+    def _precision(self) -> str:
+        return self._file("config.yaml", read_yaml, RunConfig)["train"]["precision"]
+
+    def _file(self, name: str, reader: Callable[[Path, Any], Any], kind: Any) -> Any:
+        """A small file, read again when it has changed."""
+        stamp = _stamp(self.path / name)
+        if name not in self._read or self._read[name][0] != stamp:
+            self._read[name] = stamp, reader(self.path / name, kind)
+        return self._read[name][1]
+
+    def _table(
+        self, table: str, schema: pa.Schema, columns: Sequence[str] | None, where: pc.Expression | None
+    ) -> pa.Table:
+        return _rows(self.files(table), schema, columns, where)
+
+
+def _rows(
+    files: Sequence[Path], schema: pa.Schema, columns: Sequence[str] | None, where: pc.Expression | None
+) -> pa.Table:
+    if not files:
+        return schema.empty_table().select(columns or schema.names)
+    try:
+        return pyarrow.dataset.dataset(files, schema=schema).to_table(columns=columns and list(columns), filter=where)
+    except (pa.ArrowException, OSError) as error:
+        raise manifest.unreadable(files[0].parent, error) from None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells that a file was written anew; None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def is_run(path: Path) -> bool:
+    """Returns whether a folder is a run of vgx, or what is left of one.
+
+    Raises OSError where it cannot be looked into.
+    """
+    names = set(os.listdir(path)) if path.is_dir() else set()
+    return "meta.json" in names or ("config.yaml" in names and bool(names & {"metrics", "layers", "rounds"}))
+
+
+def find_runs(root: str | Path) -> list[Run]:
+    """Returns the runs right below `root`, the newest first, the damaged ones among them.
+
+    What killed processes left there is finished or undone first. Raises RunError when the folder is there and cannot
+    be read.
+    """
+    found = []
+    directories.recover(Path(root))
+    try:
+        for path in Path(root).iterdir() if Path(root).exists() else ():
+            with contextlib.suppress(RunError):
+                if not path.name.startswith(".") and path.is_dir():
+                    found.append((path.stat().st_mtime_ns, Run(path)))
+    except OSError as error:
+        raise RunError(f"{root}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+    return [run for _, run in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+
+def runs_called(name: str | Path, root: str | Path = "runs") -> list[Run]:
+    """Returns the runs that `name` stands for, the newest first.
+
+    It is a path; or else, below `root`, the name of a directory; or else that of a config, which may have several runs;
+    or else the beginning of some names.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        if is_run(Path(name)):
+            return [Run(name)]
+    word, runs = str(name), find_runs(root)
+    for fits in (word.__eq__, lambda folder: config_of(folder) == word, lambda folder: folder.startswith(word)):
+        if found := [run for run in runs if fits(run.path.name)]:
+            return found
+    return []
+
+
+def config_of(folder: str) -> str:
+    """Returns the name of the config that a run directory was made for: the folder's, without the digest."""
+    return re.sub(r"-[0-9a-f]{8}$", "", folder)
+
+
+def find_run(name: str | Path, root: str | Path = "runs") -> Run:
+    """Returns the one run that `name` stands for, as `runs_called` finds it.
+
+    Raises RunError where there is none, or more than one.
+    """
+    found = runs_called(name, root)
+    if len(found) > 1:
+        lines = "\n".join(f"  {run.path.name}" for run in found)
+        raise RunError(f"{name}: {len(found)} runs are called so; say which, by its directory's name:\n{lines}")
+    if not found and len(str(name)) < 256 and not Path(name).exists():
+        known = [word for run in find_runs(root) for word in (config_of(run.path.name), run.path.name)]
+        if near := did_you_mean(Path(name).name, known):
+            raise RunError(f"{name}: does not exist{near}")
+    return found[0] if found else Run(name)

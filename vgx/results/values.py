@@ -1,0 +1,69 @@
+"""The values that options have, as tables and words hold them, and the short names of options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from vgx.results.store import Run
+
+if TYPE_CHECKING:
+    pass
+
+import textwrap
+from collections.abc import Iterable
+
+import yaml
+
+from vgx.errors import did_you_mean
+
+
+def inline(value: Any) -> str:
+    """Returns a value on one line, as `--axis` and `--set` take it: {name: leaky_relu, negative_slope: 0.2}."""
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=2**20, sort_keys=False).removesuffix("...\n").strip()
+
+
+def scalar(text: str) -> Any:
+    """Returns what a text means as a value of YAML, or the text where it means none: .1 and 1e-3 are numbers."""
+    try:
+        return float(text) if not text.lstrip("+-").isdigit() else int(text)
+    except ValueError:
+        pass
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def option_called(word: str, options: Iterable[str], kind: str = "option") -> str:
+    """Returns the option that `word` is the path of, or the end of the path of: activation for model.activation.
+
+    Raises ValueError, with the reason, when it is so of none, or of several.
+    """
+    known = list(options)
+    fits = [word] if word in known else [option for option in known if option.endswith(f".{word}")]
+    if len(fits) > 1:
+        raise ValueError(f"'{word}' may be {', '.join(fits[:-1])} or {fits[-1]}; say which")
+    if not fits:
+        near = did_you_mean(word, list(dict.fromkeys([*known, *(option.rpartition(".")[2] for option in known)])))
+        some = f"; there are: {textwrap.shorten(', '.join(known), 300, placeholder=' ...') or 'none'}"
+        raise ValueError(f"no {kind} is called '{word[:60]}'{near or some}")
+    return fits[0]
+
+
+def column(values: Sequence[Any]) -> list[Any]:
+    """Returns an option's values over many lanes as a table's column: numbers if all of them are, else text."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {bool} or kinds <= {int}:
+        return list(values)
+    if kinds <= {int, float}:
+        return [None if value is None else float(value) for value in values]
+    return [None if value is None else inline(value) for value in values]
+
+
+def swept_options(run: Run) -> list[str]:
+    """Returns the paths that the lanes of a sweep differ in, the axes first; none of a single run."""
+    names = run.lanes().column_names
+    return names[names.index("seed") + 1 : names.index("status")]

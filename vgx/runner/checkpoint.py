@@ -1,0 +1,118 @@
+"""The training state on disk: one whole checkpoint, the newest, under `checkpoint/STEP`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+
+from vgx.errors import Damaged
+from vgx.results.files import explained, named_in, try_to_open
+from vgx.results.manifest import unreadable
+
+Tree = TypeVar("Tree")
+FILES = 16
+"""Files that orbax has open at once while it saves, at the most, and two for each core."""
+
+
+def save(folder: Path, step: int, state: Any) -> None:
+    """Writes `state`, a tree of arrays, as `folder/STEP`, and then removes what stood there before it.
+
+    Raises EnvironmentFault when the disk refuses; the checkpoint before stands then.
+    """
+    path = folder / f"{step:09d}"
+    with explained(folder, run=True):
+        shutil.rmtree(path, ignore_errors=True)
+        try_to_open(FILES + 2 * (os.cpu_count() or 1))
+        try:
+            with _said_once(), _checkpointer() as checkpointer:
+                checkpointer.save(path.absolute(), _named(state))
+                checkpointer.wait_until_finished()
+        except (ValueError, RuntimeError) as error:
+            # tensorstore says in its own words what the file system refused.
+            refusal = named_in(error)
+            if refusal is None:
+                raise
+            for draft in _checkpoints(folder):
+                if not draft.name.isdigit():
+                    shutil.rmtree(draft, ignore_errors=True)
+            raise refusal from None
+        for stale in _checkpoints(folder):
+            if stale != path:
+                shutil.rmtree(stale, ignore_errors=True)
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Keeps tensorstore from telling of a failure more than once.
+
+    Those of its reads and writes that nobody waited for would each print a traceback whenever they end, so after a
+    failure they stay silent.
+    """
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda what: None if "Event loop is closed" in str(what.exc_value) else hook(what)
+    try:
+        yield
+    except Exception:
+        logging.getLogger("asyncio").addFilter(_is_news)
+        raise
+    sys.unraisablehook = hook
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether asyncio logs anything but that nobody waited for a write."""
+    return "never retrieved" not in record.getMessage()
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """What is a checkpoint in a folder, or orbax's draft of one."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in paths if re.fullmatch(r"[0-9]+(\.orbax-checkpoint-tmp.*)?", path.name)]
+
+
+def newest(folder: Path) -> int | None:
+    """Returns the step of the newest complete checkpoint, or None when there is none.
+
+    Raises Damaged when the folder is something else, or may not be read.
+    """
+    try:
+        return max((int(name) for name in os.listdir(folder) if name.isdigit()), default=None)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(folder, error) from None
+
+
+def load(folder: Path, step: int, like: Tree) -> Tree:
+    """Returns the checkpoint of `step`, in the structure, types and placement of `like`.
+
+    Raises Damaged when it cannot be read, or is of another state.
+    """
+    path = folder / f"{step:09d}"
+    try:
+        with _said_once(), _checkpointer() as checkpointer:
+            named = checkpointer.restore(path.absolute(), _named(like))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        # What orbax and tensorstore raise where files are missing, cut short, altered, or of another state.
+        raise Damaged(path, f"cannot be read ({' '.join(str(error).split())[:100]})") from None
+    return jax.tree.unflatten(jax.tree.structure(like), list(named.values()))
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    """The leaves alone, under numbers: a checkpoint should not depend on how the state's classes are called."""
+    return {f"{i:06d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def _checkpointer() -> Any:
+    import orbax.checkpoint
+
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is raised too
+    return orbax.checkpoint.StandardCheckpointer()

@@ -1,0 +1,44 @@
+"""The first step of a config's net, measured without a run: what theory is held against."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from vgx.config.schema import Config
+from vgx.devices import find_devices, keep_compiled_programs, numerics
+from vgx.errors import DataError
+from vgx.training.batches import Batches
+from vgx.training.lanes import make_chunk, make_initial_states, make_lanes, spread_over
+from vgx.training.probes import LayerRecord
+from vgx.training.step import LSUV_EXAMPLES, Program, shared_config, to_device
+
+
+def first_step(config: Config) -> LayerRecord:
+    """Returns what the taps report of the first training step of each of the config's seeds: [R, L + 1] each.
+
+    Raises DataError when the data set is missing or broken, or smaller than a batch.
+    """
+    keep_compiled_programs()
+    if config.log.statistics == "none":
+        config = config.model_copy(update={"log": config.log.model_copy(update={"statistics": "standard"})})
+    dataset = config.data.load()
+    examples, batch, seeds = len(dataset.train.labels), config.train.batch_size, config.seed_list
+    if batch > examples:
+        raise DataError(f"train.batch_size: {batch} is more than the {examples} training examples; lower it")
+    devices = find_devices()
+    with numerics(config.train.precision, devices[0]):
+        features, steps = dataset.train.images.shape[1], config.train.steps or 1
+        program = Program(shared_config(config), features, dataset.classes, steps)
+        mesh, configs = spread_over(devices, 1), [config] * len(seeds)
+        lane, data = make_lanes(configs, seeds), to_device(dataset.train, dataset)
+        state = make_initial_states(program, configs, mesh)(lane, data, np.arange(min(LSUV_EXAMPLES, examples)))
+        batches = np.zeros((1, config.log.every, len(seeds), batch), np.int32)
+        batches[0, 0] = Batches(seeds, examples, batch).at(0)
+        _, log = make_chunk(program, 1, mesh)(state, lane, data, batches, np.ones(1, np.int32))
+        return jax.tree.map(lambda column: np.asarray(column[0], np.float64), log.records.layers)
+
+
+def first_delta(config: Config) -> np.ndarray:
+    """Returns `delta_log10` at the first step of each seed: [R, L + 1], float64. Raises as `first_step`."""
+    return np.asarray(first_step(config).delta_log10)

@@ -1,0 +1,129 @@
+"""Which lanes ride together: cells grouped by what must be compiled, in rounds that fit into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vgx.config.schema import NO_NUMBERS, Config, Section
+from vgx.data import Dataset
+from vgx.errors import VgxError
+from vgx.results.sizes import parse_size
+from vgx.runner.loop import steps_of
+from vgx.training.lanes import lane_bytes
+from vgx.training.step import Program, shared_config, shared_model, shared_train
+
+COMPILE_SECONDS = 6.0
+"""About what a program takes to be traced and compiled."""
+SHARE = 0.4
+"""About how much of a step is the matrix products, at the speed of a large one: `make bench` measures it."""
+
+
+class PlannedRound(NamedTuple):
+    """Lanes to be run side by side."""
+
+    program: str
+    """Twelve hexadecimal digits that tell what is compiled."""
+    lanes: tuple[int, ...]
+    steps: int
+    """Of each lane."""
+    room: int
+    """How many lanes the compiled program has; those beyond `lanes` are padding."""
+    bytes: int
+    """About what it takes on all devices together, at the most."""
+    products: float
+    """Floating-point operations of the matrix products in all its steps."""
+
+
+def program_key(config: Config, known: dict[int, tuple[Section, str]] | None = None) -> str:
+    """Returns what tells programs apart: lanes of equal keys can ride side by side.
+
+    `known` keeps what was worked out for sections that many configs of a grid have in common.
+    """
+    known = {} if known is None else known
+
+    def text(section: Section, shared: Callable[[Any], Section]) -> str:
+        if id(section) not in known:
+            known[id(section)] = section, shared(section).model_dump_json()  # kept, so that nothing else gets its id
+        return known[id(section)][1]
+
+    sections = text(config.model, shared_model), text(config.train, shared_train), text(config.log, lambda log: log)
+    data = config.data.model_dump_json(exclude=NO_NUMBERS["data"])
+    return hashlib.sha256("\n".join([data, *sections]).encode()).hexdigest()[:12]
+
+
+def plan_rounds(
+    lanes: Sequence[tuple[int, Config]], data: Callable[[Config], Dataset], devices: int, memory: int
+) -> list[PlannedRound]:
+    """Returns the rounds in which to run these lanes, given by number and config; lanes of one program stay together.
+
+    Args:
+        lanes: in order.
+        data: gives a config's data set.
+        devices: how many devices the lanes are spread over.
+        memory: bytes that a round may take on all devices together.
+    """
+    programs: dict[str, list[int]] = {}
+    first: dict[str, Config] = {}
+    known: dict[int, tuple[Section, str]] = {}
+    for lane, config in lanes:
+        key = program_key(config, known)
+        programs.setdefault(key, []).append(lane)
+        first.setdefault(key, config)
+    return [
+        planned
+        for key, members in programs.items()
+        for planned in _rounds(key, members, first[key], data(first[key]), devices, memory)
+    ]
+
+
+def _rounds(
+    key: str, members: list[int], config: Config, dataset: Dataset, devices: int, memory: int
+) -> list[PlannedRound]:
+    features, steps = dataset.train.images.shape[1], steps_of(config, dataset)
+    each = lane_bytes(Program(shared_config(config), features, dataset.classes, steps))
+    devices = min(devices, len(members))
+    most = max(memory // each // devices, 1) * devices
+    count = -(-len(members) // most)
+    room = -(-len(members) // (count * devices)) * devices
+    per_step = _products(config, features, dataset.classes)
+    groups = [tuple(members[start : start + room]) for start in range(0, len(members), room)]
+    return [PlannedRound(key, group, steps, room, room * each, room * steps * per_step) for group in groups]
+
+
+def _products(config: Config, features: int, classes: int) -> float:
+    """Floating-point operations of one step's matrix products: forward, to the weights, and down to all but the
+    input."""
+    sizes = [features, *config.model.widths, classes]
+    pairs = [a * b for a, b in pairwise(sizes)]
+    return 2.0 * config.train.batch_size * (3 * sum(pairs) - pairs[0])
+
+
+def seconds_for(rounds: Sequence[PlannedRound], devices: int) -> float:
+    """Returns about how long rounds take, in seconds, from the speed of a large matrix product right now."""
+    size = 512
+    x = jnp.ones((size, size))
+    multiply = jax.jit(lambda x: x @ x)
+    multiply(x).block_until_ready()
+    began = time.perf_counter()
+    for _ in range(5):
+        multiply(x).block_until_ready()
+    per_second = 5 * 2 * size**3 / (time.perf_counter() - began)
+    if jax.devices()[0].platform != "cpu":
+        per_second *= devices  # on a CPU, one product had all cores
+    programs = len({planned.program for planned in rounds})
+    return programs * COMPILE_SECONDS + sum(planned.products for planned in rounds) / (SHARE * per_second)
+
+
+def parse_memory(text: str) -> int:
+    """Returns the bytes in a text such as 4GB, 512 MiB or 2e9. Raises VgxError for another text."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise VgxError(f"--memory {text}: {error}") from None

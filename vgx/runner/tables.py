@@ -1,0 +1,124 @@
+"""What the device reported, on the host: from a piece's arrays to rows of the run's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from vgx.results.store import DEAD_UNITS
+from vgx.results.writer import layer_rows, metrics_rows
+from vgx.training.batches import Piece
+from vgx.training.lanes import Chunk
+from vgx.training.step import Scalars
+
+
+class Rows(NamedTuple):
+    """What one piece reported: T steps, T' of them recorded."""
+
+    steps: np.ndarray
+    """[T], from 1."""
+    scalars: dict[str, np.ndarray]
+    """[T, R] each."""
+    recorded: np.ndarray
+    """[T] of booleans."""
+    gradient_log10: np.ndarray | None
+    """[T', R]; None where no layer was measured."""
+    layers: dict[str, np.ndarray]
+    """[T', R, L + 1] each."""
+    evaluated: dict[str, np.ndarray]
+    """[R] each, DEAD_UNITS [R, L], at the last step; empty where that was not evaluated."""
+
+    @property
+    def bytes(self) -> int:
+        """What the arrays take in memory."""
+        known = [self.gradient_log10] if self.gradient_log10 is not None else []
+        return sum(x.nbytes for x in (*self.scalars.values(), *self.layers.values(), *known))
+
+    def first_bad(self) -> dict[int, int]:
+        """Returns, for each lane whose loss or gradient was NaN or infinite, the first step at which it was."""
+        bad = ~np.isfinite(self.scalars["train_loss"])
+        if self.gradient_log10 is not None:
+            bad[self.recorded] |= ~(self.gradient_log10 < np.inf)
+        return {int(lane): int(self.steps[bad[:, lane]][0]) for lane in np.flatnonzero(bad.any(0))}
+
+
+def rows_of(piece: Piece, done: int, report: Chunk | Scalars) -> Rows:
+    """Returns the rows of a piece that began after step `done`, from what the device reported, as NumPy arrays."""
+    steps = np.arange(done + 1, done + piece.steps + 1)
+    recorded = np.zeros(piece.steps, bool)
+    if isinstance(report, Scalars):
+        scalars = {name: x[: piece.steps].copy() for name, x in report._asdict().items()}
+        return Rows(steps, scalars, recorded, None, {}, {})
+    periods = len(piece.lengths)
+    ran = np.arange(report.scalars.train_loss.shape[1]) < np.asarray(piece.lengths)[:, None]
+    scalars = {name: x[:periods][ran] for name, x in report.scalars._asdict().items()}
+    if report.records is None:
+        return Rows(steps, scalars, recorded, None, {}, {})
+    recorded[np.cumsum((0, *piece.lengths[:-1]))] = True
+    # Copies: a slice would keep the whole chunk's array in memory.
+    layers = {name: x[:periods].copy() for name, x in report.records.layers._asdict().items() if x is not None}
+    return Rows(steps, scalars, recorded, np.array(report.records.gradient_log10[:periods]), layers, {})
+
+
+def tables(
+    rows: Sequence[Rows],
+    precision: str,
+    lanes: np.ndarray,
+    last: np.ndarray,
+    layers: int,
+    steps_per_epoch: int,
+    examined: bool = False,
+) -> tuple[pa.Table, pa.Table]:
+    """Returns the next part of the metrics table and of the layer table.
+
+    Args:
+        rows: pieces in order.
+        precision: of the run.
+        lanes: [R], the number of each lane; a piece's further lanes are padding.
+        last: [R], the last step of each lane that is wanted.
+        layers: L + 1.
+        steps_per_epoch: of the run.
+        examined: whether evaluations look for dead units.
+    """
+    count = len(lanes)
+    steps = np.concatenate([piece.steps for piece in rows])
+    recorded = np.concatenate([piece.recorded for piece in rows])
+    columns: dict[str, Any] = {
+        name: np.concatenate([piece.scalars[name][:, :count] for piece in rows]) for name in Scalars._fields
+    }
+    columns["epoch"] = np.repeat(steps[:, None] / steps_per_epoch, count, 1)
+
+    def column(where: np.ndarray, values: Sequence[np.ndarray]) -> np.ma.MaskedArray:
+        """[T, R], null but at the steps `where`."""
+        figures = np.ma.array(np.zeros((len(steps), count)), mask=True)
+        figures[where] = np.concatenate(values)[:, :count]
+        return figures
+
+    measured = [piece for piece in rows if piece.gradient_log10 is not None]
+    if measured:
+        columns["gradient_log10"] = column(recorded, [piece.gradient_log10 for piece in measured])  # type: ignore[misc]
+    evaluated = [piece for piece in rows if piece.evaluated]
+    at_evaluation = np.isin(steps, [piece.steps[-1] for piece in evaluated])
+    if examined:
+        seen = [piece.evaluated[DEAD_UNITS][:count] for piece in evaluated]
+        columns[DEAD_UNITS] = _lists(np.repeat(at_evaluation, count), seen)
+    for name in (name for name in (evaluated[0].evaluated if evaluated else ()) if name != DEAD_UNITS):
+        columns[name] = column(at_evaluation, [piece.evaluated[name][None] for piece in evaluated])
+    names = measured[0].layers if measured else ()
+    of_layers = {name: np.concatenate([piece.layers[name][:, :count] for piece in measured]) for name in names}
+    keep = steps[:, None] <= last
+    return (
+        metrics_rows(precision, lanes, steps, columns, keep),
+        layer_rows(precision, lanes, layers, steps[recorded], of_layers, keep[recorded]),
+    )
+
+
+def _lists(there: np.ndarray, values: Sequence[np.ndarray]) -> pa.Array:
+    """A list for each row that is `there` [rows], null for the others; `values` [R, L] are those lists in order."""
+    flat = np.concatenate(values).reshape(-1) if values else np.zeros(0, np.float32)
+    lengths = np.where(there, len(flat) // max(1, int(there.sum())), 0)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), mask=pa.array(~there))

@@ -1,0 +1,1 @@
+"""What theory expects of a deep net at its first step."""

@@ -1,0 +1,290 @@
+"""The bridge from a config and its data to theory: what the gradient will be at every layer, before training."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vgx.config.schema import Config
+from vgx.config.sweep import Sweep
+from vgx.data import Dataset
+from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, Activation, Initializer, Normalization
+from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Placed, RMSNorm
+from vgx.results.attribution import attribute
+from vgx.results.verdict import SPAN, Curves, Verdict, judge, named_layers, slope_of
+from vgx.theory import mean_field
+from vgx.theory.mean_field import Limit, Net, Signal
+from vgx.training.step import EXAMINED, FEW, encode, to_device
+
+TRAINABLE = 6.0
+"""Correlation depth scales that a net may be deep: Schoenholz et al. 2017, arXiv:1611.01232, figure 5."""
+BLOCK = 2**24
+"""Values of the inputs that are worked on at a time, in float64."""
+SHOWN = ("delta_log10", "act_rms", "preact_std", "cosine", "factor")
+FAULTS = (ArithmeticError, ValueError)
+"""What theory raises where a number leaves its domain: an overflow, a division by 0, the root of a negative number,
+linear algebra that does not converge (NumPy's LinAlgError is a ValueError). A training can do without a prediction. A
+wrong name or type, or an index out of range, is a bug like any other, and stops it with a traceback."""
+
+
+def fault_in_words(error: BaseException) -> str:
+    """Returns the last line of an error's traceback, and where in the code that is, for one of FAULTS."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    return f"theory failed: {line} ({Path(last.filename).name}:{last.lineno}, in {last.name})"
+
+
+class Source(NamedTuple):
+    """What theory needs to know of a data set."""
+
+    features: int
+    classes: int
+    signal: Signal
+    """The moments of its encoded inputs."""
+    examples: int = EXAMINED
+    """That there are to train on."""
+
+
+class Prediction(NamedTuple):
+    """What mean-field theory expects of a config's net at initialization."""
+
+    curves: mean_field.Curves
+    """Each layer's statistics, from the first to the readout: [L + 1] each."""
+    limit: Limit
+    """Where more such layers would lead."""
+    verdict: Verdict
+    """On the predicted gradient."""
+
+    @property
+    def slope(self) -> float:
+        """Decades of gradient norm per hidden layer from the top down; NaN for fewer than two layers."""
+        return self.verdict.slope
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why a figure of the hidden layers is not defined, by its name; empty where all are."""
+        return reasons_of(self.curves)
+
+    @property
+    def slope_tolerance(self) -> float:
+        """How far a net's measured slope may be off: three deviations over draws of the weights, and 0.01."""
+        layers = len(self.curves.band) - 1
+        return 3 * float(self.curves.band[0]) / max(layers - 1, 1) + 0.01
+
+    @property
+    def trainable_depth(self) -> float:
+        """Hidden layers up to which such nets are expected to train.
+
+        That is until inputs have become alike, or the gradient is off by `verdict.SPAN` decades; infinite if never.
+        """
+        per_layer = abs(math.log10(factor)) / 2 if (factor := self.limit.fixed_point.factor) > 0 else math.inf
+        by_gradient = 1 + SPAN / per_layer if math.isfinite(self.limit.depth_scale) else math.inf
+        return min(by_gradient, TRAINABLE * self.limit.correlation_depth_scale)  # a NaN never is the less
+
+    def to_json(self, measured: np.ndarray | None = None) -> dict[str, Any]:
+        """Returns what `vgx predict --json` prints: null where a number is infinite or there is none, and `reasons`.
+
+        `measured` is each layer's gradient at the first step [L + 1], in log10; it adds itself to the layers, relative
+        to the readout's, and the causes of its slope.
+        """
+        columns = [getattr(self.curves, name).tolist() for name in SHOWN]
+        layers = [
+            {"layer": layer} | {name: _finite(value) for name, value in zip(SHOWN, row, strict=True)}
+            for layer, row in enumerate(zip(*columns, strict=True), start=1)
+        ]
+        found = {} if measured is None else {"measured": self._against(layers, measured)}
+        return (
+            {
+                "layers": layers,
+                "slope": _finite(self.slope),
+                "decibels_per_layer": _finite(20 * self.slope),
+                "verdict": self.verdict.word,
+                "phase": self.limit.phase,
+                "depth_scale": _finite(self.limit.depth_scale),
+                "correlation_depth_scale": _finite(self.limit.correlation_depth_scale),
+                "fixed_point": {name: _finite(value) for name, value in self.limit.fixed_point._asdict().items()},
+            }
+            | ({"reasons": self.reasons} if self.reasons else {})
+            | found
+        )
+
+    def _against(self, layers: list[dict[str, Any]], measured: np.ndarray) -> dict[str, Any]:
+        relative = (measured - measured[-1]).tolist()
+        for layer, delta, band in zip(layers, relative, self.curves.band.tolist(), strict=True):
+            layer |= {"measured_delta_log10": _finite(delta), "band": _finite(band)}
+        causes = attribute(self.curves, measured)
+        by_cause = {name: _finite(value) for name, value in causes._asdict().items()}
+        return {"slope": _finite(slope_of(measured[:-1])), "causes": by_cause, "sentence": causes.sentence}
+
+
+def reasons_of(curves: mean_field.Curves) -> dict[str, str]:
+    """Returns why a figure of the hidden layers is not defined, by its name; empty where all are."""
+    found = {}
+    delta, cosine = curves.delta_log10[:-1], curves.cosine[:-1]
+    if not math.isfinite(slope_of(delta)):
+        found["slope"] = f"it takes two hidden layers{' with a gradient' if len(delta) > 1 else ''}"
+    if (none := np.isneginf(delta)).any():
+        found["delta_log10"] = f"no gradient reaches {named_layers(none)}: {_barrier(curves)}"
+    if (mute := np.isnan(cosine)).any():
+        found["cosine"] = f"{named_layers(mute)}: 0 is passed on, which has no direction"
+    return found
+
+
+def _barrier(curves: mean_field.Curves) -> str:
+    """What keeps a gradient from passing."""
+    off, unconnected = curves.slope_square[:-1] == 0, curves.weight_gain[:-1] == 0
+    if off.any():
+        return f"every unit of {named_layers(off)} is off"
+    if unconnected.any():
+        return f"the weights above {named_layers(unconnected)} are 0"
+    return f"the normalization of {named_layers(curves.factor[:-1] == 0)} lets none pass"
+
+
+def _finite(value: float) -> float | None:
+    return value + 0.0 if math.isfinite(value) else None  # no -0.0
+
+
+def as_json_of(prediction: Prediction | str, measured: np.ndarray | None = None) -> dict[str, Any]:
+    """Returns what `vgx predict --json` prints of a cell: its prediction, or why there is none."""
+    if isinstance(prediction, Prediction):
+        return prediction.to_json(measured)
+    return {"layers": [], "slope": None, "verdict": None, "reasons": {"prediction": prediction}}
+
+
+class Cell(NamedTuple):
+    """One net of a grid, and what its gradient is expected to do."""
+
+    activation: Activation
+    initializer: Initializer
+    normalization: Normalization
+    verdict: Verdict | None
+    """None where theory fails."""
+    reason: str
+    """Why there is no slope, where there is none."""
+
+    @property
+    def slope(self) -> float:
+        return self.verdict.slope if self.verdict else math.nan
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the cell as `vgx predict --grid --json` prints it."""
+        parts = {name: getattr(self, name).model_dump() for name in ("activation", "initializer", "normalization")}
+        found = {"slope": _finite(self.slope), "verdict": self.verdict.word if self.verdict else None}
+        return parts | found | ({"reason": self.reason} if self.reason else {})
+
+
+GRID_INITIALIZERS = ("lecun_normal", "glorot_normal", "he_normal", "orthogonal", "lsuv")
+
+
+def default_activations() -> list[Activation]:
+    """Returns every registered activation with its default options; none that has to be given some."""
+    return [part() for part in ACTIVATIONS if not any(field.is_required() for field in part.model_fields.values())]
+
+
+def placed_normalizations() -> list[Normalization]:
+    """Returns every normalization that theory knows, before and after the activation where there is a choice."""
+    return [
+        part.model_validate(placement)
+        for part in NORMALIZATIONS
+        if issubclass(part, NoNormalization | BatchNorm | LayerNorm | RMSNorm)
+        for placement in ([{"placement": "before"}, {"placement": "after"}] if issubclass(part, Placed) else [{}])
+    ]
+
+
+def predict_grid(config: Config, source: Source | None = None) -> Iterator[Cell]:
+    """Yields what the config's gradient would do with every activation, normalization and usual initializer."""
+    source = source or source_of(config.data.load(), config.data.input)
+    for activation in default_activations():
+        for normalization in placed_normalizations():
+            for initializer in map(INITIALIZERS.parse, GRID_INITIALIZERS):
+                parts = {"activation": activation, "initializer": initializer, "normalization": normalization}
+                net = net_of(config.model_copy(update={"model": config.model.model_copy(update=parts)}), source)
+                # Only batch norm's gradients know of a second input; equal ones cost nothing.
+                signal = (
+                    source.signal if normalization.over_batch else source.signal._replace(cross=source.signal.square)
+                )
+                try:
+                    curves = mean_field.propagate(net, signal)
+                except FAULTS as error:
+                    yield Cell(activation, initializer, normalization, None, fault_in_words(error))
+                    continue
+                reasons = reasons_of(curves)
+                reason = reasons.get("delta_log10", reasons["slope"]) if "slope" in reasons else ""
+                yield Cell(activation, initializer, normalization, judge(Curves(curves.delta_log10[:-1])), reason)
+
+
+def predict_cells(sweep: Sweep) -> Iterator[Prediction | str]:
+    """Yields a prediction for each cell of a sweep, or why theory failed; cells that differ in the training alone share
+    one.
+
+    Raises as `predict` does, but for FAULTS.
+    """
+    sources: dict[str, Source] = {}
+    known: dict[str, Prediction | str] = {}
+    for config in (cell.config for cell in sweep.cells):
+        data = config.data.model_dump_json()
+        net = f"{data} {config.train.batch_size} {config.model.model_dump_json()}"
+        if net not in known:
+            sources[data] = sources.get(data) or source_of(config.data.load(), config.data.input)
+            try:
+                known[net] = predict(config, sources[data])
+            except FAULTS as error:
+                known[net] = fault_in_words(error)
+        yield known[net]
+
+
+def predict(config: Config, source: Source | None = None) -> Prediction:
+    """Returns what the gradient will be at every layer of a config's net when its training begins.
+
+    Args:
+        config: the net, and the data and batch size that it would be trained on.
+        source: moments of the inputs, in place of those of the config's training set.
+
+    Raises:
+        DataError: the data set is missing or broken.
+        ConfigError: there is no theory for a normalization that was registered besides vgx's own.
+    """
+    source = source or source_of(config.data.load(), config.data.input)
+    net = net_of(config, source)
+    curves = mean_field.propagate(net, source.signal)
+    expected = Curves(curves.delta_log10[:-1], dead=curves.dead[:-1], saturated=curves.saturated[:-1])
+    return Prediction(curves, mean_field.limit(net, source.signal), judge(expected))
+
+
+def net_of(config: Config, source: Source) -> Net:
+    """Returns what theory knows of a config's net."""
+    model = config.model
+    return Net(
+        (source.features, *model.widths, source.classes),
+        model.activation,
+        model.initializer,
+        model.bias,
+        model.normalization,
+        model.dropout,
+        config.train.batch_size,
+        None if config.train.batch_size >= FEW else min(EXAMINED, source.examples),
+    )
+
+
+def source_of(dataset: Dataset, kind: str) -> Source:
+    """Returns the moments of a training set, encoded as `data.input` says."""
+    images = to_device(dataset.train, dataset)
+    n, features = images.images.shape
+    encoded = jax.jit(encode, static_argnums=(2, 3))
+    total, square = np.zeros(features), 0.0
+    rows = min(4096, max(1, BLOCK // features))
+    for start in range(0, n, rows):
+        index = jnp.arange(start, min(start + rows, n))
+        x = np.asarray(encoded(images, index, kind, jnp.dtype("float32")), np.float64)
+        total, square = total + x.sum(0), square + float(np.sum(x * x))
+    alone = square / n
+    cross = float(total @ total - square) / (n * (n - 1)) if n > 1 else alone
+    moments = Signal(alone / features, cross / features, float(total.sum()) / n / features)
+    return Source(features, dataset.classes, moments, n)

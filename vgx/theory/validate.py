@@ -1,0 +1,217 @@
+"""Theory as a test: the factor that each combination of parts shows at initialization, against the predicted one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from pydantic import ValidationError
+
+from vgx.config import yaml_tree
+from vgx.config.load import refused
+from vgx.config.schema import Model
+from vgx.devices import find_devices, keep_compiled_programs, numerics
+from vgx.errors import ConfigError
+from vgx.parts import INITIALIZERS, Activation, Initializer, Normalization
+from vgx.parts.initializers import LSUV, Zeros
+from vgx.results.values import option_called
+from vgx.theory import mean_field
+from vgx.theory.mean_field import Net, Signal
+from vgx.theory.predict import GRID_INITIALIZERS, default_activations, placed_normalizations
+from vgx.training.model import MLP, Drawn, fit_to_data
+from vgx.training.probes import LOG10_2
+
+CLASSES = 10
+
+
+class Bench(NamedTuple):
+    """The nets that are measured: K of them for each combination of parts, on K batches of normal inputs."""
+
+    width: int = 512
+    depth: int = 20
+    nets: int = 4
+    batch: int = 64
+
+    @property
+    def interior(self) -> int:
+        """Layers that count: the first one's inputs are no f(h), and no layer is above the top one."""
+        return self.depth - 2
+
+    @property
+    def tolerance(self) -> float:
+        """How far, in parts of it, a measured factor may be off: three deviations of ReLU's mean over layers and nets,
+        and 1 % for what falls as 1 / n."""
+        return 3 * math.sqrt(5 / (self.width * self.interior * self.nets)) + 0.01
+
+
+BENCH = Bench()
+
+
+class Check(NamedTuple):
+    """One combination of parts: growth of |delta|^2 per layer, the geometric mean over interior layers."""
+
+    activation: Activation
+    initializer: Initializer
+    normalization: Normalization
+    predicted: float
+    measured: float
+    """The geometric mean over nets, too."""
+    tolerance: float
+
+    @property
+    def off(self) -> float:
+        """The measured factor over the predicted one, less 1."""
+        return self.measured / self.predicted - 1 if self.predicted else math.nan
+
+    @property
+    def holds(self) -> bool:
+        if self.predicted == 0 or math.isnan(self.predicted):
+            return self.measured == 0
+        return abs(self.off) <= self.tolerance
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the check as `vgx verify --json` prints it."""
+        parts = {name: getattr(self, name).model_dump() for name in ("activation", "initializer", "normalization")}
+        figures = {name: getattr(self, name) for name in ("predicted", "measured", "tolerance", "holds")}
+        return parts | {name: _finite(value) for name, value in figures.items()}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def verify(
+    activations: Sequence[Activation],
+    initializers: Sequence[Initializer],
+    normalizations: Sequence[Normalization],
+    bench: Bench = BENCH,
+) -> Iterator[Check]:
+    """Yields every combination's check. One program is compiled per activation and normalization; weights are data.
+
+    Raises ConfigError when the nets are too shallow to have an interior layer.
+    """
+    if bench.depth < 3:
+        raise ConfigError(f"depth {bench.depth}: the shallowest net with an interior layer has 3")
+    keep_compiled_programs()
+    with numerics("float32", find_devices()[0]):
+        weights = {str(initializer): _draw(initializer, bench) for initializer in initializers}
+        for activation in activations:
+            for normalization in normalizations:
+                measure = _program(activation, normalization, bench)
+                for initializer in initializers:
+                    rule = initializer if isinstance(initializer, LSUV) else None
+                    deltas = [measure(kernels, key, rule) for kernels, key in weights[str(initializer)]]
+                    measured = np.mean([_growth(np.asarray(delta)) for delta in deltas])
+                    predicted = _predict(activation, initializer, normalization, bench)
+                    yield Check(
+                        activation,
+                        initializer,
+                        normalization,
+                        predicted,
+                        10 ** float(measured),
+                        bench.tolerance,
+                    )
+
+
+def _predict(activation: Activation, initializer: Initializer, normalization: Normalization, bench: Bench) -> float:
+    sizes = (*(bench.width,) * (bench.depth + 1), CLASSES)
+    net = Net(sizes, activation, initializer, Zeros(), normalization, 0.0, bench.batch)
+    curves = mean_field.propagate(net, Signal(square=1.0, cross=0.0, mean=0.0))
+    return 10 ** _growth(curves.delta_log10)
+
+
+def _growth(delta_log10: np.ndarray) -> float:
+    """log10 of the factor, the mean over interior layers of a curve [L + 1]."""
+    return 2 * float(delta_log10[1] - delta_log10[-2]) / (len(delta_log10) - 3)
+
+
+Kernels = tuple[jax.Array, jax.Array]
+"""Of the hidden layers [L, N, N], and of the readout [1, N, C]."""
+
+
+def _draw(initializer: Initializer, bench: Bench) -> list[tuple[Kernels, jax.Array]]:
+    """Each net's weights, and its key for all else."""
+
+    @jax.jit
+    def draw(key: jax.Array) -> Kernels:
+        hidden, readout = jax.random.split(key)
+        # Layer by layer: the factorization of an orthogonal one gains nothing from a batch.
+        keys, shape = jax.random.split(hidden, bench.depth), (bench.width, bench.width)
+        layers = jax.lax.map(lambda key: initializer(key, shape), keys)
+        return layers, initializer(readout, (bench.width, CLASSES))[None]
+
+    keys = jax.random.split(jax.random.key(0), 2 * bench.nets)
+    return [(draw(one), other) for one, other in zip(keys[::2], keys[1::2], strict=True)]
+
+
+def _program(
+    activation: Activation, normalization: Normalization, bench: Bench
+) -> Callable[[Kernels, jax.Array, LSUV | None], jax.Array]:
+    """The jitted first backward pass: weights, a key and LSUV's rule, if any, to log10 |delta| [L + 1]."""
+    model = Model(
+        depth=bench.depth,
+        width=bench.width,
+        activation=activation,
+        initializer=Zeros(),
+        normalization=normalization,
+    )
+
+    @partial(jax.jit, static_argnums=2)
+    def measure(kernels: Kernels, key: jax.Array, rule: LSUV | None) -> jax.Array:
+        data, classes, noise = jax.random.split(key, 3)
+        x = jax.random.normal(data, (bench.batch, bench.width))
+        labels = jax.random.randint(classes, (bench.batch,), 0, CLASSES)
+        mlp = MLP(model, tuple(Drawn(kernel, jnp.zeros(kernel.shape[::2])) for kernel in kernels))
+        if rule is not None:
+            mlp = fit_to_data(mlp, x, noise, rule)
+
+        def loss(probes: Any) -> jax.Array:
+            # A zero that the compiler does not know, for the taps to carry exponents by.
+            logits = mlp(x, 0 * x[0, 0], probes, noise, "lite")[0]
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        probes = jax.grad(loss)(mlp.empty_probes())
+        return LOG10_2 * jnp.concatenate([probe.delta_log2 for probe in probes])
+
+    return measure
+
+
+def axes_of(texts: Sequence[str]) -> tuple[list[Activation], list[Initializer], list[Normalization]]:
+    """Returns what to combine, from texts such as `activation=relu,{name: elu, alpha: 0.5}`.
+
+    An axis that is not given has every activation that needs no option, the usual initializers, and every normalization
+    on either side of the activation. Raises ConfigError when there is no such axis or part.
+    """
+    axes: dict[str, list[Any]] = {
+        "activation": list(default_activations()),
+        "initializer": [INITIALIZERS.parse(name) for name in GRID_INITIALIZERS],
+        "normalization": placed_normalizations(),
+    }
+    for text in texts:
+        path, equals, values = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--axis {text}: give it as {' or '.join(axes)}=NAME,NAME")
+        try:
+            name = option_called(path.strip(), [f"model.{axis}" for axis in axes], "axis").removeprefix("model.")
+        except ValueError as error:
+            raise ConfigError(f"--axis {text}: {error}") from None
+        read = yaml_tree.read(f"[{values}]", f"--axis {text}")
+        if read.faults:
+            raise refused(read.faults)
+        axes[name] = [_part(name, value, text) for value in read.value]
+    return axes["activation"], axes["initializer"], axes["normalization"]
+
+
+def _part(axis: str, value: Any, text: str) -> Any:
+    try:
+        return getattr(Model.model_validate({axis: value}), axis)
+    except ValidationError as error:
+        details = error.errors(include_url=False)[0]
+        reason = details.get("ctx", {}).get("reason", details["msg"])
+        raise ConfigError(f"--axis {text}: {reason}") from None

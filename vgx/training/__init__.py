@@ -1,0 +1,1 @@
+"""The numerics of training: jax, no files."""
