@@ -12,7 +12,7 @@ import jax
 
 from vgx.parts import INITIALIZERS
 from vgx.theory.predict import GRID_INITIALIZERS, default_activations, placed_normalizations
-from vgx.theory.validate import Bench, Check, verify
+from vgx.theory.validate import Ensemble, Validation, verify
 
 LIMITS = """
 ## Where it is off
@@ -32,7 +32,7 @@ goes: the same cells at other widths, 20 layers (4 nets; 2 at n = 2048):
 RESULTS = Path(__file__).with_name("THEORY.md")
 
 
-def table(checks: list[Check]) -> str:
+def table(checks: list[Validation]) -> str:
     """Markdown: a table for each normalization, a row per activation, predicted factor and what was measured."""
     lines: list[str] = []
     for title in dict.fromkeys(check.normalization.title for check in checks):
@@ -48,7 +48,7 @@ def table(checks: list[Check]) -> str:
 
 
 def main() -> None:
-    bench, began, checks = Bench(), time.monotonic(), []
+    bench, began, checks = Ensemble(), time.monotonic(), []
     initializers = [INITIALIZERS.parse(name) for name in GRID_INITIALIZERS]
     for check in verify(default_activations(), initializers, placed_normalizations(), bench):
         checks.append(check)

@@ -24,7 +24,7 @@ from vgx.results.comparison import contenders_of
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter
 from vgx.runner.plan import program_key
-from vgx.runner.rounds import Ledger
+from vgx.runner.rounds import SweepState
 from vgx.theory.cure import diagnose, written
 
 PARTS = '''
@@ -272,7 +272,7 @@ def swept(tmp_path: Path) -> Run:
     sweep = vgx.load_sweep(SMALL | {"model": {"width": 8}, "sweep": {"axes": axes}})
     meta = {"status": "done", "step": 0, "devices": ["cpu: cpu"], "seconds": 0.0, "compile_seconds": 0.0}
     writer = RunWriter.create(tmp_path / "runs" / "swept", sweep.to_yaml(), meta | {"steps_per_second": None})
-    ledger = Ledger(writer)
+    ledger = SweepState(writer)
     options = {cell.key: {path: value_at(cell.config, path) for path in sweep.paths} for cell in sweep.cells}
     ledger.add_lanes([(cell.key, 0) for cell in sweep.cells], options)
     for lane in ledger.lanes:

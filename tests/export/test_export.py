@@ -20,7 +20,7 @@ import vgx
 from vgx.cli import app
 from vgx.errors import EnvironmentFault, RunError, install
 from vgx.export import LAYERS, MARK, export
-from vgx.export.colormap import ODD, viridis
+from vgx.export.colormap import NONFINITE, viridis
 from vgx.export.series import by_step, picked, series_of
 from vgx.results.verdict import slope_of
 from vgx.runner import loop
@@ -86,8 +86,8 @@ def test_the_picture_is_a_png_of_the_gradient_with_the_top_layer_above(odd_run, 
     finite = delta[np.isfinite(delta)]
     colours = viridis(delta, finite.min(), finite.max())
     np.testing.assert_array_equal(rows[0, 0], colours[0, 2])
-    np.testing.assert_array_equal(rows[-1, 0], ODD["0"])
-    np.testing.assert_array_equal(rows[height // 2, -1], ODD["?"])
+    np.testing.assert_array_equal(rows[-1, 0], NONFINITE["0"])
+    np.testing.assert_array_equal(rows[height // 2, -1], NONFINITE["?"])
 
 
 def test_a_thousand_layers_are_a_few_curves_unless_asked(write_run, tmp_path):

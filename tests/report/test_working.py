@@ -15,7 +15,7 @@ import vgx
 from vgx.errors import EnvironmentFault
 from vgx.report.terminal import progress, sweep, working
 from vgx.report.terminal.working import Clock
-from vgx.runner.loop import Progress
+from vgx.runner.loop import TrainingProgress
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_patience_that_is_no_number_gets_one_line(monkeypatch):
         working._patience()
 
 
-START = Progress("compiling", 0, 10, 0.0, 1, math.nan, math.nan, math.nan, 0, None)
+START = TrainingProgress("compiling", 0, 10, 0.0, 1, math.nan, math.nan, math.nan, 0, None)
 
 
 def test_a_training_says_what_it_does_before_its_first_step_and_while_it_compiles():

@@ -14,7 +14,7 @@ import vgx
 from vgx.errors import ConfigError
 from vgx.reproduce.evaluate import finished, reproduce
 from vgx.reproduce.experiment import EXPERIMENTS, SCALES, check, experiment_called, find_experiments, load_experiment
-from vgx.reproduce.metrics import STATISTICS, Column, Seat
+from vgx.reproduce.metrics import STATISTICS, Column, LaneOutcome
 from vgx.results.store import LAYERS, Run
 
 BASE: dict[str, Any] = {
@@ -342,7 +342,7 @@ def test_theory_is_held_against_the_first_step_of_a_run(tmp_path):
 
 
 def figures(run: Run, **options) -> np.ndarray:
-    seats = [Seat(row["lane"], row["status"] == "diverged") for row in run.lanes().to_pylist()]
+    seats = [LaneOutcome(row["lane"], row["status"] == "diverged") for row in run.lanes().to_pylist()]
     return STATISTICS.parse(options).read(run, seats)
 
 
@@ -363,7 +363,7 @@ def test_steps_to_an_accuracy_end_with_the_run(run):
 
 
 def test_layers_are_summed_up_as_asked(run):
-    seats = [Seat(0, False)]
+    seats = [LaneOutcome(0, False)]
 
     def of(**options) -> float:
         return float(STATISTICS.parse({"name": "layer", "column": "act_rms"} | options).read(run, seats)[0])

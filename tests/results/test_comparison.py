@@ -17,7 +17,7 @@ from vgx.cli import app
 from vgx.errors import RunError
 from vgx.report.terminal.comparison import comparison, to_json
 from vgx.report.terminal.curves import curve_picture, parting_map
-from vgx.results.comparison import MOST, compare, contenders_of
+from vgx.results.comparison import MAX_GROUPS, compare, contenders_of
 
 STEPS = 40
 
@@ -231,7 +231,7 @@ def test_one_run_twice_and_more_than_can_be_drawn_are_refused(pair):
     ones = [one for run in pair for one in contenders_of(run)]
     with pytest.raises(RunError, match="given twice"):
         compare([*ones, ones[0]])
-    with pytest.raises(RunError, match=f"{MOST} are the most"):
+    with pytest.raises(RunError, match=f"{MAX_GROUPS} are the most"):
         compare(ones * 5)
 
 

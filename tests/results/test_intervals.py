@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from vgx.results.intervals import (
-    FEW,
+    MIN_BOOTSTRAP_SEEDS,
     bootstrap,
     half_width,
     interval_of,
@@ -47,7 +47,7 @@ def test_an_interval_of_normal_values_covers_the_mean_as_often_as_it_says():
 def test_one_value_says_nothing_and_a_missing_one_leaves_no_interval():
     assert interval_of([1.0]) == (1.0, -math.inf, math.inf)
     assert np.isnan(interval_of([1.0, math.nan, 2.0])[1:]).all()
-    assert interval_of([2.0] * FEW) == (2.0, 2.0, 2.0)
+    assert interval_of([2.0] * MIN_BOOTSTRAP_SEEDS) == (2.0, 2.0, 2.0)
 
 
 def test_kendalls_tau_is_scipys_and_broadcasts():

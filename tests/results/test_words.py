@@ -15,7 +15,7 @@ from vgx.report.terminal.progress import _figures, watching
 from vgx.report.terminal.run import show
 from vgx.results.verdict import DEAD, SATURATED, SPAN
 from vgx.results.words import counted, figure, speed_of
-from vgx.runner.loop import Progress
+from vgx.runner.loop import TrainingProgress
 
 
 @pytest.mark.parametrize(("count", "words"), [(0, "0 lanes"), (1, "1 lane"), (2, "2 lanes"), (12_000, "12,000 lanes")])
@@ -43,7 +43,7 @@ def test_speed_says_that_compiling_is_left_out():
     assert speed_of({}) == ""
 
 
-START = Progress("compiling", 0, 10, 0.0, 1, math.nan, math.nan, math.nan, 0, None)
+START = TrainingProgress("compiling", 0, 10, 0.0, 1, math.nan, math.nan, math.nan, 0, None)
 UNEVALUATED = START._replace(phase="training", step=3, train_loss=2.0, train_accuracy=0.5, steps_per_second=9.0)
 
 

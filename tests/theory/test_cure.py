@@ -12,7 +12,7 @@ import vgx
 from vgx.cli import app
 from vgx.config.yaml_edit import amend
 from vgx.results.store import find_run
-from vgx.theory.cure import TENTH, diagnose, written
+from vgx.theory.cure import MAX_REMAINING_SLOPE, diagnose, written
 from vgx.theory.predict import predict
 
 SICK = {
@@ -33,7 +33,7 @@ def test_a_cure_leaves_a_tenth_of_the_slope_and_changes_nothing_but_the_net(name
     diagnosis = diagnose(sick)
     assert diagnosis.cures
     for cure in diagnosis.cures:
-        assert abs(predict(cure.config).slope) <= TENTH * abs(predict(sick).slope)
+        assert abs(predict(cure.config).slope) <= MAX_REMAINING_SLOPE * abs(predict(sick).slope)
         assert cure.config.model_copy(update={"model": sick.model}) == sick
         assert (cure.config.model.widths, cure.config.model.activation) == (sick.model.widths, sick.model.activation)
 

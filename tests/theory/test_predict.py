@@ -18,7 +18,7 @@ from vgx.parts.activations import Activation
 from vgx.results.verdict import SPAN
 from vgx.runner.first_step import first_step
 from vgx.theory.mean_field import Signal
-from vgx.theory.predict import Source, predict, source_of
+from vgx.theory.predict import InputStatistics, predict, source_of
 
 SEEDS, DEPTH, WIDTH = 2, 10, 256
 
@@ -118,7 +118,7 @@ def test_the_moments_are_those_of_the_encoded_inputs():
 
 
 def test_moments_may_be_given_instead_of_data():
-    given = Source(features=50, classes=3, signal=Signal(square=2.0, cross=1.0, mean=0.0))
+    given = InputStatistics(features=50, classes=3, signal=Signal(square=2.0, cross=1.0, mean=0.0))
     found = predict(config(data="mnist", depth=3, width=40, initializer="lecun_normal"), given)
     assert found.curves.preact_std == pytest.approx(np.sqrt([2, 1, 0.5, 0.25]))
 

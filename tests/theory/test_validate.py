@@ -14,7 +14,7 @@ from vgx.errors import ConfigError
 from vgx.parts import ACTIVATIONS, INITIALIZERS
 from vgx.parts.activations import Activation
 from vgx.parts.initializers import Initializer
-from vgx.theory.validate import Bench, Check, axes_of, verify
+from vgx.theory.validate import Ensemble, Validation, axes_of, verify
 
 SMALL = ["--width", "128", "--depth", "8", "--nets", "2"]
 
@@ -70,7 +70,7 @@ def test_an_initializer_that_misstates_its_variance_is_found_out(registered):
 
 
 def test_the_tolerance_is_that_of_the_issue():
-    assert Bench(width=512, depth=20, nets=4).tolerance == pytest.approx(3 * (5 / (512 * 18 * 4)) ** 0.5 + 0.01)
+    assert Ensemble(width=512, depth=20, nets=4).tolerance == pytest.approx(3 * (5 / (512 * 18 * 4)) ** 0.5 + 0.01)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_tolerance_is_that_of_the_issue():
 def test_a_check_holds_within_its_tolerance(predicted, measured, holds):
     relu, he = ACTIVATIONS.parse("relu"), INITIALIZERS.parse("he_normal")
     none = axes_of(["normalization=none"])[2][0]
-    assert Check(relu, he, none, predicted, measured, 0.05).holds == holds
+    assert Validation(relu, he, none, predicted, measured, 0.05).holds == holds
 
 
 def test_axes_take_options_and_have_all_parts_unless_told():
@@ -108,4 +108,4 @@ def test_a_wrong_axis_is_one_line(axis, message):
 
 def test_nets_without_an_interior_are_refused():
     with pytest.raises(ConfigError, match="interior"):
-        next(verify(*axes_of(["activation=relu"]), Bench(width=8, depth=2)))
+        next(verify(*axes_of(["activation=relu"]), Ensemble(width=8, depth=2)))

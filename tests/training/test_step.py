@@ -10,7 +10,7 @@ import torch
 import vgx
 from vgx.config.schema import Config
 from vgx.data import Dataset, Split
-from vgx.training.batches import Batches, next_piece
+from vgx.training.batches import Batches, next_chunk
 from vgx.training.lanes import lane_axes, make_chunk, make_evaluate, make_initial_states, make_lanes, spread_over
 from vgx.training.model import MLP
 from vgx.training.probes import log2_norm
@@ -227,7 +227,7 @@ def test_pieces_cover_every_step_once_and_record_the_first_of_each_period():
         done, recorded = 0, []
         for stop in stops:
             while done < stop:
-                piece = next_piece(done, stop, every, (5, min(every, 256)), 3)
+                piece = next_chunk(done, stop, every, (5, min(every, 256)), 3)
                 if piece.recorded:
                     recorded += list(np.cumsum((done, *piece.lengths[:-1])))
                 done += piece.steps

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from vgx.config.sweep import Sweep
     from vgx.report.terminal.cure import Proof
     from vgx.report.terminal.working import Clock
-    from vgx.runner.loop import Progress
+    from vgx.runner.loop import TrainingProgress
     from vgx.theory.cure import Cure, Diagnosis
-    from vgx.theory.predict import Cell, Prediction
+    from vgx.theory.predict import CellPrediction, Prediction
 
 
 @app.command()
@@ -82,7 +82,7 @@ def _grid(config: Config, say: Clock) -> Shown:
     from vgx.report.terminal.prediction import grid_table
     from vgx.theory.predict import predict_grid
 
-    cells: list[Cell] = []
+    cells: list[CellPrediction] = []
     for cell in predict_grid(config):
         cells.append(cell)
         say("predicting", f"{counted(len(cells), 'net')}, {cell.activation}")
@@ -172,7 +172,7 @@ def _proven(config: Config, diagnosis: Diagnosis, best: Cure, runs: Path) -> lis
     with working("training") as say:
 
         def proof(what: str, slope: float, one: Config) -> Proof:
-            def watch(progress: Progress) -> None:
+            def watch(progress: TrainingProgress) -> None:
                 at = "" if progress.phase == "compiling" else f", step {progress.step:,} of {progress.steps:,}"
                 say("training", f"{what} ({one.name}){at}")
 
@@ -215,12 +215,12 @@ def verify_theory(
     with working("verifying") as say:
         from vgx.config.modules import import_modules
         from vgx.report.terminal.prediction import checks_table
-        from vgx.theory.validate import Bench, axes_of, verify
+        from vgx.theory.validate import Ensemble, axes_of, verify
 
         import_modules(modules or [])
         activations, initializers, normalizations = axes_of(axes or [])
         total = len(activations) * len(initializers) * len(normalizations)
-        for check in verify(activations, initializers, normalizations, Bench(width, depth, nets)):
+        for check in verify(activations, initializers, normalizations, Ensemble(width, depth, nets)):
             checks.append(check)
             say("verifying", f"{len(checks):,} of {total:,}: {check.activation}, {check.normalization.title}")
     if as_json:

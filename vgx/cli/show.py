@@ -15,7 +15,7 @@ from vgx.cli.options import BestOver, GridColumns, GridRows, GridValue, RunName,
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from vgx.results.comparison import Contender
+    from vgx.results.comparison import RunGroup
     from vgx.results.store import Run
 
 
@@ -105,7 +105,7 @@ def compare(
         console.print(comparison(compared, step, console.width))
 
 
-def _contenders(names: list[str], runs: Path, where: list[str]) -> list[Contender]:
+def _contenders(names: list[str], runs: Path, where: list[str]) -> list[RunGroup]:
     """What the runs, and the cells of sweeps among them, are to a comparison."""
     from vgx.errors import RunError
     from vgx.results.comparison import contenders_of, unended_cells

@@ -28,7 +28,7 @@ from vgx.cli.options import (
 if TYPE_CHECKING:
     from vgx.config.schema import Config
     from vgx.config.sweep import Sweep
-    from vgx.results.expectations import Held
+    from vgx.results.expectations import ExpectationResult
     from vgx.results.store import Run
 
 
@@ -83,7 +83,7 @@ def _tell_of_fault(run: Run) -> None:
         print(f"{run.path}: no prediction: {fault}; the training is whole", file=sys.stderr)
 
 
-def _held(config: Config, run: Run) -> list[Held]:
+def _held(config: Config, run: Run) -> list[ExpectationResult]:
     """What the config expects, and whether it holds."""
     from vgx.results.expectations import evaluate, facts_of
 
@@ -166,7 +166,7 @@ def _say_what_follows(run: Run, begun: Path, runs: Path) -> None:
         say_next("report", short_name(run.path), runs=runs)
 
 
-def _held_in_sweep(grid: Sweep, run: Run) -> list[Held]:
+def _held_in_sweep(grid: Sweep, run: Run) -> list[ExpectationResult]:
     """What each cell expects of its lanes that have ended, and whether it holds."""
     from vgx.results.expectations import evaluate, facts_of
 

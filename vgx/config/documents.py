@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from vgx.errors import ConfigError
 
-MOST_BYTES = 2**20
+MAX_BYTES = 2**20
 
 
 class Document(NamedTuple):
@@ -27,25 +27,25 @@ def document(source: str | Path) -> Document:
     """Returns the text in a file, in standard input when `source` is `-`, or in a pipe such as /dev/fd/63.
 
     A shell's `<(command)` is such a pipe, and has someone who writes it. A named pipe may have nobody, and is refused
-    like a device. Raises ConfigError when the source cannot be read as text, or is longer than MOST_BYTES.
+    like a device. Raises ConfigError when the source cannot be read as text, or is longer than MAX_BYTES.
     """
     shown = "<stdin>" if str(source) == "-" else str(source)
     is_file = False
     try:
         if str(source) == "-":
-            content = sys.stdin.buffer.read(MOST_BYTES + 1)
+            content = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
             is_file = stat.S_ISREG(_readable(Path(source)))
             with Path(source).open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
+                content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(f"{source}: there is no such file{_near_file(Path(source))}") from None
     except OSError as error:
         raise ConfigError(f"{source}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except ValueError:  # a NUL in the path
         raise ConfigError(f"{str(source)!r}: this cannot be the name of a file") from None
-    if len(content) > MOST_BYTES:
-        raise ConfigError(f"{shown}: longer than {MOST_BYTES:,} bytes, so hardly a config")
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{shown}: longer than {MAX_BYTES:,} bytes, so hardly a config")
     try:
         return Document(content.decode("utf-8-sig"), shown, is_file)
     except UnicodeDecodeError as error:

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from vgx.config import yaml_tree
 from vgx.config.documents import Document, document
-from vgx.config.modules import MOST_MODULES, import_module
+from vgx.config.modules import MAX_MODULES, import_module
 from vgx.config.options import fields_of
 from vgx.config.schema import Config, legal_name
 from vgx.config.yaml_tree import Fault, Keys, Place, Tree, shown
@@ -25,7 +25,7 @@ from vgx.errors import ConfigError, did_you_mean
 from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS
 from vgx.registry import Part, Registry, registry_of
 
-MOST_FAULTS = 20
+MAX_FAULTS = 20
 """Faults that are told, of however many."""
 
 
@@ -70,7 +70,7 @@ def open_tree(source: Written, overrides: Sequence[str] = (), modules: Sequence[
 def _import_modules(tree: Tree, more: Sequence[str]) -> None:
     """Imports what the tree names, and more modules, which join it. Raises ConfigError when one cannot be imported."""
     own = tree.value.get("import", [])
-    own = own if isinstance(own, list) and len(own) <= MOST_MODULES else []
+    own = own if isinstance(own, list) and len(own) <= MAX_MODULES else []
     wrong = []
     for i, name in enumerate([*own, *more]):
         asked = f"--import {name if name.isprintable() else repr(name)}" if i >= len(own) else ""
@@ -113,11 +113,11 @@ def section_in(tree: Tree, keys: Keys, model: type[S], value: Any) -> S | None:
 
 
 def refused(faults: Sequence[Fault], more: str = "") -> ConfigError:
-    """Returns the error that says a line for each fault, in the order of their places, for MOST_FAULTS at the most.
+    """Returns the error that says a line for each fault, in the order of their places, for MAX_FAULTS at the most.
 
     `more` says what was not looked at, if anything.
     """
-    lines = [str(fault) for fault in nsmallest(MOST_FAULTS, faults, key=lambda fault: fault.place)]
+    lines = [str(fault) for fault in nsmallest(MAX_FAULTS, faults, key=lambda fault: fault.place)]
     left = len(faults) - len(lines)
     rest = f"... and {left:,} more" if left else ""
     return ConfigError("\n".join([*lines, *filter(None, (rest, more))]))

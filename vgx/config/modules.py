@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from vgx.errors import ConfigError
 
-MOST_MODULES = 100
+MAX_MODULES = 100
 MODULE_NAME = r"^[^\W\d]\w*(\.[^\W\d]\w*)*$"
 """What names a module: my_parts, or package.my_parts."""
 

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from vgx.config import yaml_tree
-from vgx.config.modules import MODULE_NAME, MOST_MODULES
+from vgx.config.modules import MAX_MODULES, MODULE_NAME
 from vgx.data import DATASETS, Source
 from vgx.parts import (
     ACTIVATIONS,
@@ -232,7 +232,7 @@ class Config(Section):
     """The record."""
     expect: Expect = Expect()
     """What turns a run into a test."""
-    modules: Annotated[tuple[ModuleName, ...], Field(strict=False, max_length=MOST_MODULES)] = Field(
+    modules: Annotated[tuple[ModuleName, ...], Field(strict=False, max_length=MAX_MODULES)] = Field(
         default=(), alias="import"
     )
     """Modules of your own that register parts, as [my_parts]: in the directory of the command, or installed."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from vgx.config import grid, yaml_tree
-from vgx.config.load import MOST_FAULTS, Written, assign, open_tree, refused, validated
+from vgx.config.load import MAX_FAULTS, Written, assign, open_tree, refused, validated
 from vgx.config.options import fields_of, full_path
 from vgx.config.schema import NO_NUMBERS, Config
 from vgx.config.yaml_tree import Fault, Keys, Place, Tree, shown
@@ -22,7 +22,7 @@ from vgx.registry import Part
 from vgx.results.values import inline
 from vgx.results.words import counted
 
-MOST_CELLS = 1_000_000
+MAX_CELLS = 1_000_000
 _NOT_SWEPT = {
     "name": "a sweep has one name",
     "seeds": "seeds are crossed with every cell already; give them as `seeds`",
@@ -143,8 +143,8 @@ def sweep_in(tree: Tree, axes: Sequence[str], seeds: int | None, turn: int) -> S
             f"{tree.place(()).source or base.name}: nothing to sweep: add a `sweep` section with axes,"
             " or --axis model.activation=relu,elu"
         )
-    if (many := grid.count(asked.axes, asked.cells)) > MOST_CELLS:
-        raise ConfigError(f"sweep: {many:,} cells are more than {MOST_CELLS:,}; leave out some values")
+    if (many := grid.count(asked.axes, asked.cells)) > MAX_CELLS:
+        raise ConfigError(f"sweep: {many:,} cells are more than {MAX_CELLS:,}; leave out some values")
     return Sweep(base, asked.axes, asked.cells, _checked(tree, asked))
 
 
@@ -255,7 +255,7 @@ def _checked(tree: Tree, asked: _Section) -> tuple[Cell, ...]:
             axis, place = asked.place(overlay, fault.keys)
             reason = fault.reason if axis and len(overlay) == 1 else f"{fault.reason} (in the cell {named})"
             lines.setdefault((place, fault.keys, fault.reason), Fault(place, fault.keys, reason))
-        if len(lines) >= MOST_FAULTS:
+        if len(lines) >= MAX_FAULTS:
             raise refused(list(lines.values()), "... and no further cells were looked at")
     if lines:
         raise refused(list(lines.values()))

@@ -17,7 +17,7 @@ import yaml
 
 from vgx.config.documents import document, position
 
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 DEEPEST = 32
 
 Keys = tuple[str | int, ...]
@@ -244,8 +244,8 @@ class _Composer(yaml.BaseLoader):
         if self.depth == DEEPEST:
             raise _refuse(f"nested more than {DEEPEST} deep", event.start_mark)
         self.count += 1
-        if self.count > 2 * MOST_VALUES:  # keys count here too
-            raise _refuse(f"more than {MOST_VALUES:,} values", event.start_mark)
+        if self.count > 2 * MAX_VALUES:  # keys count here too
+            raise _refuse(f"more than {MAX_VALUES:,} values", event.start_mark)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -313,8 +313,8 @@ class _Builder:
             raise _refuse("an alias stands inside what it stands for", node.start_mark)
         if len(self.above) == DEEPEST:
             raise _refuse(f"nested more than {DEEPEST} deep by its aliases", self.above[1].start_mark)
-        if len(self.tree.values) == MOST_VALUES:
-            raise _refuse(f"more than {MOST_VALUES:,} values by its aliases", [*self.above, node][1].start_mark)
+        if len(self.tree.values) == MAX_VALUES:
+            raise _refuse(f"more than {MAX_VALUES:,} values by its aliases", [*self.above, node][1].start_mark)
         self.tree.values[keys] = self.place(node)
         self.above.append(node)
         if isinstance(node, yaml.ScalarNode):

@@ -9,7 +9,7 @@ import numpy as np
 
 from vgx.errors import DataError
 
-MOST_CLASSES = 2**16
+MAX_CLASSES = 2**16
 BLOCK = 2**22
 """Values that are worked on at a time, in float64: 32 MB, however large the data set."""
 ROWS = 2**12
@@ -62,7 +62,7 @@ def checked(raw: Raw, classes: int | None = None) -> Split:
     `classes`.
     """
     images = _checked_images(raw.images, raw.images_name)
-    labels = _checked_labels(raw.labels, raw.labels_name, classes or MOST_CLASSES)
+    labels = _checked_labels(raw.labels, raw.labels_name, classes or MAX_CLASSES)
     if len(images) != len(labels):
         raise DataError(
             f"{raw.images_name}: holds {len(images):,} images, but {raw.labels_name} holds {len(labels):,} labels;"

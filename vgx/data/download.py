@@ -19,7 +19,7 @@ CHUNK = 2**16
 LARGEST = 2**28
 """Bytes, some ten times what any of the files has. A server that goes on sending is not sending the file."""
 
-Progress = Callable[[str, int, int], None]
+DownloadProgress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes that have arrived and the bytes in all (0 when the server does not say)."""
 
 
@@ -47,7 +47,7 @@ def get(
     *,
     directory: str | os.PathLike[str] | None = None,
     mirror: str | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     timeout: float = 20.0,
 ) -> list[Path]:
     """Fetches what is not there and right of a published set, and returns its four paths.
@@ -102,7 +102,9 @@ def _sha256_of_contents(path: Path) -> str:
     return sha.hexdigest()
 
 
-def _fetch(name: str, file: str, place: Path, addresses: list[str], progress: Progress | None, timeout: float) -> Path:
+def _fetch(
+    name: str, file: str, place: Path, addresses: list[str], progress: DownloadProgress | None, timeout: float
+) -> Path:
     present = [path for path in (place / f"{file}.gz", place / file) if path.is_file()]
     if present and _check(name, file, present[0]).state == "ok":
         return present[0]
@@ -122,7 +124,7 @@ def _fetch(name: str, file: str, place: Path, addresses: list[str], progress: Pr
     )
 
 
-def _retrieve(url: str, path: Path, md5: str, progress: Progress | None, timeout: float) -> str | None:
+def _retrieve(url: str, path: Path, md5: str, progress: DownloadProgress | None, timeout: float) -> str | None:
     """Returns what went wrong, or None when the file is there."""
     from requests import exceptions
     from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -152,7 +154,7 @@ def _retrieve(url: str, path: Path, md5: str, progress: Progress | None, timeout
     return None
 
 
-def _download(url: str, output: Path, name: str, progress: Progress | None, timeout: float) -> None:
+def _download(url: str, output: Path, name: str, progress: DownloadProgress | None, timeout: float) -> None:
     """Writes what is at an address, as it comes: a gzip file stays one that the server also calls an encoding."""
     import requests
 

@@ -23,7 +23,7 @@ from vgx.errors import DataError
 
 UNSIGNED_BYTE = 0x08
 OTHER_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
-MOST_DIMENSIONS = 4
+MAX_DIMENSIONS = 4
 
 
 def read_idx_files(paths: Sequence[str | os.PathLike[str]], most: int = MAX_BYTES) -> list[np.ndarray]:
@@ -103,9 +103,9 @@ def _read_shape(stream: BinaryIO | gzip.GzipFile, path: Path) -> tuple[int, ...]
         raise DataError(
             f"{path}: holds {held} (type code 0x{code:02x}), not unsigned bytes (0x08); convert it to uint8"
         )
-    if not 1 <= dimensions <= MOST_DIMENSIONS:
+    if not 1 <= dimensions <= MAX_DIMENSIONS:
         raise DataError(
-            f"{path}: the header declares {dimensions} dimensions, but labels have 1 and images 2 to {MOST_DIMENSIONS};"
+            f"{path}: the header declares {dimensions} dimensions, but labels have 1 and images 2 to {MAX_DIMENSIONS};"
             " give a file of labels or of images"
         )
     sizes = stream.read(4 * dimensions)

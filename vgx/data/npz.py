@@ -29,7 +29,7 @@ KERAS_NAMES = {
 }
 LONGEST_HEADER = 10_000
 """Characters. One of four thousand dimensions would be shorter."""
-MOST_DIMENSIONS = 32
+MAX_DIMENSIONS = 32
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ def _read_header(stream: IO[bytes]) -> Header:
         dtype = np.dtype(descr)
     except TypeError:
         raise ValueError(f"it holds values of an unknown type, {descr}") from None
-    fits = isinstance(shape, tuple) and len(shape) <= MOST_DIMENSIONS and isinstance(fortran, bool)
+    fits = isinstance(shape, tuple) and len(shape) <= MAX_DIMENSIONS and isinstance(fortran, bool)
     if not fits or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
         raise ValueError(f"its header declares the shape {str(shape)[:60]}")
     return Header(dtype, shape, fortran)

@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from vgx.data.dataset import (
     BLOCK,
-    MOST_CLASSES,
+    MAX_CLASSES,
     Dataset,
     Raw,
     Split,
@@ -316,7 +316,7 @@ class Synthetic(Source):
     """How many to train on."""
     features: int = Field(default=64, ge=1)
     """D, the length of an example."""
-    classes: int = Field(default=10, ge=2, le=MOST_CLASSES)
+    classes: int = Field(default=10, ge=2, le=MAX_CLASSES)
     """C, the number of classes, equally many examples of each."""
     seed: int = Field(default=0, ge=0)
     """The same seed gives the same examples."""

@@ -18,7 +18,7 @@ _VIRIDIS = np.array(
         (253, 231, 37),
     ]
 )
-ODD = {"0": (120, 0, 0), "∞": (255, 60, 60), "?": (200, 0, 200)}
+NONFINITE = {"0": (120, 0, 0), "∞": (255, 60, 60), "?": (200, 0, 200)}
 """What has no place on a scale, by its mark."""
 
 
@@ -37,6 +37,6 @@ def viridis(values: np.ndarray, low: float, high: float) -> np.ndarray:
     colours = np.stack([np.interp(at, np.arange(len(_VIRIDIS)), channel) for channel in _VIRIDIS.T], -1)
     colours = np.round(colours).astype(np.uint8)
     marks = marks_of(values)
-    for mark, colour in ODD.items():
+    for mark, colour in NONFINITE.items():
         colours[marks == mark] = colour
     return colours

@@ -14,9 +14,9 @@ from vgx.export.series import Series, begun, by_step, lane_name, options_of, ser
 from vgx.results.safe_text import everywhere, one_line
 from vgx.results.store import FINAL, Run
 
-TOGETHER = 1000
+MAX_METRICS = 1000
 """Metrics that MLflow takes in one go."""
-FEW = 100
+MAX_PARAMETERS = 100
 """Parameters, likewise."""
 
 
@@ -78,15 +78,15 @@ def write_mlflow(run: Run, draft: Path, output: Path, layers: int) -> None:
         parameters = [entities.Param(name, str(value)) for name, value in options.items()]
         tags = [entities.RunTag(f"vgx.{name}", str(value)) for name, value in everywhere(_ended(lane)).items()]
         client.log_batch(number, tags=tags)
-        for start in range(0, len(parameters), FEW):
-            client.log_batch(number, params=parameters[start : start + FEW])
+        for start in range(0, len(parameters), MAX_PARAMETERS):
+            client.log_batch(number, params=parameters[start : start + MAX_PARAMETERS])
         metrics = [
             entities.Metric(one.tag, value, 0, step)
             for one in series
             for step, value in zip(one.steps.tolist(), one.values.tolist(), strict=True)
         ]
-        for start in range(0, len(metrics), TOGETHER):
-            client.log_batch(number, metrics=metrics[start : start + TOGETHER])
+        for start in range(0, len(metrics), MAX_METRICS):
+            client.log_batch(number, metrics=metrics[start : start + MAX_METRICS])
         client.set_terminated(number, "FINISHED" if lane["status"] in ("done", "diverged") else "FAILED")
 
 

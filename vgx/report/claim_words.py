@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vgx.results.words import counted
 
 if TYPE_CHECKING:
-    from vgx.reproduce.evaluate import Outcome, Result
+    from vgx.reproduce.evaluate import CheckResult, Result
     from vgx.reproduce.hypotheses import Finding
 
 COLOURS = {
@@ -37,7 +37,7 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
     return f"seeds {seeds[0]} to {seeds[-1]}" if run else "seeds " + ", ".join(map(str, seeds))
 
 
-def in_words(outcome: Outcome) -> str:
+def in_words(outcome: CheckResult) -> str:
     """Returns what a check says, and the setting it is made in."""
     return f"{outcome.says} ({outcome.setting})" if outcome.setting else outcome.says
 

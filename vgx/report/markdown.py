@@ -12,7 +12,7 @@ from vgx.report.claim_words import in_words, interval, more_seeds, ours, seeds_i
 from vgx.results.files import drafted, explained
 
 if TYPE_CHECKING:
-    from vgx.reproduce.evaluate import Outcome, Result
+    from vgx.reproduce.evaluate import CheckResult, Result
     from vgx.reproduce.hypotheses import Finding
 
 HEAD = """\
@@ -88,7 +88,7 @@ def _seeds(result: Result) -> str:
     return seeds_in_words(result.seeds).capitalize()
 
 
-def _aside(outcome: Outcome) -> str:
+def _aside(outcome: CheckResult) -> str:
     published = f"published: {outcome.published}" if outcome.published else ""
     return "".join(f"; {_cell(text)}" for text in (published, outcome.note) if text)
 

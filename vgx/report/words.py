@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vgx.results.comparison import Comparison, Figure, Outcome, Parting
+from vgx.results.comparison import Divergence, Figure, GroupOutcome, RunComparison
 
 if TYPE_CHECKING:
     pass
@@ -65,7 +65,7 @@ def duration(seconds: float) -> str:
 LETTERS = "ABCDEFGH"
 
 
-def outcome_rows(compared: Comparison) -> dict[str, list[str]]:
+def outcome_rows(compared: RunComparison) -> dict[str, list[str]]:
     """Returns how each contender did and what it cost, in words, by what is told; the verdicts left out."""
     outcomes = compared.outcomes
     rows = {name: [_figure(pick(outcome), form) for outcome in outcomes] for name, pick, form in _FIGURES}
@@ -77,7 +77,7 @@ def outcome_rows(compared: Comparison) -> dict[str, list[str]]:
     return rows
 
 
-_FIGURES: tuple[tuple[str, Callable[[Outcome], Figure], str], ...] = (
+_FIGURES: tuple[tuple[str, Callable[[GroupOutcome], Figure], str], ...] = (
     ("slope", lambda outcome: outcome.slope, "{:+.3f}"),
     ("test accuracy", lambda outcome: outcome.test_accuracy, "{:.4f}"),
     ("training loss", lambda outcome: outcome.train_loss, "{:.4g}"),
@@ -93,7 +93,7 @@ def _figure(figure: Figure, form: str) -> str:
     return form.format(figure.mean) + (f" ±{spread.format(figure.spread)}" if figure.seeds > 1 else "")
 
 
-def apart_in_words(compared: Comparison, i: int) -> str:
+def apart_in_words(compared: RunComparison, i: int) -> str:
     """Returns where and when contender `i`, counted from 0, is apart from the first, and when its training loss is."""
     curves = _sentence(compared, compared.partings[i - 1]) if compared.partings else "no layer is recorded"
     loss = compared.loss_partings[i - 1].since
@@ -101,7 +101,7 @@ def apart_in_words(compared: Comparison, i: int) -> str:
     return f"{curves}; the training loss {f'parts at step {since:,}' if since else 'does not part'}"
 
 
-def _sentence(compared: Comparison, parting: Parting) -> str:
+def _sentence(compared: RunComparison, parting: Divergence) -> str:
     """`apart from step 1 on in layers 1-27 of 30, most in layer 1 (-4.2)`."""
     if not len(parting.steps):
         return "no step is recorded by both"
@@ -121,7 +121,7 @@ def _sentence(compared: Comparison, parting: Parting) -> str:
     return f"apart {beyond} in {_places(compared, where)}, {when}; most in {_places(compared, most[None])} ({figure})"
 
 
-def _places(compared: Comparison, which: np.ndarray) -> str:
+def _places(compared: RunComparison, which: np.ndarray) -> str:
     """`layers 1-27 of 30`, or relative depths where the depths differ."""
     count = len(compared.positions)
     if has_layers(compared):
@@ -137,6 +137,6 @@ def _places(compared: Comparison, which: np.ndarray) -> str:
     return f"{gaps}{noun}s {ranged}{whole if not gaps else ''}"
 
 
-def has_layers(compared: Comparison) -> bool:
+def has_layers(compared: RunComparison) -> bool:
     """Returns whether all are of one depth and each position is a layer of theirs."""
     return {one.layers for one in compared.contenders} == {len(compared.positions)}

@@ -13,14 +13,14 @@ import numpy as np
 from vgx.devices import Platform
 from vgx.reproduce.experiment import Check, Claim, Experiment, option
 from vgx.reproduce.hypotheses import BAD, OPEN, OTHER, Arm, Finding, NotMeasured, Sample, words_of
-from vgx.reproduce.metrics import Layer, Seat, Statistic
+from vgx.reproduce.metrics import LaneOutcome, LayerMetric, Metric
 from vgx.results.store import Run
 from vgx.runner.rounds import PENDING
 from vgx.runner.sweep import Watch, sweep, sweep_path
 from vgx.theory.predict import predict
 
 
-class Outcome(NamedTuple):
+class CheckResult(NamedTuple):
     """What became of one check, in one setting."""
 
     says: str
@@ -41,7 +41,7 @@ class Result(NamedTuple):
     scale: str
     seeds: tuple[int, ...]
     run: Run
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CheckResult, ...]
 
     @property
     def verdicts(self) -> list[str]:
@@ -71,7 +71,7 @@ def reproduce(
     return judge(experiment, sweep(experiment.sweep, runs=runs, overwrite=overwrite, device=device, watch=watch))
 
 
-class Count(NamedTuple):
+class LaneCount(NamedTuple):
     """How far an experiment is."""
 
     path: Path
@@ -79,13 +79,13 @@ class Count(NamedTuple):
     done: int
 
 
-def count(experiment: Experiment, runs: str | Path = "runs") -> Count:
+def count(experiment: Experiment, runs: str | Path = "runs") -> LaneCount:
     """Returns how many lanes an experiment has, and how many of them have ended."""
     path = sweep_path(experiment.sweep, runs)
     wanted = {(cell.key, seed) for cell in experiment.sweep.cells for seed in experiment.sweep.base.seed_list}
     rows = Run(path).lanes().to_pylist() if (path / "meta.json").is_file() else []
     done = {(row["cell"], row["seed"]) for row in rows if row["status"] not in PENDING}
-    return Count(path, len(wanted), len(wanted & done))
+    return LaneCount(path, len(wanted), len(wanted & done))
 
 
 def finished(experiment: Experiment, runs: str | Path = "runs") -> Result | None:
@@ -106,7 +106,7 @@ def judge(experiment: Experiment, run: Run) -> Result:
     return Result(experiment.name, experiment.claim, experiment.scale, seeds, run, tuple(outcomes))
 
 
-def _outcome(experiment: Experiment, check: Check, setting: Arm, lanes: _Lanes) -> Outcome:
+def _outcome(experiment: Experiment, check: Check, setting: Arm, lanes: _Lanes) -> CheckResult:
     each = words_of({path: setting[path] for path in check.for_each})
     note = ""
     try:
@@ -118,7 +118,7 @@ def _outcome(experiment: Experiment, check: Check, setting: Arm, lanes: _Lanes) 
         verdict = OPEN
         findings = [f._replace(verdict=f.verdict and OPEN, more=None) for f in findings]
         note = note or f"not judged at scale {experiment.scale}"
-    return Outcome(check.says, each, check.published, str(check.statistic), verdict, tuple(findings), note)
+    return CheckResult(check.says, each, check.published, str(check.statistic), verdict, tuple(findings), note)
 
 
 def _overall(verdicts: list[str]) -> str:
@@ -137,14 +137,14 @@ class _Lanes:
         cells = {cell.key: cell for cell in experiment.sweep.cells}
         seeds = set(experiment.sweep.base.seed_list)
         rows = [row for row in run.lanes().to_pylist() if row["cell"] in cells and row["seed"] in seeds]
-        self.by_cell: dict[str, dict[int, Seat]] = {}
+        self.by_cell: dict[str, dict[int, LaneOutcome]] = {}
         for row in rows:
             if row["status"] in ("done", "diverged"):
-                seat = Seat(row["lane"], row["status"] == "diverged")
+                seat = LaneOutcome(row["lane"], row["status"] == "diverged")
                 self.by_cell.setdefault(row["cell"], {})[row["seed"]] = seat
         self.known: dict[str, dict[int, float]] = {}
 
-    def read(self, statistic: Statistic) -> dict[int, float]:
+    def read(self, statistic: Metric) -> dict[int, float]:
         """Returns a statistic of every lane, by its number."""
         key = repr(statistic)
         if key not in self.known:
@@ -180,7 +180,7 @@ class _Measured:
             return _largest(rates, parts, check.largest.at_least)
         return self._best(arm, statistic)
 
-    def _best(self, arm: Arm, statistic: Statistic) -> Sample:
+    def _best(self, arm: Arm, statistic: Metric) -> Sample:
         """An arm's figures with the options that are best on validation data."""
         paths, score = self.check.best_over, self.check.best_by
         options = [self.values(path) for path in paths]
@@ -213,7 +213,7 @@ class _Measured:
         if not cells:
             raise NotMeasured
         statistic = self.check.statistic
-        assert isinstance(statistic, Layer)
+        assert isinstance(statistic, LayerMetric)
         curve = getattr(predict(cells[0].config).curves, statistic.column)
         return statistic.over(np.asarray(curve)[:-1])
 

@@ -36,8 +36,8 @@ from vgx.config.shipped import CONFIGS
 from vgx.config.sweep import Cell, Sweep, sweep_in, value_at
 from vgx.config.yaml_tree import Fault, Keys, Place, Tree
 from vgx.errors import ConfigError, did_you_mean
-from vgx.reproduce.hypotheses import COMPARISONS, Arm, Comparison, Number, Theory, matches
-from vgx.reproduce.metrics import STATISTICS, Accuracy, Layer, Statistic
+from vgx.reproduce.hypotheses import COMPARISONS, Arm, Hypothesis, Number, Theory, matches
+from vgx.reproduce.metrics import STATISTICS, Accuracy, LayerMetric, Metric
 from vgx.results.values import inline
 from vgx.results.words import counted
 
@@ -64,7 +64,7 @@ class Check(Section):
 
     says: str
     """The claim, in a sentence."""
-    statistic: Annotated[Statistic, STATISTICS.field]
+    statistic: Annotated[Metric, STATISTICS.field]
     """The number of each lane."""
     where: Arm = Field(default_factory=dict)
     """Swept options that are the same throughout, by path."""
@@ -72,13 +72,13 @@ class Check(Section):
     """Swept options for each of whose values the check is made."""
     best_over: list[str] = Field(default_factory=list)
     """Swept options that are chosen for each arm by the mean over seeds of `best_by`."""
-    best_by: Annotated[Statistic, STATISTICS.field] = Accuracy(split="validation")
+    best_by: Annotated[Metric, STATISTICS.field] = Accuracy(split="validation")
     """What they are chosen by: on validation data, never on test data."""
     spread_over: str | None = None
     """Take the statistic's range over the values of this swept option, instead of the statistic."""
     largest: Reach | None = None
     """Take the largest value of a swept option that reaches something, instead of the statistic."""
-    compare: Annotated[Comparison, COMPARISONS.field]
+    compare: Annotated[Hypothesis, COMPARISONS.field]
     """What is claimed of it."""
     published: str = ""
     """What was published, where it is not a number to be reproduced here."""
@@ -307,7 +307,7 @@ def _unfit(experiment: Experiment, tree: Tree, may_lack_arms: bool) -> Iterator[
         if over is not None and over not in type(check.statistic).model_fields:
             yield fault("compare", f"{check.statistic.name} has no option '{over}' to go over")
         if isinstance(check.compare, Theory) and not (
-            isinstance(check.statistic, Layer)
+            isinstance(check.statistic, LayerMetric)
             and check.statistic.column in PREDICTED
             and check.statistic.steps == "first"
         ):

@@ -14,9 +14,9 @@ from pydantic_core import PydanticCustomError
 from vgx.registry import Part, Registry
 from vgx.results import bounds
 from vgx.results.intervals import (
-    FEWEST,
     LEVEL,
-    MOST,
+    MAX_SEEDS,
+    MIN_SEEDS,
     Interval,
     bootstrap,
     half_width,
@@ -83,7 +83,7 @@ class NotMeasured(Exception):
     """An arm that this scale leaves out."""
 
 
-class Comparison(Part):
+class Hypothesis(Part):
     """What is claimed of a statistic."""
 
     of_number: ClassVar[bool] = False
@@ -102,7 +102,7 @@ class Comparison(Part):
         raise NotImplementedError
 
 
-COMPARISONS: Registry[Comparison] = Registry("comparison")
+COMPARISONS: Registry[Hypothesis] = Registry("comparison")
 
 
 def words_of(arm: Arm) -> str:
@@ -128,7 +128,7 @@ def _direction(interval: Interval, limit: float) -> str:
 
 def _decided(values: np.ndarray, verdict: str) -> str:
     """The verdict, unless too few seeds gave it."""
-    return verdict if len(values) >= FEWEST else OPEN
+    return verdict if len(values) >= MIN_SEEDS else OPEN
 
 
 def _more(values: np.ndarray, limit: float, verdict: str) -> int | None:
@@ -161,7 +161,7 @@ def _above(what: str, claimed: str, values: np.ndarray, limit: float, sign: int,
 
 
 @COMPARISONS.register("number")
-class Number(Comparison):
+class Number(Hypothesis):
     """A published number, or a curve of them, is ours within a tolerance.
 
     Reproduced when our mean is, and its interval is no wider than the tolerance; not reproduced when the whole interval
@@ -250,7 +250,7 @@ def _near(what: str, values: np.ndarray, alike: Sequence[np.ndarray], published:
 
 
 @COMPARISONS.register("bound")
-class Bound(Comparison):
+class Threshold(Hypothesis):
     """An arm's mean is on one side of a limit."""
 
     formula = "ours > limit, or ours < limit"
@@ -278,7 +278,7 @@ class Bound(Comparison):
 
 
 @COMPARISONS.register("share")
-class Share(Comparison):
+class Share(Hypothesis):
     """A share of an arm's seeds, more than a limit, comes to something. The interval is Wilson's (1927)."""
 
     formula = "share of seeds in which ours is so > more_than"
@@ -303,10 +303,10 @@ class Share(Comparison):
         sample, bound = measured.sample(self.of), bounds.parse(self.that)
         hits, n = sum(bound.holds(value) for value in sample.values.values()), len(sample.values)
         found = Interval(hits / n, *wilson(hits, n))
-        verdict = _direction(found, self.more_than) if n >= FEWEST else OPEN
+        verdict = _direction(found, self.more_than) if n >= MIN_SEEDS else OPEN
         more = None
         if verdict == OPEN and hits / n != self.more_than:
-            likely = (k for k in range(n + 1, MOST) if not _within(wilson(round(hits / n * k), k), self.more_than))
+            likely = (k for k in range(n + 1, MAX_SEEDS) if not _within(wilson(round(hits / n * k), k), self.more_than))
             more = next((k - n for k in likely), None)
         what = f"{words_of(self.of)}: seeds with {self.that}".removeprefix(": ")
         return [Finding(what, f"> {self.more_than:g}", *found, verdict, n, more, _choices(sample))]
@@ -316,7 +316,7 @@ def _within(interval: tuple[float, float], limit: float) -> bool:
     return interval[0] <= limit <= interval[1]
 
 
-class Versus(Comparison):
+class Versus(Hypothesis):
     """Two arms, paired by seed."""
 
     sign: ClassVar[int]
@@ -357,7 +357,7 @@ class Less(Versus):
 
 
 @COMPARISONS.register("ratio")
-class Ratio(Comparison):
+class Ratio(Hypothesis):
     """One arm over another, paired by seed, exceeds a number; the mean is the geometric one."""
 
     formula = "of / to > more_than"
@@ -385,7 +385,7 @@ class Ratio(Comparison):
 
 
 @COMPARISONS.register("rank")
-class Rank(Comparison):
+class Rank(Hypothesis):
     """The arms' means are in a claimed order, the best first.
 
     Kendall's tau over all arms, and each pair of neighbours. The order is supported when every pair of neighbours is,
@@ -437,7 +437,7 @@ class Rank(Comparison):
         )
         verdict = BAD if any(reversed_pairs) else GOOD if all(pair == GOOD for pair in pairs) else OPEN
         observed = sorted(claimed, key=lambda name: -sign * float(table[name].mean()))
-        verdict = verdict if n >= FEWEST else OPEN
+        verdict = verdict if n >= MIN_SEEDS else OPEN
         return Finding("Kendall's tau", "1", tau, low, high, verdict, n, None, " > ".join(observed))
 
     def _means(self, samples: Mapping[str, Sample], table: Mapping[str, np.ndarray]) -> list[Finding]:
@@ -460,7 +460,7 @@ def _bonferroni(values: np.ndarray, pairs: int) -> Interval:
 
 
 @COMPARISONS.register("theory")
-class Theory(Comparison):
+class Theory(Hypothesis):
     """An arm's mean is what mean-field theory predicts, within a part of it."""
 
     formula = "|ours / predicted - 1| <= tolerance"

@@ -35,29 +35,29 @@ Column = Literal[
 ]
 
 
-class Seat(NamedTuple):
+class LaneOutcome(NamedTuple):
     """A lane as a statistic sees it."""
 
     lane: int
     diverged: bool
 
 
-class Statistic(Part):
+class Metric(Part):
     """A number for each lane of a run."""
 
     less_is_better: ClassVar[bool] = False
     """Whether a choice by this statistic takes the smallest."""
 
-    def read(self, run: Run, seats: Sequence[Seat]) -> np.ndarray:
+    def read(self, run: Run, seats: Sequence[LaneOutcome]) -> np.ndarray:
         """Returns the number of each lane: [R], float64; NaN where it was not measured."""
         raise NotImplementedError
 
 
-STATISTICS: Registry[Statistic] = Registry("statistic")
+STATISTICS: Registry[Metric] = Registry("statistic")
 
 
 @STATISTICS.register("accuracy")
-class Accuracy(Statistic):
+class Accuracy(Metric):
     """The share of examples that a lane gets right; 0 for one that diverged.
 
     As vgx's metrics table has it.
@@ -72,7 +72,7 @@ class Accuracy(Statistic):
     which: Literal["last", "best", "worst"] = "last"
     """Which of the evaluations."""
 
-    def read(self, run: Run, seats: Sequence[Seat]) -> np.ndarray:
+    def read(self, run: Run, seats: Sequence[LaneOutcome]) -> np.ndarray:
         column = f"{self.split}_accuracy"
         rows = _measured(run, seats, ["epoch", column])
         return np.array([self._of_lane(rows[seat.lane], column, seat.diverged) for seat in seats])
@@ -89,7 +89,7 @@ class Accuracy(Statistic):
 
 
 @STATISTICS.register("steps_to")
-class StepsTo(Statistic):
+class StepsTo(Metric):
     """The steps until an evaluation first reaches an accuracy; the length of the run when none does.
 
     As vgx's metrics table has it; known to `train.evaluate_every` steps.
@@ -103,7 +103,7 @@ class StepsTo(Statistic):
     split: Split = "test"
     """Whose examples."""
 
-    def read(self, run: Run, seats: Sequence[Seat]) -> np.ndarray:
+    def read(self, run: Run, seats: Sequence[LaneOutcome]) -> np.ndarray:
         column = f"{self.split}_accuracy"
         rows = _measured(run, seats, ["step", column])
         steps = [rows[seat.lane]["step"][rows[seat.lane][column] >= self.accuracy] for seat in seats]
@@ -112,7 +112,7 @@ class StepsTo(Statistic):
 
 
 @STATISTICS.register("layer")
-class Layer(Statistic):
+class LayerMetric(Metric):
     """A column of the layer table, summed up over layers and steps.
 
     As vgx's layer table has it.
@@ -132,7 +132,7 @@ class Layer(Statistic):
     over_steps: Literal["mean", "median", "min", "max", "sum"] = "mean"
     """What is done with several."""
 
-    def read(self, run: Run, seats: Sequence[Seat]) -> np.ndarray:
+    def read(self, run: Run, seats: Sequence[LaneOutcome]) -> np.ndarray:
         where = pc.field("lane").isin([seat.lane for seat in seats])
         if self.steps == "first":
             where &= pc.field("step") == 1  # the first step is always recorded
@@ -162,13 +162,13 @@ class Layer(Statistic):
         return float(getattr(np, self.over_layers)(some))
 
 
-def _measured(run: Run, seats: Sequence[Seat], columns: list[str]) -> dict[int, dict[str, np.ndarray]]:
+def _measured(run: Run, seats: Sequence[LaneOutcome], columns: list[str]) -> dict[int, dict[str, np.ndarray]]:
     """Each lane's rows of the metrics table in which the last column was measured."""
     where = pc.field("lane").isin([seat.lane for seat in seats]) & pc.field(columns[-1]).is_valid()
     return _by_lane(run.metrics(["lane", *columns], where=where), seats)
 
 
-def _by_lane(table: pa.Table, seats: Sequence[Seat]) -> dict[int, dict[str, np.ndarray]]:
+def _by_lane(table: pa.Table, seats: Sequence[LaneOutcome]) -> dict[int, dict[str, np.ndarray]]:
     """The columns of each lane, in order of step; float64, NaN for null."""
     lane = table["lane"].to_numpy()
     order = np.argsort(lane, kind="stable")

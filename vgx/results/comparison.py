@@ -12,21 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vgx.errors import RunError, did_you_mean
-from vgx.results.divergence import Course, Parting, aligned, course_of, part
+from vgx.results.divergence import Divergence, Trajectory, aligned, course_of, part
 from vgx.results.store import LAYERS, Run
 from vgx.results.values import inline, option_called, scalar
 
-MOST = 8
+MAX_GROUPS = 8
 """Contenders in one comparison."""
-MOST_POSITIONS = 100
-MOST_STEPS = 256
+MAX_POSITIONS = 100
+MAX_STEPS = 256
 """Of a run that recorded more steps, so many are compared, evenly spread."""
 ENDED = ("done", "diverged")
 LEFT_OUT = ("name", "seeds", "expect", "import", "sweep", "log", "data.max_bytes")
 """What is no difference between two configs, by path: it changes no number."""
 
 
-class Contender(NamedTuple):
+class RunGroup(NamedTuple):
     """A config of a run, or a cell of a sweep, with its seeds."""
 
     name: str
@@ -53,7 +53,7 @@ class Figure(NamedTuple):
     seeds: int
 
 
-class Outcome(NamedTuple):
+class GroupOutcome(NamedTuple):
     """How a contender did, and what it cost."""
 
     words: tuple[str, ...]
@@ -70,11 +70,11 @@ class Outcome(NamedTuple):
     """Of training, compilation left out: its lanes' share of what ran side by side."""
 
 
-class Comparison(NamedTuple):
+class RunComparison(NamedTuple):
     """Contenders side by side."""
 
-    contenders: tuple[Contender, ...]
-    outcomes: tuple[Outcome, ...]
+    contenders: tuple[RunGroup, ...]
+    outcomes: tuple[GroupOutcome, ...]
     differences: dict[str, tuple[str, ...]]
     """By path, the options that the configs differ in, each contender's value in words; `-` where it has none."""
     accuracy: float
@@ -82,20 +82,20 @@ class Comparison(NamedTuple):
     statistic: str
     positions: np.ndarray
     """[P], relative depths, from 0 at the first hidden layer to 1 at the top; empty where no layers are recorded."""
-    courses: tuple[Course, ...]
-    partings: tuple[Parting, ...]
+    courses: tuple[Trajectory, ...]
+    partings: tuple[Divergence, ...]
     """Of each contender but the first."""
-    loss_partings: tuple[Parting, ...]
+    loss_partings: tuple[Divergence, ...]
     """Likewise of the training loss, P = 1."""
-    losses: tuple[Course, ...]
+    losses: tuple[Trajectory, ...]
     """Of the training loss, P = 1."""
-    accuracies: tuple[Course, ...]
+    accuracies: tuple[Trajectory, ...]
     """Of the test accuracy, P = 1, at the steps that measured it; T = 0 for none."""
 
 
 def contenders_of(
     run: Run, configs: Mapping[str, dict[str, Any]] | None = None, where: Sequence[str] = ()
-) -> list[Contender]:
+) -> list[RunGroup]:
     """Returns the contender that a run is, or those that the cells of a sweep are.
 
     Args:
@@ -108,7 +108,7 @@ def contenders_of(
     if not run.is_sweep:
         config = run.config
         seeds = config["seeds"]
-        return [Contender(config["name"], run, tuple(range(seeds if isinstance(seeds, int) else len(seeds))), config)]
+        return [RunGroup(config["name"], run, tuple(range(seeds if isinstance(seeds, int) else len(seeds))), config)]
     table = run.lanes()
     options = table.column_names[table.column_names.index("seed") + 1 : table.column_names.index("status")]
     wanted = [_condition(run, text, options) for text in where]
@@ -120,7 +120,7 @@ def contenders_of(
         raise RunError(f"{run.path}: no lane has ended{' where ' + ' and '.join(where) if where else ''}")
     free = [path for path in options if len(set(table[path].to_pylist())) > 1] or options
     return [
-        Contender(
+        RunGroup(
             ", ".join(in_words(lanes[0][path]) for path in free if lanes[0][path] is not None),
             run,
             tuple(lane["lane"] for lane in lanes),
@@ -171,21 +171,21 @@ def in_words(value: Any) -> str:
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else inline(value)
 
 
-def compare(contenders: Sequence[Contender], statistic: str = "delta_log10") -> Comparison:
+def compare(contenders: Sequence[RunGroup], statistic: str = "delta_log10") -> RunComparison:
     """Returns contenders side by side, the first as what the others are held against.
 
     Args:
         contenders: two or more, by `contenders_of`.
         statistic: a column of the layer table.
 
-    Raises RunError for fewer than two or more than MOST, and for a statistic that one of them did not measure.
+    Raises RunError for fewer than two or more than MAX_GROUPS, and for a statistic that one of them did not measure.
     """
     named = _named(contenders)
     if statistic not in LAYERS:
         near = did_you_mean(statistic, list(LAYERS)) or f": {', '.join(LAYERS)}"
         raise RunError(f"no statistic is called '{statistic}'{near}")
     layers = [one.layers for one in named]
-    positions = np.linspace(0, 1, min(max(layers), MOST_POSITIONS)) if max(layers) > 1 else np.ones(1)
+    positions = np.linspace(0, 1, min(max(layers), MAX_POSITIONS)) if max(layers) > 1 else np.ones(1)
     raw = [_curves(one, statistic) for one in named]
     recorded = all(steps.size for steps, _ in raw)
     courses = [course_of(steps, aligned(values, positions)) for steps, values in raw] if recorded else []
@@ -194,7 +194,7 @@ def compare(contenders: Sequence[Contender], statistic: str = "delta_log10") -> 
     ends = [_evaluated(one) for one in named]
     finals = [accuracy[-1] for _, accuracy in ends if len(accuracy)]
     least = min(finals) if len(finals) == len(named) else math.nan
-    return Comparison(
+    return RunComparison(
         contenders=named,
         outcomes=tuple(_outcome(one, end, least) for one, end in zip(named, ends, strict=True)),
         differences=_differences([one.config for one in named]),
@@ -212,13 +212,13 @@ def compare(contenders: Sequence[Contender], statistic: str = "delta_log10") -> 
     )
 
 
-def _named(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
+def _named(contenders: Sequence[RunGroup]) -> tuple[RunGroup, ...]:
     """The contenders under names that tell them apart."""
     if len(contenders) < 2:
         raise RunError("there is only one to compare; name another run")
-    if len(contenders) > MOST:
+    if len(contenders) > MAX_GROUPS:
         raise RunError(
-            f"{len(contenders):,} are too many to compare, {MOST} are the most; choose with --where OPTION=VALUE"
+            f"{len(contenders):,} are too many to compare, {MAX_GROUPS} are the most; choose with --where OPTION=VALUE"
         )
     places = [(one.run.path.resolve(), one.lanes) for one in contenders]
     for i, place in enumerate(places):
@@ -230,11 +230,11 @@ def _named(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
     return tuple(contenders)
 
 
-def _whole_name(one: Contender) -> str:
+def _whole_name(one: RunGroup) -> str:
     return f"{one.run.path} {one.lanes[0]}" if one.run.is_sweep else str(one.run.path)
 
 
-def _curves(one: Contender, statistic: str) -> tuple[np.ndarray, np.ndarray]:
+def _curves(one: RunGroup, statistic: str) -> tuple[np.ndarray, np.ndarray]:
     """The recorded steps [T], and the hidden layers' statistic [S, T, L]; NaN where a seed has ended."""
     mine = pc.field("lane").isin(list(one.lanes))
     every = np.unique(one.run.layers(["step"], where=mine & (pc.field("layer") == 1))["step"].to_numpy())
@@ -249,7 +249,7 @@ def _curves(one: Contender, statistic: str) -> tuple[np.ndarray, np.ndarray]:
     return steps, _by_seed(one, table, steps, table["layer"].to_numpy() - 1, table[statistic], one.layers)
 
 
-def _metric(one: Contender, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _metric(one: RunGroup, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The steps [T] at which a column of the metrics table was measured, and its values [S, T, 1]."""
     table = one.run.metrics(["lane", "step", name], where=pc.field("lane").isin(list(one.lanes)))
     table = table.filter(pc.field(name).is_valid())
@@ -259,13 +259,13 @@ def _metric(one: Contender, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _some(steps: np.ndarray) -> np.ndarray:
-    """At most MOST_STEPS of them, the first and the last included."""
-    picked = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STEPS)).round().astype(int))
+    """At most MAX_STEPS of them, the first and the last included."""
+    picked = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_STEPS)).round().astype(int))
     return steps[picked] if len(steps) else steps
 
 
 def _by_seed(
-    one: Contender, table: pa.Table, steps: np.ndarray, places: np.ndarray, column: pa.ChunkedArray, width: int
+    one: RunGroup, table: pa.Table, steps: np.ndarray, places: np.ndarray, column: pa.ChunkedArray, width: int
 ) -> np.ndarray:
     values = np.full((len(one.lanes), len(steps), width), np.nan)
     seat = {lane: i for i, lane in enumerate(one.lanes)}
@@ -274,7 +274,7 @@ def _by_seed(
     return values
 
 
-def _band(one: Contender, positions: np.ndarray) -> np.ndarray | None:
+def _band(one: RunGroup, positions: np.ndarray) -> np.ndarray | None:
     """The deviation of log10 of the gradient over draws of the weights, [P], as theory has it; None for none."""
     mine = (pc.field("lane") == one.lanes[0]) & (pc.field("statistic") == "delta_log10")
     rows = one.run.prediction(where=mine & (pc.field("layer") <= one.layers))
@@ -283,7 +283,7 @@ def _band(one: Contender, positions: np.ndarray) -> np.ndarray | None:
     return aligned(rows["band"].to_numpy(), positions)
 
 
-def _evaluated(one: Contender) -> tuple[np.ndarray, np.ndarray]:
+def _evaluated(one: RunGroup) -> tuple[np.ndarray, np.ndarray]:
     """The steps at which the test accuracy was measured, and its mean over seeds."""
     table = one.run.metrics(["lane", "step", "test_accuracy"], where=pc.field("lane").isin(list(one.lanes)))
     means = table.filter(pc.field("test_accuracy").is_valid()).group_by("step").aggregate([("test_accuracy", "mean")])
@@ -291,13 +291,13 @@ def _evaluated(one: Contender) -> tuple[np.ndarray, np.ndarray]:
     return means["step"].to_numpy(), means["test_accuracy_mean"].to_numpy()
 
 
-def _outcome(one: Contender, evaluated: tuple[np.ndarray, np.ndarray], least: float) -> Outcome:
+def _outcome(one: RunGroup, evaluated: tuple[np.ndarray, np.ndarray], least: float) -> GroupOutcome:
     table = one.run.lanes()
     rows = table.filter(pc.field("lane").isin(list(one.lanes))).to_pylist()
     steps, accuracy = evaluated
     there = steps[accuracy >= least]
     last = one.run.metrics(["step"], where=pc.field("lane").isin(list(one.lanes)))["step"]
-    return Outcome(
+    return GroupOutcome(
         words=tuple(row["verdict"] or row["status"] for row in rows) or (one.run.status,),
         slope=_figure(row["slope"] for row in rows),
         train_loss=_figure(row["train_loss"] for row in rows),
@@ -317,7 +317,7 @@ def _figure(values: Iterable[float | None]) -> Figure:
     )
 
 
-def _seconds(one: Contender) -> float:
+def _seconds(one: RunGroup) -> float:
     rounds: list[dict[str, Any]] = [one.run.meta | {"lanes": list(one.lanes)}]
     if one.run.is_sweep:
         rounds = list(one.run.rounds.values())

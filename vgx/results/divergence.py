@@ -8,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-SURE = 0.95
+CONFIDENCE = 0.95
 """How sure a parting is: at a step and a layer, seeds alone bring two means that far apart one time in twenty."""
 FACTOR = 2.0
 """How far apart single seeds must be, where not even theory knows their spread."""
-KEPT = 0.9
+MIN_DIVERGED_SHARE = 0.9
 """The share of steps at which two must be apart to have parted: a batch may bring them together for a moment."""
 
 
-class Course(NamedTuple):
+class Trajectory(NamedTuple):
     """A statistic of a contender over the steps and the depth: T steps, P positions."""
 
     steps: np.ndarray
@@ -29,7 +29,7 @@ class Course(NamedTuple):
     """[T, P], how many are finite."""
 
 
-class Parting(NamedTuple):
+class Divergence(NamedTuple):
     """Where and when a contender is apart from the first."""
 
     steps: np.ndarray
@@ -41,7 +41,7 @@ class Parting(NamedTuple):
     apart: np.ndarray
     """[T, P], whether it is beyond that, or one of them is 0 or NaN and the other is not."""
     since: np.ndarray
-    """[P], the step from which it is apart, at KEPT of the steps and to the end; 0 where it is not at the end."""
+    """[P], the step from which they differ, at MIN_DIVERGED_SHARE of the steps and to the end; 0 for none."""
     by: str
     """What the limit rests on: `seeds`, `theory` (the spread that it predicts of one draw) or `a factor of 2`."""
 
@@ -62,7 +62,7 @@ def aligned(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(below) & np.isfinite(above), between, nearest)
 
 
-def course_of(steps: np.ndarray, values: np.ndarray) -> Course:
+def course_of(steps: np.ndarray, values: np.ndarray) -> Trajectory:
     """Returns the mean and the spread over seeds of [S, T, P]."""
     finite = np.isfinite(values)
     count = finite.sum(0)
@@ -71,17 +71,17 @@ def course_of(steps: np.ndarray, values: np.ndarray) -> Course:
     square = np.where(finite, (kept - mean) ** 2, 0.0).sum(0)
     spread = np.where(count > 1, np.sqrt(square / np.maximum(count - 1, 1)), np.nan)
     nothing = np.where(np.isneginf(values).sum(0) > np.isnan(values).sum(0), -np.inf, np.nan)
-    return Course(steps, np.where(2 * count > len(values), mean, nothing), spread, count)
+    return Trajectory(steps, np.where(2 * count > len(values), mean, nothing), spread, count)
 
 
 def part(
     statistic: str,
-    first: Course,
-    other: Course,
+    first: Trajectory,
+    other: Trajectory,
     first_band: np.ndarray | None = None,
     band: np.ndarray | None = None,
-) -> Parting:
-    """Returns where and when `other` is apart from `first`, by Student's test of two means at the level of SURE.
+) -> Divergence:
+    """Returns where and when `other` is apart from `first`, by Student's test of two means at the level of CONFIDENCE.
 
     Args:
         statistic: what they are curves of: two single seeds of a logarithm are a FACTOR apart at its difference.
@@ -91,16 +91,16 @@ def part(
         band: likewise of `other`.
     """
     steps = np.intersect1d(first.steps, other.steps)
-    a, b = (Course(steps, *(x[np.searchsorted(one.steps, steps)] for x in one[1:])) for one in (first, other))
+    a, b = (Trajectory(steps, *(x[np.searchsorted(one.steps, steps)] for x in one[1:])) for one in (first, other))
     with np.errstate(invalid="ignore", divide="ignore"):
         difference = b.mean - a.mean
         freedom = np.maximum(a.seeds - 1, 0) + np.maximum(b.seeds - 1, 0)
         square = sum(np.nan_to_num(x.spread) ** 2 * np.maximum(x.seeds - 1, 0) for x in (a, b))
         of_means = np.sqrt(square / freedom * (1 / a.seeds + 1 / b.seeds))
-        limit = stdtrit(np.maximum(freedom, 1), 0.5 + SURE / 2) * of_means
+        limit = stdtrit(np.maximum(freedom, 1), 0.5 + CONFIDENCE / 2) * of_means
         by = "seeds"
         if not np.any(freedom) and first_band is not None and band is not None:
-            by, limit = "theory", ndtri(0.5 + SURE / 2) * np.hypot(first_band, band)
+            by, limit = "theory", ndtri(0.5 + CONFIDENCE / 2) * np.hypot(first_band, band)
         elif not np.any(freedom):
             by, limit = f"a factor of {FACTOR:g}", _factor(statistic, a.mean, b.mean)
     limit = np.broadcast_to(limit, difference.shape).copy()
@@ -108,15 +108,18 @@ def part(
     limit[~both] = np.nan
     same = (np.isneginf(a.mean) & np.isneginf(b.mean)) | (np.isnan(a.mean) & np.isnan(b.mean))
     apart = np.where(both, np.abs(difference) > np.nan_to_num(limit, nan=np.inf), ~same)
-    return Parting(steps, difference, limit, apart, _since(steps, apart), by)
+    return Divergence(steps, difference, limit, apart, _since(steps, apart), by)
 
 
 def _since(steps: np.ndarray, apart: np.ndarray) -> np.ndarray:
-    """The step [P] from which `apart` [T, P] holds at KEPT of the steps, and at most of the last tenth; 0 for none."""
+    """Returns the step [P] from which `apart` [T, P] holds at MIN_DIVERGED_SHARE of the steps.
+
+    It holds at most steps of the last tenth, too; 0 for none.
+    """
     if not len(steps):
         return np.zeros(apart.shape[1], int)
     left = np.arange(len(steps), 0, -1)[:, None]
-    kept = apart & (np.flip(np.cumsum(np.flip(apart, 0), 0), 0) >= KEPT * left)
+    kept = apart & (np.flip(np.cumsum(np.flip(apart, 0), 0), 0) >= MIN_DIVERGED_SHARE * left)
     at_the_end = 2 * apart[-math.ceil(len(steps) / 10) :].sum(0) > math.ceil(len(steps) / 10)
     return np.where(at_the_end & kept.any(0), steps[np.argmax(kept, 0)], 0)
 

@@ -14,7 +14,7 @@ from vgx.results.store import FINAL, Run
 from vgx.results.verdict import slope_of
 
 
-class Held(NamedTuple):
+class ExpectationResult(NamedTuple):
     """One expectation of one lane."""
 
     lane: int
@@ -56,7 +56,7 @@ def _over_hidden(summary: Callable[[np.ndarray], Any], rows: pa.Table, name: str
 
 def evaluate(
     expect: Mapping[str, Any], facts: Sequence[Mapping[str, Any]], predicted: tuple[float, float] | str | None = None
-) -> list[Held]:
+) -> list[ExpectationResult]:
     """Returns whether each lane is as expected.
 
     Args:
@@ -72,18 +72,20 @@ def evaluate(
                 continue
             if what == "verdict":
                 words = [expected] if isinstance(expected, str) else expected
-                held.append(Held(lane["lane"], what, " or ".join(words), lane[what], lane[what] in words))
+                held.append(ExpectationResult(lane["lane"], what, " or ".join(words), lane[what], lane[what] in words))
                 continue
             bound, found = bounds.parse(expected), lane[what]
             if bound.predicted:
                 assert predicted is not None
                 if isinstance(predicted, str):
-                    held.append(Held(lane["lane"], what, f"predicted, and {predicted}", lane["first_slope"], False))
+                    held.append(
+                        ExpectationResult(lane["lane"], what, f"predicted, and {predicted}", lane["first_slope"], False)
+                    )
                     continue
                 slope, tolerance = predicted
                 bound = bound._replace(
                     number=slope, tolerance=tolerance if bound.tolerance is None else bound.tolerance
                 )
                 found, expected = lane["first_slope"], f"predicted: {bound.number:.4f} +- {bound.tolerance:.4f}"
-            held.append(Held(lane["lane"], what, expected, found, bound.holds(found)))
+            held.append(ExpectationResult(lane["lane"], what, expected, found, bound.holds(found)))
     return held

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-FEWEST = 3
+MIN_SEEDS = 3
 """Seeds below which nothing is decided."""
-FEW = 10
+MIN_BOOTSTRAP_SEEDS = 10
 """Seeds below which an interval is Student's; a bootstrap of fewer is too narrow."""
 LEVEL = 0.95
 RESAMPLES = 10_000
-MOST = 1000
+MAX_SEEDS = 1000
 """Seeds beyond which no answer is to be had."""
 
 
@@ -28,7 +28,9 @@ class Interval(NamedTuple):
 
 
 def interval_of(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> Interval:
-    """Returns the mean of values [n] with its interval: Student's below FEW of them, else bootstrapped percentiles.
+    """Returns the mean of values [n] with its interval.
+
+    It is Student's below MIN_BOOTSTRAP_SEEDS values, else bootstrapped percentiles.
 
     Infinite for a single value; NaN when a value is.
     """
@@ -38,7 +40,7 @@ def interval_of(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> I
         return Interval(mean, math.nan, math.nan)
     if n == 1:
         return Interval(mean, -math.inf, math.inf)
-    if n < FEW:
+    if n < MIN_BOOTSTRAP_SEEDS:
         half = half_width(float(np.std(values, ddof=1)), n, level)
         return Interval(mean, mean - half, mean + half)
     return Interval(mean, *bootstrap(lambda picked: values[picked].mean(-1), n, level))
@@ -94,12 +96,12 @@ def kendall(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) ->
 def seeds_to_tell(distance: float, std: float, seeds: int, level: float = LEVEL) -> int | None:
     """Returns how many more seeds would tell a mean from a limit that is `distance` away, if all stays as it is.
 
-    None when more than MOST would be needed, or when it cannot be known.
+    None when more than MAX_SEEDS would be needed, or when it cannot be known.
     """
     if not (math.isfinite(distance) and math.isfinite(std)) or seeds < 2:
         return None
-    low, high = max(seeds, FEWEST) - 1, MOST + 1
+    low, high = max(seeds, MIN_SEEDS) - 1, MAX_SEEDS + 1
     while high - low > 1:  # the interval narrows with every seed
         n = (low + high) // 2
         low, high = (low, n) if half_width(std, n, level) < abs(distance) else (n, high)
-    return max(high - seeds, 1) if high <= MOST else None
+    return max(high - seeds, 1) if high <= MAX_SEEDS else None

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vgx.results.store import DEAD_UNITS, FINAL, LaneResult, Run
-from vgx.results.verdict import Curves, Verdict, judge
+from vgx.results.verdict import LayerCurves, Verdict, judge
 
 WINDOW = 0.25
 """The last share of the recorded steps, on which a verdict rests."""
-MOST_ROWS = 4_000_000
+MAX_ROWS = 4_000_000
 """Rows of the layer table that are looked at in one go."""
 
 
@@ -99,10 +99,10 @@ def _layers_of(
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Yields what a verdict on each lane rests on: all layers at the first recorded step and at the last WINDOW of
     them; and all layers at its bad step. Read for many lanes at a time."""
-    columns = ["lane", "step", "layer", "act_rms", *Curves._fields]
+    columns = ["lane", "step", "layer", "act_rms", *LayerCurves._fields]
     lane, step, layer = (pc.field(name) for name in ("lane", "step", "layer"))
     of_first = run.layers(["step"], where=(lane == lanes[0]) & (layer == 1))
-    together = max(1, MOST_ROWS // max(1, math.ceil(WINDOW * len(of_first)) * (hidden + 1)))
+    together = max(1, MAX_ROWS // max(1, math.ceil(WINDOW * len(of_first)) * (hidden + 1)))
     for start in range(0, len(lanes), together):
         some = list(lanes[start : start + together])
         recorded = run.layers(["lane", "step"], where=lane.isin(some) & (layer == 1))
@@ -143,15 +143,15 @@ def _verdict(
     """
     steps = layers["step"].to_numpy()[:: hidden + 1]
     if len(steps) == 0:
-        return judge(Curves(np.full(hidden, np.nan)), diverged) if diverged else None
-    curves = {name: _by_step(layers[name], hidden) for name in Curves._fields}
+        return judge(LayerCurves(np.full(hidden, np.nan)), diverged) if diverged else None
+    curves = {name: _by_step(layers[name], hidden) for name in LayerCurves._fields}
 
     def over(window: slice, evaluations: slice) -> Verdict:
         """On each layer's median over these recorded steps, and these evaluations."""
         medians: Any = {name: None if x is None else _median(x[window]) for name, x in curves.items()}
         if examined:
             medians["dead"] = _median(examined.dead[evaluations])
-        return judge(Curves(**medians), diverged)
+        return judge(LayerCurves(**medians), diverged)
 
     first = 1 if len(steps) > 1 else 0  # the first recorded step is further back than WINDOW
     late = int(np.sum(examined.steps >= steps[first])) if examined else 0

@@ -15,7 +15,7 @@ SATURATED = 0.8
 """Share of saturated entries in the median hidden layer. ReLU's flat half makes one half of every healthy net's."""
 
 
-class Curves(NamedTuple):
+class LayerCurves(NamedTuple):
     """Per-layer statistics of one lane over its hidden layers, from the first up: [L] each; None where not measured."""
 
     delta_log10: np.ndarray
@@ -66,14 +66,14 @@ def _ends(delta_log10: np.ndarray) -> tuple[int, int] | None:
     return (int(layers[0]), int(layers[-1])) if len(layers) else None
 
 
-def judge(curves: Curves, diverged: tuple[int, int | None] | None = None) -> Verdict:
+def judge(curves: LayerCurves, diverged: tuple[int, int | None] | None = None) -> Verdict:
     """Returns the verdict on one lane; `diverged` is the step, and the layer if known, of the first NaN or infinity."""
     slope, span = slope_of(curves.delta_log10), span_of(curves.delta_log10)
     word, reason = _judge(curves, span, diverged)
     return Verdict(word, slope, span, f"{reason}; {_travel(curves.delta_log10)}" if math.isfinite(slope) else reason)
 
 
-def _judge(curves: Curves, span: float, diverged: tuple[int, int | None] | None) -> tuple[str, str]:
+def _judge(curves: LayerCurves, span: float, diverged: tuple[int, int | None] | None) -> tuple[str, str]:
     if diverged is not None:
         step, layer = diverged
         return "diverged", f"NaN or infinity at step {step}" + (f", first in layer {layer}" if layer else "")

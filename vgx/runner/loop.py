@@ -23,9 +23,10 @@ from vgx.results.writer import RunWriter
 from vgx.runner import checkpoint
 from vgx.runner.stopping import Interrupted, stop_signals
 from vgx.runner.tables import Rows, rows_of, tables
-from vgx.training.batches import Batches, Piece, next_piece
+from vgx.training.batches import Batches, ChunkPlan, next_chunk
 from vgx.training.lanes import (
     lane_axes,
+    lanes_on,
     make_chunk,
     make_evaluate,
     make_examine,
@@ -33,7 +34,6 @@ from vgx.training.lanes import (
     make_lanes,
     make_plain_steps,
     put,
-    seats_on,
     spread_over,
 )
 from vgx.training.step import (
@@ -65,7 +65,7 @@ CHUNK_BYTES = 2**24
 NEVER = np.iinfo(np.int64).max
 
 
-class Progress(NamedTuple):
+class TrainingProgress(NamedTuple):
     """What a watcher is told whenever something happened."""
 
     phase: str
@@ -86,10 +86,10 @@ class Progress(NamedTuple):
     """[L], of the first lane's hidden layers at the last recorded step."""
 
 
-Watch = Callable[[Progress], None]
+Watch = Callable[[TrainingProgress], None]
 
 
-class Seat(NamedTuple):
+class LaneSpec(NamedTuple):
     """One lane of a round."""
 
     lane: int
@@ -100,7 +100,7 @@ class Seat(NamedTuple):
     seed: int
 
 
-class Account(NamedTuple):
+class ProgressPaths(NamedTuple):
     """Where a round writes how far it is."""
 
     file: str
@@ -119,7 +119,7 @@ class Compiled(NamedTuple):
     """None where batches are large enough."""
 
 
-class Shelf:
+class ProgramCache:
     """What the rounds of a sweep have in common: data on the devices, compiled programs."""
 
     def __init__(self) -> None:
@@ -132,23 +132,23 @@ class Loop:
 
     def __init__(
         self,
-        seats: Sequence[Seat],
+        seats: Sequence[LaneSpec],
         room: int,
         dataset: Dataset,
         devices: Sequence[Device],
         writer: RunWriter,
-        account: Account,
+        account: ProgressPaths,
         meta: dict[str, Any],
         watch: Watch,
-        shelf: Shelf | None = None,
+        shelf: ProgramCache | None = None,
     ):
         self.seats, self.config = seats, seats[0].config
         self.writer, self.account, self.meta, self.watch = writer, account, meta, watch
-        self.shelf = shelf or Shelf()
+        self.shelf = shelf or ProgramCache()
         self.steps_per_epoch = len(dataset.train.labels) // self.config.train.batch_size
         self.steps = steps_of(self.config, dataset)
         self.mesh = spread_over(devices, len(seats))
-        self.room_for_lanes = max(room, seats_on(self.mesh, len(seats)))
+        self.room_for_lanes = max(room, lanes_on(self.mesh, len(seats)))
         self.lanes = np.array([seat.lane for seat in seats])
         self.cells = np.unique([seat.cell for seat in seats], return_inverse=True)[1]
         self.layers = len(self.config.model.widths) + 1
@@ -158,7 +158,7 @@ class Loop:
         self.bad_since = np.full(len(seats), NEVER)
         self.bytes_in_rows, self.unsaved = 0, False
         self.speeds: deque[float] = deque(maxlen=SPEEDS)
-        self.progress = Progress(
+        self.progress = TrainingProgress(
             "compiling", meta["step"], self.steps, 0.0, len(seats), math.nan, math.nan, math.nan, 0, None
         )
         self.began = self.started = self.flushed = self.saved = self.dispatched = self.kept = time.monotonic()
@@ -227,13 +227,13 @@ class Loop:
     def _compiled(self) -> Compiled:
         key = f"{self.program.config.model_dump_json()} {self.mesh.devices.tolist()}", self.room_for_lanes
         if key not in self.shelf.programs:
-            chunk = make_chunk(self.program, self.room[0], self.mesh).lower(*self._arguments(Piece(True, ()), 0))
+            chunk = make_chunk(self.program, self.room[0], self.mesh).lower(*self._arguments(ChunkPlan(True, ()), 0))
             plain = make_plain_steps(self.program, self.room[1], self.mesh)
             examine = make_examine(self.program, self.mesh) if is_examined(self.config) else None
             self.shelf.programs[key] = Compiled(chunk.compile(), plain, make_evaluate(self.program, self.mesh), examine)
         return self.shelf.programs[key]
 
-    def _arguments(self, piece: Piece, done: int) -> tuple[State, Lane, Images, jax.Array, jax.Array]:
+    def _arguments(self, piece: ChunkPlan, done: int) -> tuple[State, Lane, Images, jax.Array, jax.Array]:
         """What the chunk takes: every step's examples, in places for the most periods and the longest."""
         most, longest = self.room
         batches = np.zeros((most, longest, len(self.batches.seeds), self.config.train.batch_size), np.int32)
@@ -252,13 +252,13 @@ class Loop:
         """
         step, budget = self.meta["step"], 1
         self.began = self.flushed = self.saved = time.monotonic()
-        pending: tuple[Piece, int, Any] | None = None
+        pending: tuple[ChunkPlan, int, Any] | None = None
         with stop_signals() as stop:
             while True:
                 more = step < self.steps and not stop.is_set() and not self._all_ended()
                 dispatched = None
                 if more:
-                    piece = next_piece(step, self._next_stop(step), self.every, self.room, budget)
+                    piece = next_chunk(step, self._next_stop(step), self.every, self.room, budget)
                     dispatched = piece, step, self._dispatch(piece, step)
                     step += piece.steps
                 if pending is not None:
@@ -291,7 +291,7 @@ class Loop:
         every = self.config.train.evaluate_every
         return min((step // every + 1) * every, self.steps)
 
-    def _dispatch(self, piece: Piece, done: int) -> Any:
+    def _dispatch(self, piece: ChunkPlan, done: int) -> Any:
         self.dispatched = time.monotonic()
         if piece.recorded:
             self.state, log = self.compiled.chunk(*self._arguments(piece, done))
@@ -303,7 +303,7 @@ class Loop:
         self.state, scalars = self.compiled.plain(self.state, self.lane, self.data, *placed)
         return scalars
 
-    def _keep(self, piece: Piece, done: int, log: Any, budget: int) -> int:
+    def _keep(self, piece: ChunkPlan, done: int, log: Any, budget: int) -> int:
         """Waits for a piece's report, keeps its rows, and returns how many periods the next piece should have."""
         log = jax.tree.map(np.asarray, jax.block_until_ready(log))
         now = time.monotonic()

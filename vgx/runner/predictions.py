@@ -12,14 +12,14 @@ from vgx.config.schema import Config
 from vgx.data import Dataset
 from vgx.errors import ConfigError
 from vgx.results.agreement import prediction_rows
-from vgx.results.lane_results import MOST_ROWS, rows_by_lane
+from vgx.results.lane_results import MAX_ROWS, rows_by_lane
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter
 from vgx.theory import mean_field
-from vgx.theory.predict import FAULTS, Source, fault_in_words, net_of, source_of
+from vgx.theory.predict import FAULTS, InputStatistics, fault_in_words, net_of, source_of
 
 
-class Oracle:
+class PredictionWriter:
     """Writes the predictions of lanes; those of one net on one data set share what is worked out.
 
     A run does without a prediction that fails: there are no rows of it.
@@ -29,8 +29,8 @@ class Oracle:
         self.fault = ""
         """Why a prediction failed, in a line: the first that did."""
         self._data = data
-        self._sources: dict[str, Source] = {}
-        self._curves: dict[str, mean_field.Curves | None] = {}
+        self._sources: dict[str, InputStatistics] = {}
+        self._curves: dict[str, mean_field.Propagation | None] = {}
 
     def write(self, writer: RunWriter, configs: Mapping[int, Config]) -> None:
         """Writes `prediction.parquet` for these lanes, with what their first steps showed if that is written already.
@@ -42,7 +42,7 @@ class Oracle:
     def _parts(self, run: Run, configs: Mapping[int, Config]) -> Iterator[pa.Table]:
         lanes = list(configs)
         deepest = max((len(config.model.widths) for config in configs.values()), default=0) + 1
-        together = max(1, MOST_ROWS // deepest)
+        together = max(1, MAX_ROWS // deepest)
         for some in (lanes[start : start + together] for start in range(0, len(lanes), together)):
             first = run.layers(where=(pc.field("step") == 1) & pc.field("lane").isin(some))
             rows = rows_by_lane(first)
@@ -51,7 +51,7 @@ class Oracle:
                 if curves is not None:
                     yield prediction_rows(curves, lane, first.take(rows.get(lane, np.zeros(0, int))))
 
-    def _curves_of(self, config: Config) -> mean_field.Curves | None:
+    def _curves_of(self, config: Config) -> mean_field.Propagation | None:
         dataset = self._data(config)
         inputs = f"{dataset.digest} {config.data.input}"
         net = f"{inputs} {config.train.batch_size} {config.model.model_dump_json()}"
@@ -59,7 +59,7 @@ class Oracle:
             self._curves[net] = self._foreseen(config, dataset, inputs)
         return self._curves[net]
 
-    def _foreseen(self, config: Config, dataset: Dataset, inputs: str) -> mean_field.Curves | None:
+    def _foreseen(self, config: Config, dataset: Dataset, inputs: str) -> mean_field.Propagation | None:
         try:
             if inputs not in self._sources:
                 self._sources[inputs] = source_of(dataset, config.data.input)

@@ -27,7 +27,7 @@ PENDING = ("pending", "running", "interrupted")
 """What a round or a lane is that has still to be run, or to the end."""
 
 
-class Ledger:
+class SweepState:
     """The account of a sweep directory, to read and to write."""
 
     def __init__(self, writer: RunWriter):

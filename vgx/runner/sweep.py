@@ -33,10 +33,10 @@ from vgx.results.reading import FORMAT
 from vgx.results.store import LaneResult, Run
 from vgx.results.writer import RunWriter
 from vgx.runner import checkpoint
-from vgx.runner.loop import Account, Loop, Progress, Seat, Shelf, steps_of
+from vgx.runner.loop import LaneSpec, Loop, ProgramCache, ProgressPaths, TrainingProgress, steps_of
 from vgx.runner.plan import plan_rounds, seconds_for
-from vgx.runner.predictions import Oracle
-from vgx.runner.rounds import PENDING, Ledger
+from vgx.runner.predictions import PredictionWriter
+from vgx.runner.rounds import PENDING, SweepState
 from vgx.runner.stopping import Interrupted, ending_noted
 from vgx.runner.train import load_data, now
 
@@ -56,7 +56,7 @@ class SweepProgress(NamedTuple):
     """About; NaN before anything is known."""
     config: Config | None
     """Of the first lane of the round that runs."""
-    current: Progress | None
+    current: TrainingProgress | None
     """Of that round."""
     note: str
     """What went wrong just now, if anything."""
@@ -234,8 +234,8 @@ class _Sweeping:
         self.sweep, self.data, self.devices, self.writer, self.watch = sweep, data, devices, writer, watch
         self.memory = memory or memory_for_lanes(devices)
         self.cells: dict[str, Cell] = {cell.key: cell for cell in sweep.cells}
-        self.ledger = Ledger(writer)
-        self.shelf = Shelf()
+        self.ledger = SweepState(writer)
+        self.shelf = ProgramCache()
         known = {name: value for name, value in Run(writer.path).meta.items() if name != "error"}
         self.meta = known | {"format": FORMAT}
         self.began = time.monotonic()
@@ -266,7 +266,7 @@ class _Sweeping:
                     self._round(number)
             finally:
                 ended = [lane for lane in self.ledger.lanes if lane["status"] in ("done", "diverged")]
-                oracle = Oracle(self.data)
+                oracle = PredictionWriter(self.data)
                 oracle.write(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended})
                 self.meta["prediction_fault"] = oracle.fault or None
         Run(self.writer.path).check()
@@ -315,17 +315,17 @@ class _Sweeping:
         cells = [self.ledger.lanes[lane]["cell"] for lane in state["lanes"]]
         order = list(dict.fromkeys(cells))
         seats = [
-            Seat(lane, order.index(cell), self.cells[cell].config, self.ledger.lanes[lane]["seed"])
+            LaneSpec(lane, order.index(cell), self.cells[cell].config, self.ledger.lanes[lane]["seed"])
             for lane, cell in zip(state["lanes"], cells, strict=True)
         ]
         config = seats[0].config
         dataset = self.data(config)
-        account = Account(self.ledger.file(number), self.ledger.checkpoint(number))
+        account = ProgressPaths(self.ledger.file(number), self.ledger.checkpoint(number))
         step = checkpoint.newest(self.writer.path / account.checkpoint) or 0
         self.writer.drop_after(step, state["lanes"])
         state |= {"step": step}
 
-        def watch(progress: Progress) -> None:
+        def watch(progress: TrainingProgress) -> None:
             self._tell(seats, progress)
 
         with numerics(config.train.precision, self.devices[0]):
@@ -340,7 +340,7 @@ class _Sweeping:
             loop.note(step, "running")
         return results, step
 
-    def _tell(self, seats: list[Seat] | None, current: Progress | None) -> None:
+    def _tell(self, seats: list[LaneSpec] | None, current: TrainingProgress | None) -> None:
         rounds = self.ledger.rounds.values()
         done = [state for state in rounds if state["status"] not in PENDING]
         total = done_steps = now_steps = 0.0

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from vgx.results.store import DEAD_UNITS
 from vgx.results.writer import layer_rows, metrics_rows
-from vgx.training.batches import Piece
+from vgx.training.batches import ChunkPlan
 from vgx.training.lanes import Chunk
 from vgx.training.step import Scalars
 
@@ -45,7 +45,7 @@ class Rows(NamedTuple):
         return {int(lane): int(self.steps[bad[:, lane]][0]) for lane in np.flatnonzero(bad.any(0))}
 
 
-def rows_of(piece: Piece, done: int, report: Chunk | Scalars) -> Rows:
+def rows_of(piece: ChunkPlan, done: int, report: Chunk | Scalars) -> Rows:
     """Returns the rows of a piece that began after step `done`, from what the device reported, as NumPy arrays."""
     steps = np.arange(done + 1, done + piece.steps + 1)
     recorded = np.zeros(piece.steps, bool)

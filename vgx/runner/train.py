@@ -20,11 +20,9 @@ from vgx.results.reading import FORMAT
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter, lane_rows
 from vgx.runner import checkpoint
-from vgx.runner.loop import Account, Loop, Progress, Seat, Watch
-from vgx.runner.predictions import Oracle
+from vgx.runner.loop import LaneSpec, Loop, ProgressPaths, Watch
+from vgx.runner.predictions import PredictionWriter
 from vgx.runner.stopping import Interrupted, ending_noted
-
-__all__ = ["Interrupted", "Progress", "Watch", "run_path", "train"]
 
 
 def run_path(config: Config, runs: str | Path = "runs") -> Path:
@@ -50,7 +48,7 @@ def train(
             that is done.
         overwrite: replaces a run that exists.
         device: cpu, gpu or tpu; jax's own choice when None.
-        watch: called with a `Progress` whenever a chunk of steps is done.
+        watch: called with a `TrainingProgress` whenever a chunk of steps is done.
 
     Raises:
         DataError: the data set is missing or broken.
@@ -78,11 +76,11 @@ def train(
     with numerics(config.train.precision, devices[0]):
         writer, meta = _open(path, config, dataset, devices, overwrite)
         with closing(writer), ending_noted(path, "--resume goes on", partial(_note, writer)):
-            lanes, oracle = range(len(config.seed_list)), Oracle(lambda config: dataset)
+            lanes, oracle = range(len(config.seed_list)), PredictionWriter(lambda config: dataset)
             oracle.write(writer, dict.fromkeys(lanes, config))
             meta["prediction_fault"] = oracle.fault or None
-            seats = [Seat(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
-            account = Account("meta.json", "checkpoint")
+            seats = [LaneSpec(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
+            account = ProgressPaths("meta.json", "checkpoint")
             loop = Loop(seats, 0, dataset, devices, writer, account, meta, watch or (lambda progress: None))
             try:
                 step = loop.run()

@@ -18,25 +18,25 @@ from vgx.parts.activations import LeakyReLU, PReLU
 from vgx.parts.initializers import Orthogonal, VarianceScaled
 from vgx.parts.normalizations import Placed
 from vgx.registry import Part
-from vgx.results.verdict import SATURATED, SPAN, Curves, Verdict, judge
+from vgx.results.verdict import SATURATED, SPAN, LayerCurves, Verdict, judge
 from vgx.theory import mean_field
 from vgx.theory.predict import (
     FAULTS,
     GRID_INITIALIZERS,
-    Source,
+    InputStatistics,
     fault_in_words,
     net_of,
     placed_normalizations,
     source_of,
 )
 
-TENTH = 0.1
+MAX_REMAINING_SLOPE = 0.1
 """A cure leaves at most this share of the slope."""
-ALIKE = 1e-4
+MIN_COSINE_DISTANCE = 1e-4
 """Less than this between the cosine of two inputs at the top and 1, and the net cannot tell its inputs apart."""
-FLATTER = 0.25
+MAX_ADDED_SATURATION = 0.25
 """A cure that saturates this much more of the entries is none: logistic of gain 10 is level, and hardly learns."""
-DEEP = 0.25
+DEEP_RATIO = 0.25
 """Layers per unit of width from which rotations are looked at first: level on average, Gaussian weights stretch some
 directions and lose others, more so with every layer (Saxe et al. 2014, arXiv:1312.6120). At 100 x 128, SELU trained to
 .86 of the digits with rotations, and not at all without."""
@@ -68,7 +68,7 @@ class Effect(NamedTuple):
             return self.verdict.evidence
         if self.saturated >= SATURATED:
             return f"{self.saturated:.0%} of the top layer's entries are saturated"
-        if 1 - self.cosine < ALIKE:
+        if 1 - self.cosine < MIN_COSINE_DISTANCE:
             return "the layers map all inputs to one"
         return None
 
@@ -117,7 +117,7 @@ class Diagnosis(NamedTuple):
         return found | {name: [cure.to_json() for cure in getattr(self, name)] for name in ("cures", "vain")}
 
 
-def diagnose(config: Config, source: Source | None = None) -> Diagnosis:
+def diagnose(config: Config, source: InputStatistics | None = None) -> Diagnosis:
     """Returns what theory expects of a config, and the changes that would make its gradient level.
 
     Looked at, from the smallest change to the largest: a number (the initializer's gain, the leak), the initializer, a
@@ -142,13 +142,13 @@ def diagnose(config: Config, source: Source | None = None) -> Diagnosis:
     return Diagnosis(before, cures, list(vain.values()))
 
 
-def effect_of(config: Config, source: Source) -> Effect:
+def effect_of(config: Config, source: InputStatistics) -> Effect:
     """Returns what theory expects of a config's net."""
     curves = mean_field.propagate(net_of(config, source), source.signal)
-    return Effect(judge(Curves(curves.delta_log10[:-1])), float(curves.cosine[-2]), float(curves.saturated[-2]))
+    return Effect(judge(LayerCurves(curves.delta_log10[:-1])), float(curves.cosine[-2]), float(curves.saturated[-2]))
 
 
-def _judged(kind: str, changes: dict[str, Any], config: Config, source: Source, before: Effect) -> Cure:
+def _judged(kind: str, changes: dict[str, Any], config: Config, source: InputStatistics, before: Effect) -> Cure:
     after = _changed(config, changes)
     try:
         effect = effect_of(after, source)
@@ -158,9 +158,9 @@ def _judged(kind: str, changes: dict[str, Any], config: Config, source: Source, 
     fault = effect.fault
     if fault is None and before.fault is not None and abs(before.verdict.span) >= SPAN:
         left = abs(effect.verdict.slope / before.verdict.slope)
-        if left > TENTH:
+        if left > MAX_REMAINING_SLOPE:
             fault = f"{left:.0%} of the slope is left"
-    if fault is None and effect.saturated > before.saturated + FLATTER:
+    if fault is None and effect.saturated > before.saturated + MAX_ADDED_SATURATION:
         fault = f"level, but {effect.saturated:.0%} of the entries are saturated, which learn little"
     return Cure(kind, changes, after, effect, fault)
 
@@ -178,10 +178,10 @@ def _changed(config: Config, changes: dict[str, Any]) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=model)})
 
 
-def _changes(config: Config, source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+def _changes(config: Config, source: InputStatistics) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields kinds of change and the changes, the smallest first."""
     model = config.model
-    deep = len(model.widths) > DEEP * min(model.widths)
+    deep = len(model.widths) > DEEP_RATIO * min(model.widths)
     if deep:
         yield from _rotations(config, source)
     yield from (("gain", changes) for changes in _gains(config, source))
@@ -196,7 +196,7 @@ def _changes(config: Config, source: Source) -> Iterator[tuple[str, dict[str, An
         yield "normalization", {"model.normalization": asked(normalization)}
 
 
-def _rotations(config: Config, source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rotations(config: Config, source: InputStatistics) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields orthogonal weights, as they are and with a gain that levels the gradient."""
     if config.model.initializer.name != "orthogonal":
         change = {"model.initializer": "orthogonal"}
@@ -205,7 +205,7 @@ def _rotations(config: Config, source: Source) -> Iterator[tuple[str, dict[str, 
             yield "initializer", {"model.initializer": {"name": "orthogonal", "gain": gains["model.initializer.gain"]}}
 
 
-def _larger_changes(config: Config, source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+def _larger_changes(config: Config, source: InputStatistics) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields changes of two things at once."""
     deviations = {"name": "variance_scaling", "scale": 1.0, "distribution": "normal"}
     biased = {"model.initializer": deviations, "model.bias": {"name": "normal", "std": BIAS}}
@@ -230,7 +230,7 @@ def asked(part: Part) -> Any:
     return {"name": part.name} | options if options else part.name
 
 
-def _gains(config: Config, source: Source) -> Iterator[dict[str, Any]]:
+def _gains(config: Config, source: InputStatistics) -> Iterator[dict[str, Any]]:
     """Yields changes of the initializer's gain that level the gradient, the smallest first."""
     if isinstance(config.model.initializer, VarianceScaled | Orthogonal):
         path = "model.initializer.gain"
@@ -238,7 +238,7 @@ def _gains(config: Config, source: Source) -> Iterator[dict[str, Any]]:
         yield from ({path: gain} for gain in _roots(config, source, path, points))
 
 
-def _roots(config: Config, source: Source, path: str, points: np.ndarray) -> list[float]:
+def _roots(config: Config, source: InputStatistics, path: str, points: np.ndarray) -> list[float]:
     """Values at which the slope is 0, between points where its sign changes; the nearest to the present value first."""
     one = source._replace(signal=source.signal._replace(cross=source.signal.square))
     source = source if config.model.normalization.over_batch else one
@@ -248,7 +248,7 @@ def _roots(config: Config, source: Source, path: str, points: np.ndarray) -> lis
             curves = mean_field.propagate(net_of(_changed(config, {path: float(value)}), source), source.signal)
         except FAULTS:
             return math.nan  # no root is looked for next to it
-        return judge(Curves(curves.delta_log10[:-1])).slope
+        return judge(LayerCurves(curves.delta_log10[:-1])).slope
 
     slopes = [slope(point) for point in points]
     found = []

@@ -24,7 +24,7 @@ from vgx.parts.activations import Activation, Identity
 from vgx.parts.initializers import Constant, Initializer
 from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Normalization, RMSNorm
 from vgx.theory.finite_width import dead_share, forward_spread, saturated_share
-from vgx.theory.moments import gaussian, gaussian_pair, moments_of, on_line, over, sphere, table
+from vgx.theory.moments import gaussian, gaussian_pair, moments_of, on_line, safe_divide, sphere, table
 from vgx.theory.quadrature import line, panels
 
 CRITICAL = 1e-4
@@ -63,7 +63,7 @@ class Signal(NamedTuple):
     """E[x]"""
 
 
-class Passage(NamedTuple):
+class LayerResponse(NamedTuple):
     """What one layer does to the signal, and to the gradient on its way back."""
 
     signal: Signal
@@ -86,13 +86,13 @@ class Passage(NamedTuple):
     """E[f'^4] / E[f'^2]^2"""
 
 
-def _pass(net: Net, signal: Signal, n_in: int, n_out: int, *, exact: bool = False) -> Passage:
+def _pass(net: Net, signal: Signal, n_in: int, n_out: int, *, exact: bool = False) -> LayerResponse:
     """Returns what a hidden layer of n_in inputs and n_out units does; `exact` correlations are not interpolated."""
     bias_mean, bias_variance = _mean_of(net.bias), net.bias.variance(1, n_out)
     weight = net.initializer.variance(n_in, n_out)
     if net.initializer.fits_to_data:
         # The kernel alone is rescaled, until kernel and bias together have variance 1.
-        weight = over(max(1 - bias_variance, 0.0), n_in * signal.square)
+        weight = safe_divide(max(1 - bias_variance, 0.0), n_in * signal.square)
     mean = n_in * _mean_of(net.initializer) * signal.mean + bias_mean
     variance = n_in * weight * signal.square + bias_variance
     covariance = min(n_in * weight * signal.cross + bias_variance, variance)
@@ -104,7 +104,7 @@ def _pass(net: Net, signal: Signal, n_in: int, n_out: int, *, exact: bool = Fals
         through = _by_example(net, norm, mean, variance, covariance, exact)
     out, gain, top_gain, preact, slope_square, kurtosis = through
     q = variance + mean**2
-    return Passage(
+    return LayerResponse(
         Signal(out.square / keep, out.cross, out.mean),
         weight,
         gain / keep,
@@ -127,12 +127,12 @@ Through = tuple[Signal, float, float, tuple[float, float, float], float, float]
 
 def _by_example(net: Net, norm: Normalization, mean: float, variance: float, covariance: float, exact: bool) -> Through:
     """Through the activation, and layer norm, RMS norm or none."""
-    c = max(over(covariance, variance), -1.0) if variance else 1.0
+    c = max(safe_divide(covariance, variance), -1.0) if variance else 1.0
     before = 1.0
     if norm.before:
         centred, epsilon = _example_norm(norm)
         mean = 0.0 if centred else mean
-        before = over(1.0, variance + mean**2 + epsilon)
+        before = safe_divide(1.0, variance + mean**2 + epsilon)
         mean, variance = mean * math.sqrt(before), variance * before
     std = math.sqrt(variance)
     averages = table(net.activation, mean)
@@ -144,11 +144,11 @@ def _by_example(net: Net, norm: Normalization, mean: float, variance: float, cov
         centred, epsilon = _example_norm(norm)
         if centred:
             out = Signal(float(f.variance), shared, 0.0)
-        after = over(1.0, out.square + epsilon)
+        after = safe_divide(1.0, out.square + epsilon)
         out = Signal(out.square * after, out.cross * after, out.mean * math.sqrt(after))
     steep = float(f.slope_square)
     gain = before * steep * after
-    return out, gain, gain, (mean, std, c), steep, over(float(f.slope_fourth), steep**2)
+    return out, gain, gain, (mean, std, c), steep, safe_divide(float(f.slope_fourth), steep**2)
 
 
 def _example_norm(norm: Normalization) -> tuple[bool, float]:
@@ -167,10 +167,10 @@ def _batch_before(net: Net, norm: BatchNorm, mean: float, variance: float, covar
     batch = net.batch
     spread = variance - covariance
     typical = spread * (batch - 1) / batch
-    shrink = over(typical, typical + norm.epsilon)
+    shrink = safe_divide(typical, typical + norm.epsilon)
     f = sphere(net.activation, math.sqrt(shrink), batch)
     if batch > 3:
-        inverse = over(1.0, spread * (batch - 3) / batch + norm.epsilon)
+        inverse = safe_divide(1.0, spread * (batch - 3) / batch + norm.epsilon)
     elif batch == 3:
         # S is exponential; only epsilon, or the smallest of many, keeps E[1 / S] finite.
         t, weight = panels(np.linspace(-60, 6, 67))
@@ -192,7 +192,7 @@ def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covari
     """
     batch = net.batch
     common = min(max(covariance, 0.0), variance)
-    kappa = batch * min(over(covariance, variance), 0.0)
+    kappa = batch * min(safe_divide(covariance, variance), 0.0)
     u, u_weight = line(np.empty(0)) if common else (np.zeros(1), np.ones(1))
     z, weight, f, slope = on_line(net.activation, mean + math.sqrt(common) * u, math.sqrt(variance - common))
     m = moments_of(weight, f, slope)
@@ -215,15 +215,15 @@ def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covari
     square = float(np.sum(u_weight * m.variance / (v + norm.epsilon)))
     std = math.sqrt(variance)
     mixed = [float(np.sum(u_weight * x)) for x in (m.slope_fourth, m.slope_square)]
-    c = over(covariance, variance) if variance else 1.0
+    c = safe_divide(covariance, variance) if variance else 1.0
     out = Signal(square, -square / (batch - 1), 0.0)
-    return out, gain, top_gain, (mean, std, c), mixed[1], over(mixed[0], mixed[1] ** 2)
+    return out, gain, top_gain, (mean, std, c), mixed[1], safe_divide(mixed[0], mixed[1] ** 2)
 
 
 # Nets.
 
 
-class Curves(NamedTuple):
+class Propagation(NamedTuple):
     """The prediction for each layer, from the first to the readout: [L + 1] each."""
 
     delta_log10: np.ndarray
@@ -252,7 +252,7 @@ class Curves(NamedTuple):
     """The same of `preact_std`."""
 
 
-def propagate(net: Net, signal: Signal) -> Curves:
+def propagate(net: Net, signal: Signal) -> Propagation:
     """Returns what becomes of an input with these moments, and of the gradient on its way back to it."""
     passages = hidden_passages(net, signal)
     norm = net.normalization
@@ -290,7 +290,7 @@ def propagate(net: Net, signal: Signal) -> Curves:
         norm.after,
     )
     preact = np.array([passage.preact for passage in passages[:-1]])
-    return Curves(
+    return Propagation(
         delta_log10=np.append(_from_above(delta), 0.0),
         factor=np.append(factor, np.nan),
         weight_gain=np.append(weight_gain, np.nan),
@@ -324,9 +324,9 @@ def _reported(square: float) -> float:
     return 0.0 if square <= TINY else math.inf if square >= HUGE else math.sqrt(square)
 
 
-def hidden_passages(net: Net, signal: Signal) -> list[Passage]:
+def hidden_passages(net: Net, signal: Signal) -> list[LayerResponse]:
     """Returns what each hidden layer does: [L]."""
-    passages: list[Passage] = []
+    passages: list[LayerResponse] = []
     settled = None
     for shape in pairwise(net.sizes[:-1]):
         if shape != settled:
@@ -386,7 +386,7 @@ def limit(net: Net, signal: Signal) -> Limit:
     """Returns where more layers, as wide as the last hidden one, lead from a signal."""
     width = net.sizes[-2]
 
-    def step(signal: Signal) -> Passage:
+    def step(signal: Signal) -> LayerResponse:
         return _pass(net, signal, width, width)
 
     for _ in range(100):

@@ -93,7 +93,7 @@ class Sampler:
 _sampler = _remembered(Sampler)
 
 
-def over(numerator: float, denominator: float) -> float:
+def safe_divide(numerator: float, denominator: float) -> float:
     """The quotient; 0 where there is nothing to divide by, as where every weight is 0."""
     return numerator / denominator if denominator else 0.0
 
@@ -243,7 +243,7 @@ class Table:
         if exact or self._asked[octave] <= self.PATIENCE:
             levels = _levels(self.activation, self.mean, std)
             covariance = _covariance(self.activation, self.mean, std, c, levels).item()
-            return over(covariance, gaussian(self.activation, self.mean, std).variance.item())
+            return safe_divide(covariance, gaussian(self.activation, self.mean, std).variance.item())
         if octave not in self._correlations:
             # In the angle the correlation is analytic, for ReLU too; wide normals make it steep.
             wide = (octave >= -1) + (octave >= 3)
@@ -286,7 +286,7 @@ _DEGREES = np.arange(32.0)
 table = _remembered(Table)
 
 
-class Sphere(NamedTuple):
+class BatchNormMoments(NamedTuple):
     """Of an activation at what batch norm makes of a unit's batch."""
 
     mean: float
@@ -305,7 +305,7 @@ class Sphere(NamedTuple):
 
 
 @_remembered
-def sphere(activation: Activation, scale: float, batch: int) -> Sphere:
+def sphere(activation: Activation, scale: float, batch: int) -> BatchNormMoments:
     """Returns the moments of f at scale z1 and scale z2, two of a normalized batch: mean 0, variance 1, any direction.
 
     (z1, z2) has a density proportional to Z^((B - 5) / 2) where Z = B (B - 2) - B (z1^2 + z2^2) + (z1 - z2)^2 > 0.
@@ -318,14 +318,14 @@ def sphere(activation: Activation, scale: float, batch: int) -> Sphere:
     def expect(g_a: np.ndarray, g_b: np.ndarray) -> float:
         return float(np.sum(weight * (g_a.mean(0) + g_b.mean(0))) / 2)
 
-    return Sphere(
+    return BatchNormMoments(
         mean=expect(f_a, f_b),
         square=expect(f_a**2, f_b**2),
         product=float(np.sum(weight * f_a.mean(0) * f_b.mean(0))),
         own=expect((batch - 1 - a * a) * slope_a**2, (batch - 1 - b * b) * slope_b**2),
         others=float(np.sum(weight * (1 + a * b) * slope_a.mean(0) * slope_b.mean(0))),
         slope_square=(square := expect(slope_a**2, slope_b**2)),
-        kurtosis=over(expect(slope_a**4, slope_b**4), square**2),
+        kurtosis=safe_divide(expect(slope_a**4, slope_b**4), square**2),
     )
 
 

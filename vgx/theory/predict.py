@@ -18,10 +18,10 @@ from vgx.data import Dataset
 from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, Activation, Initializer, Normalization
 from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Placed, RMSNorm
 from vgx.results.attribution import attribute
-from vgx.results.verdict import SPAN, Curves, Verdict, judge, named_layers, slope_of
+from vgx.results.verdict import SPAN, LayerCurves, Verdict, judge, named_layers, slope_of
 from vgx.theory import mean_field
 from vgx.theory.mean_field import Limit, Net, Signal
-from vgx.training.step import EXAMINED, FEW, encode, to_device
+from vgx.training.step import EXAMINED, SMALL_BATCH, encode, to_device
 
 TRAINABLE = 6.0
 """Correlation depth scales that a net may be deep: Schoenholz et al. 2017, arXiv:1611.01232, figure 5."""
@@ -41,7 +41,7 @@ def fault_in_words(error: BaseException) -> str:
     return f"theory failed: {line} ({Path(last.filename).name}:{last.lineno}, in {last.name})"
 
 
-class Source(NamedTuple):
+class InputStatistics(NamedTuple):
     """What theory needs to know of a data set."""
 
     features: int
@@ -55,7 +55,7 @@ class Source(NamedTuple):
 class Prediction(NamedTuple):
     """What mean-field theory expects of a config's net at initialization."""
 
-    curves: mean_field.Curves
+    curves: mean_field.Propagation
     """Each layer's statistics, from the first to the readout: [L + 1] each."""
     limit: Limit
     """Where more such layers would lead."""
@@ -124,7 +124,7 @@ class Prediction(NamedTuple):
         return {"slope": _finite(slope_of(measured[:-1])), "causes": by_cause, "sentence": causes.sentence}
 
 
-def reasons_of(curves: mean_field.Curves) -> dict[str, str]:
+def reasons_of(curves: mean_field.Propagation) -> dict[str, str]:
     """Returns why a figure of the hidden layers is not defined, by its name; empty where all are."""
     found = {}
     delta, cosine = curves.delta_log10[:-1], curves.cosine[:-1]
@@ -137,7 +137,7 @@ def reasons_of(curves: mean_field.Curves) -> dict[str, str]:
     return found
 
 
-def _barrier(curves: mean_field.Curves) -> str:
+def _barrier(curves: mean_field.Propagation) -> str:
     """What keeps a gradient from passing."""
     off, unconnected = curves.slope_square[:-1] == 0, curves.weight_gain[:-1] == 0
     if off.any():
@@ -158,7 +158,7 @@ def as_json_of(prediction: Prediction | str, measured: np.ndarray | None = None)
     return {"layers": [], "slope": None, "verdict": None, "reasons": {"prediction": prediction}}
 
 
-class Cell(NamedTuple):
+class CellPrediction(NamedTuple):
     """One net of a grid, and what its gradient is expected to do."""
 
     activation: Activation
@@ -198,7 +198,7 @@ def placed_normalizations() -> list[Normalization]:
     ]
 
 
-def predict_grid(config: Config, source: Source | None = None) -> Iterator[Cell]:
+def predict_grid(config: Config, source: InputStatistics | None = None) -> Iterator[CellPrediction]:
     """Yields what the config's gradient would do with every activation, normalization and usual initializer."""
     source = source or source_of(config.data.load(), config.data.input)
     for activation in default_activations():
@@ -213,11 +213,13 @@ def predict_grid(config: Config, source: Source | None = None) -> Iterator[Cell]
                 try:
                     curves = mean_field.propagate(net, signal)
                 except FAULTS as error:
-                    yield Cell(activation, initializer, normalization, None, fault_in_words(error))
+                    yield CellPrediction(activation, initializer, normalization, None, fault_in_words(error))
                     continue
                 reasons = reasons_of(curves)
                 reason = reasons.get("delta_log10", reasons["slope"]) if "slope" in reasons else ""
-                yield Cell(activation, initializer, normalization, judge(Curves(curves.delta_log10[:-1])), reason)
+                yield CellPrediction(
+                    activation, initializer, normalization, judge(LayerCurves(curves.delta_log10[:-1])), reason
+                )
 
 
 def predict_cells(sweep: Sweep) -> Iterator[Prediction | str]:
@@ -226,7 +228,7 @@ def predict_cells(sweep: Sweep) -> Iterator[Prediction | str]:
 
     Raises as `predict` does, but for FAULTS.
     """
-    sources: dict[str, Source] = {}
+    sources: dict[str, InputStatistics] = {}
     known: dict[str, Prediction | str] = {}
     for config in (cell.config for cell in sweep.cells):
         data = config.data.model_dump_json()
@@ -240,7 +242,7 @@ def predict_cells(sweep: Sweep) -> Iterator[Prediction | str]:
         yield known[net]
 
 
-def predict(config: Config, source: Source | None = None) -> Prediction:
+def predict(config: Config, source: InputStatistics | None = None) -> Prediction:
     """Returns what the gradient will be at every layer of a config's net when its training begins.
 
     Args:
@@ -254,11 +256,11 @@ def predict(config: Config, source: Source | None = None) -> Prediction:
     source = source or source_of(config.data.load(), config.data.input)
     net = net_of(config, source)
     curves = mean_field.propagate(net, source.signal)
-    expected = Curves(curves.delta_log10[:-1], dead=curves.dead[:-1], saturated=curves.saturated[:-1])
+    expected = LayerCurves(curves.delta_log10[:-1], dead=curves.dead[:-1], saturated=curves.saturated[:-1])
     return Prediction(curves, mean_field.limit(net, source.signal), judge(expected))
 
 
-def net_of(config: Config, source: Source) -> Net:
+def net_of(config: Config, source: InputStatistics) -> Net:
     """Returns what theory knows of a config's net."""
     model = config.model
     return Net(
@@ -269,11 +271,11 @@ def net_of(config: Config, source: Source) -> Net:
         model.normalization,
         model.dropout,
         config.train.batch_size,
-        None if config.train.batch_size >= FEW else min(EXAMINED, source.examples),
+        None if config.train.batch_size >= SMALL_BATCH else min(EXAMINED, source.examples),
     )
 
 
-def source_of(dataset: Dataset, kind: str) -> Source:
+def source_of(dataset: Dataset, kind: str) -> InputStatistics:
     """Returns the moments of a training set, encoded as `data.input` says."""
     images = to_device(dataset.train, dataset)
     n, features = images.images.shape
@@ -287,4 +289,4 @@ def source_of(dataset: Dataset, kind: str) -> Source:
     alone = square / n
     cross = float(total @ total - square) / (n * (n - 1)) if n > 1 else alone
     moments = Signal(alone / features, cross / features, float(total.sum()) / n / features)
-    return Source(features, dataset.classes, moments, n)
+    return InputStatistics(features, dataset.classes, moments, n)

@@ -24,13 +24,13 @@ from vgx.results.values import option_called
 from vgx.theory import mean_field
 from vgx.theory.mean_field import Net, Signal
 from vgx.theory.predict import GRID_INITIALIZERS, default_activations, placed_normalizations
-from vgx.training.model import MLP, Drawn, fit_to_data
+from vgx.training.model import MLP, InitialWeights, fit_to_data
 from vgx.training.probes import LOG10_2
 
 CLASSES = 10
 
 
-class Bench(NamedTuple):
+class Ensemble(NamedTuple):
     """The nets that are measured: K of them for each combination of parts, on K batches of normal inputs."""
 
     width: int = 512
@@ -50,10 +50,10 @@ class Bench(NamedTuple):
         return 3 * math.sqrt(5 / (self.width * self.interior * self.nets)) + 0.01
 
 
-BENCH = Bench()
+BENCH = Ensemble()
 
 
-class Check(NamedTuple):
+class Validation(NamedTuple):
     """One combination of parts: growth of |delta|^2 per layer, the geometric mean over interior layers."""
 
     activation: Activation
@@ -90,8 +90,8 @@ def verify(
     activations: Sequence[Activation],
     initializers: Sequence[Initializer],
     normalizations: Sequence[Normalization],
-    bench: Bench = BENCH,
-) -> Iterator[Check]:
+    bench: Ensemble = BENCH,
+) -> Iterator[Validation]:
     """Yields every combination's check. One program is compiled per activation and normalization; weights are data.
 
     Raises ConfigError when the nets are too shallow to have an interior layer.
@@ -109,7 +109,7 @@ def verify(
                     deltas = [measure(kernels, key, rule) for kernels, key in weights[str(initializer)]]
                     measured = np.mean([_growth(np.asarray(delta)) for delta in deltas])
                     predicted = _predict(activation, initializer, normalization, bench)
-                    yield Check(
+                    yield Validation(
                         activation,
                         initializer,
                         normalization,
@@ -119,7 +119,7 @@ def verify(
                     )
 
 
-def _predict(activation: Activation, initializer: Initializer, normalization: Normalization, bench: Bench) -> float:
+def _predict(activation: Activation, initializer: Initializer, normalization: Normalization, bench: Ensemble) -> float:
     sizes = (*(bench.width,) * (bench.depth + 1), CLASSES)
     net = Net(sizes, activation, initializer, Zeros(), normalization, 0.0, bench.batch)
     curves = mean_field.propagate(net, Signal(square=1.0, cross=0.0, mean=0.0))
@@ -135,7 +135,7 @@ Kernels = tuple[jax.Array, jax.Array]
 """Of the hidden layers [L, N, N], and of the readout [1, N, C]."""
 
 
-def _draw(initializer: Initializer, bench: Bench) -> list[tuple[Kernels, jax.Array]]:
+def _draw(initializer: Initializer, bench: Ensemble) -> list[tuple[Kernels, jax.Array]]:
     """Each net's weights, and its key for all else."""
 
     @jax.jit
@@ -151,7 +151,7 @@ def _draw(initializer: Initializer, bench: Bench) -> list[tuple[Kernels, jax.Arr
 
 
 def _program(
-    activation: Activation, normalization: Normalization, bench: Bench
+    activation: Activation, normalization: Normalization, bench: Ensemble
 ) -> Callable[[Kernels, jax.Array, LSUV | None], jax.Array]:
     """The jitted first backward pass: weights, a key and LSUV's rule, if any, to log10 |delta| [L + 1]."""
     model = Model(
@@ -167,7 +167,7 @@ def _program(
         data, classes, noise = jax.random.split(key, 3)
         x = jax.random.normal(data, (bench.batch, bench.width))
         labels = jax.random.randint(classes, (bench.batch,), 0, CLASSES)
-        mlp = MLP(model, tuple(Drawn(kernel, jnp.zeros(kernel.shape[::2])) for kernel in kernels))
+        mlp = MLP(model, tuple(InitialWeights(kernel, jnp.zeros(kernel.shape[::2])) for kernel in kernels))
         if rule is not None:
             mlp = fit_to_data(mlp, x, noise, rule)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Piece(NamedTuple):
+class ChunkPlan(NamedTuple):
     """Some steps to do in one go: periods of a recorded step and plain ones, or plain ones alone."""
 
     recorded: bool
@@ -19,7 +19,7 @@ class Piece(NamedTuple):
         return sum(self.lengths)
 
 
-def next_piece(done: int, stop: int, every: int, room: tuple[int, int], periods: int) -> Piece:
+def next_chunk(done: int, stop: int, every: int, room: tuple[int, int], periods: int) -> ChunkPlan:
     """Returns what to do after step `done`, not beyond step `stop`.
 
     Where one piece ends and the next begins never depends on speed within a period, so it cannot change a bit.
@@ -34,14 +34,14 @@ def next_piece(done: int, stop: int, every: int, room: tuple[int, int], periods:
     most, longest = room
     into = done % every
     if into:
-        return Piece(False, (min(every - into, stop - done, longest),))
+        return ChunkPlan(False, (min(every - into, stop - done, longest),))
     lengths: list[int] = []
     while done < stop and len(lengths) < min(periods, most):
         lengths.append(min(every, stop - done, longest))
         done += lengths[-1]
         if lengths[-1] < every:
             break
-    return Piece(True, tuple(lengths))
+    return ChunkPlan(True, tuple(lengths))
 
 
 class Batches:

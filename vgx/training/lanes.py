@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from vgx.config.schema import Config
 from vgx.parts.initializers import LSUV, Initializer, Zeros
-from vgx.training.model import Drawn, draw_weights, stacks_of
+from vgx.training.model import InitialWeights, draw_weights, stacks_of
 from vgx.training.step import (
     EVALUATION_BATCH,
     Evaluation,
@@ -52,7 +52,7 @@ def spread_over(devices: Sequence[Any], lanes: int) -> Mesh:
     return Mesh(np.array(devices[: max(1, min(len(devices), lanes))]), (LANES,))
 
 
-def seats_on(mesh: Mesh, lanes: int) -> int:
+def lanes_on(mesh: Mesh, lanes: int) -> int:
     """Returns how many lanes a program for `lanes` has: a multiple of the devices; the last ones are padding."""
     return -(-lanes // mesh.size) * mesh.size
 
@@ -107,10 +107,10 @@ def make_initial_states(
     programs of a sweep share it. LSUV looks at the examples `first` [n].
     """
     axes, same = lane_axes(program), _Same(program)
-    laws: dict[_Law, list[int]] = {}
+    laws: dict[_InitSpec, list[int]] = {}
     for i, config in enumerate(configs):
         model = config.model
-        law = _Law(blank(model.initializer), blank(model.bias), model.widths, program.features, program.classes)
+        law = _InitSpec(blank(model.initializer), blank(model.bias), model.widths, program.features, program.classes)
         laws.setdefault(law, []).append(i)
 
     def begin(lane: Lane, data: Images, first: ArrayLike) -> State:
@@ -130,7 +130,7 @@ def make_initial_states(
     return begin
 
 
-class _Law(NamedTuple):
+class _InitSpec(NamedTuple):
     """What initial weights depend on, but for a lane's numbers and its key."""
 
     initializer: Initializer
@@ -145,10 +145,10 @@ def _initial_numbers(config: Config) -> dict[str, dict[str, float]]:
 
 
 @lru_cache(maxsize=32)
-def _drawing(law: _Law) -> Any:
+def _drawing(law: _InitSpec) -> Any:
     """The jitted drawing of R lanes' weights, from their keys [R] and numbers [R]; a law is compiled once."""
 
-    def draw(key: Array, numbers: dict[str, dict[str, Array]]) -> tuple[Drawn, ...]:
+    def draw(key: Array, numbers: dict[str, dict[str, Array]]) -> tuple[InitialWeights, ...]:
         initializer, bias = fill(law.initializer, numbers["initializer"]), fill(law.bias, numbers["bias"])
         return draw_weights(initializer, bias, stacks_of(law.widths, law.features, law.classes), lane_keys(key)[0])
 

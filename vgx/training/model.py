@@ -43,7 +43,7 @@ class Design(NamedTuple):
     dropout: float
 
 
-class Drawn(NamedTuple):
+class InitialWeights(NamedTuple):
     """One stack's initial weights: [L_s, N_in, N] and [L_s, N]."""
 
     kernel: Array
@@ -58,12 +58,12 @@ def stacks_of(widths: tuple[int, ...], features: int, classes: int) -> list[tupl
 
 def draw_weights(
     initializer: Initializer, bias: Initializer, stacks: list[tuple[tuple[int, int], int]], key: Array
-) -> tuple[Drawn, ...]:
+) -> tuple[InitialWeights, ...]:
     """Returns the initial weights of a net whose stacks are `stacks_of(...)`: what no activation has a say in."""
 
-    def draw(shape: tuple[int, int], key: Array) -> Drawn:
+    def draw(shape: tuple[int, int], key: Array) -> InitialWeights:
         of_kernel, of_bias = jax.random.split(key)
-        return Drawn(initializer(of_kernel, shape), bias(of_bias, shape[1:]))
+        return InitialWeights(initializer(of_kernel, shape), bias(of_bias, shape[1:]))
 
     keys = jax.random.split(key, sum(count for _, count in stacks))
     drawn, start = [], 0
@@ -170,7 +170,7 @@ class Layer(nnx.Module):
 class MLP(nnx.Module):
     """Stacks of layers from the input up; the last is the readout, linear and alone. Leaves have a layer axis first."""
 
-    def __init__(self, model: Model, weights: tuple[Drawn, ...]):
+    def __init__(self, model: Model, weights: tuple[InitialWeights, ...]):
         hidden = Design(model.activation, model.normalization, model.dropout)
         normalizes_logits = isinstance(model.normalization, BatchNorm) and model.normalization.logits
         logits = (

@@ -22,16 +22,16 @@ from vgx.parts import Clip, Optimizer
 from vgx.parts.initializers import LSUV, Zeros
 from vgx.parts.normalizations import Moments
 from vgx.registry import Part
-from vgx.training.model import MLP, Drawn, fit_to_data
+from vgx.training.model import MLP, InitialWeights, fit_to_data
 from vgx.training.probes import LOG10_2, Forward, LayerRecord, Probe, log2_norm, log2_root_sum_square, noise_scale
 
 EVALUATION_BATCH = 1000
 LSUV_EXAMPLES = 1024
 """How many training examples LSUV looks at."""
-FEW = 32
+SMALL_BATCH = 32
 """Examples in a batch below which a unit that is off for all of them may well be on for others."""
 EXAMINED = 512
-"""Training examples that tell whether it is, where batches are smaller than FEW."""
+"""Training examples that tell whether it is, where batches are smaller than SMALL_BATCH."""
 
 
 P = TypeVar("P", bound=Part)
@@ -188,7 +188,7 @@ def fill(part: P, numbers: dict[str, Any]) -> P:
     return part.model_copy(update=numbers)
 
 
-def first_state(program: Program, weights: tuple[Drawn, ...], numbers: dict[str, dict[str, Any]]) -> State:
+def first_state(program: Program, weights: tuple[InitialWeights, ...], numbers: dict[str, dict[str, Any]]) -> State:
     """Returns one lane's state before the first step, with its initial weights and its `numbers_of` the config."""
     mlp: Any = MLP(program.config.model, weights)
     optimizer, _ = _with_numbers(program, numbers)
@@ -282,7 +282,7 @@ def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, confi
 
 def is_examined(config: Config) -> bool:
     """Returns whether evaluations look for dead units besides, since batches are too small to tell."""
-    return config.train.batch_size < FEW and config.log.statistics in ("standard", "full")
+    return config.train.batch_size < SMALL_BATCH and config.log.statistics in ("standard", "full")
 
 
 def examine(program: Program, state: State, lane: Lane, data: Images) -> Array:

@@ -18,8 +18,8 @@ from vgx.report.html.write import bundle, refuse_others
 from vgx.report.palette import STATISTICS, ink_on
 from vgx.report.words import LETTERS, apart_in_words, describe_config, has_layers, outcome_rows
 from vgx.results.columns import evenly
-from vgx.results.comparison import Comparison
-from vgx.results.divergence import Course, Parting
+from vgx.results.comparison import RunComparison
+from vgx.results.divergence import Divergence, Trajectory
 from vgx.results.files import drafted, explained
 from vgx.results.words import counted
 
@@ -28,7 +28,7 @@ CELLS = 12_000
 NO_SCRIPT = "The figures are drawn by JavaScript, which is off; the tables and sentences are whole without it."
 
 
-def write_comparison(compared: Comparison, target: Path, step: int | None = None) -> None:
+def write_comparison(compared: RunComparison, target: Path, step: int | None = None) -> None:
     """Writes contenders side by side as a page.
 
     Args:
@@ -45,7 +45,7 @@ def write_comparison(compared: Comparison, target: Path, step: int | None = None
         draft.write_text(html, encoding="utf-8")
 
 
-def comparison_page(compared: Comparison, step: int | None = None) -> str:
+def comparison_page(compared: RunComparison, step: int | None = None) -> str:
     """Returns contenders side by side as HTML; raises RunError for a step that was not recorded."""
     names = [one.name for one in compared.contenders]
     data = {"data": packed(compared, step), "specs": specs(compared)}
@@ -53,7 +53,7 @@ def comparison_page(compared: Comparison, step: int | None = None) -> str:
     return run_page.shell(f"{' / '.join(names)} - vgx", _body(compared), data, scripts, NO_SCRIPT)
 
 
-def specs(compared: Comparison) -> dict[str, Any]:
+def specs(compared: RunComparison) -> dict[str, Any]:
     """Returns the figures, as far as what they draw was measured."""
     count, look = len(compared.contenders), STATISTICS[compared.statistic]
     layers = len(compared.positions) if has_layers(compared) else 0
@@ -69,14 +69,14 @@ def specs(compared: Comparison) -> dict[str, Any]:
     return {key: chart.to_dict() for key, chart in charts.items()}
 
 
-def _spans_decades(courses: Sequence[Course]) -> bool:
+def _spans_decades(courses: Sequence[Trajectory]) -> bool:
     """Whether curves and their bands are positive and so far apart that a linear axis would show but the largest."""
     low = np.concatenate([(course.mean - np.nan_to_num(course.spread)).ravel() for course in courses])
     low = low[np.isfinite(low)]
     return len(low) > 0 and low.min() > 0 and low.max() > 100 * low.min()
 
 
-def packed(compared: Comparison, step: int | None = None) -> dict[str, Any]:
+def packed(compared: RunComparison, step: int | None = None) -> dict[str, Any]:
     """Returns the page's data as plain values, arrays as little-endian float64 or int32 in base64, row after row.
 
     Raises RunError for a step that was not recorded.
@@ -102,7 +102,7 @@ def packed(compared: Comparison, step: int | None = None) -> dict[str, Any]:
     }
 
 
-def _course(course: Course) -> dict[str, Any]:
+def _course(course: Trajectory) -> dict[str, Any]:
     return {
         "steps": course.steps.tolist(),
         "mean": _base64(course.mean, "<f8"),
@@ -111,7 +111,7 @@ def _course(course: Course) -> dict[str, Any]:
     }
 
 
-def _parting(parting: Parting, drawn: np.ndarray) -> dict[str, Any]:
+def _parting(parting: Divergence, drawn: np.ndarray) -> dict[str, Any]:
     return {
         "steps": parting.steps.tolist(),
         "drawn": drawn.tolist(),
@@ -123,7 +123,7 @@ def _parting(parting: Parting, drawn: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _drawn(compared: Comparison, parting: Parting) -> np.ndarray:
+def _drawn(compared: RunComparison, parting: Divergence) -> np.ndarray:
     """Which of a map's steps are drawn, evenly spread, the first and the last among them."""
     most = max(CELLS // (len(compared.partings) * len(compared.positions)), 2)
     return evenly(np.arange(len(parting.steps)), most)
@@ -133,7 +133,7 @@ def _base64(values: np.ndarray, kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values).astype(kind).tobytes()).decode()
 
 
-def _body(compared: Comparison) -> str:
+def _body(compared: RunComparison) -> str:
     first, *others = (one.name for one in compared.contenders)
     label = STATISTICS[compared.statistic].label
     nets = "\n".join(f"<li>{_net(compared, i)}</li>" for i in range(len(compared.contenders)))
@@ -177,14 +177,14 @@ def _letter(i: int) -> str:
     return f'<span class="letter" style="--verdict: {colour}; color: {ink_on(colour)}">{LETTERS[i]}</span>'
 
 
-def _net(compared: Comparison, i: int) -> str:
+def _net(compared: RunComparison, i: int) -> str:
     one = compared.contenders[i]
     seeds = counted(len(one.lanes), "seed")
     what = escape(f"{describe_config(one.config)}; {seeds}; {one.run.path}")
     return f'<span class="badge net-name">{_letter(i)}<span>{escape(one.name)}</span></span><small>{what}</small>'
 
 
-def _table(label: str, compared: Comparison, rows: dict[str, list[str]]) -> str:
+def _table(label: str, compared: RunComparison, rows: dict[str, list[str]]) -> str:
     """A table with a column for each contender; the cells are HTML."""
     heads = "".join(
         f'<th scope="col"><span class="badge net-name">{_letter(i)}<span>{escape(one.name)}</span></span></th>'
@@ -201,7 +201,7 @@ def _table(label: str, compared: Comparison, rows: dict[str, list[str]]) -> str:
 </div>"""
 
 
-def _outcomes(compared: Comparison) -> str:
+def _outcomes(compared: RunComparison) -> str:
     verdicts = [
         "<br>".join(
             run_page.badge(word) + ("" if count == len(outcome.words) else f" {count} of {len(outcome.words)}")
@@ -213,19 +213,19 @@ def _outcomes(compared: Comparison) -> str:
     return _table("Outcomes", compared, {"verdict": verdicts} | rows)
 
 
-def _differences(compared: Comparison) -> str:
+def _differences(compared: RunComparison) -> str:
     if not compared.differences:
         return "<p>None: they are of one config.</p>"
     rows = {path: [escape(value) for value in values] for path, values in compared.differences.items()}
     return _table("Differences of the configs", compared, rows)
 
 
-def _key(compared: Comparison) -> str:
+def _key(compared: RunComparison) -> str:
     names = (f"{letter}: {one.name}" for letter, one in zip(LETTERS, compared.contenders, strict=False))
     return "; ".join(names) + "."
 
 
-def _curves(compared: Comparison, label: str) -> str:
+def _curves(compared: RunComparison, label: str) -> str:
     if not compared.courses:
         return '<p class="note">One of them has no layer recorded: there are no curves over the depth.</p>'
     caption = "Means over seeds; the bands are one standard deviation."
@@ -243,7 +243,7 @@ def _curves(compared: Comparison, label: str) -> str:
 {drawn}</section>"""
 
 
-def _courses(compared: Comparison) -> str:
+def _courses(compared: RunComparison) -> str:
     caption = f"Means over seeds; the bands are one standard deviation. {_key(compared)}"
     drawn = [
         run_page.figure(key, title, f"{_ends(courses)} {caption}", run_page.Numbers(key))
@@ -257,7 +257,7 @@ def _courses(compared: Comparison) -> str:
     return f'<section id="course" aria-label="Training">\n<h2>Training</h2>\n{inside}\n</section>'
 
 
-def _ends(courses: Sequence[Course]) -> str:
+def _ends(courses: Sequence[Trajectory]) -> str:
     """Where curves end: `A ends at 0.0512, B at 1.2.`"""
     ends = [
         f"{letter} at {course.mean[-1, 0]:.4g}" if len(course.steps) else f"{letter} was not measured"
@@ -266,7 +266,7 @@ def _ends(courses: Sequence[Course]) -> str:
     return f"Last: {', '.join(ends)}."
 
 
-def _partings(compared: Comparison, label: str) -> str:
+def _partings(compared: RunComparison, label: str) -> str:
     drawn, decades = [], ", in decades" if STATISTICS[compared.statistic].scale == "log10" else ""
     for i, parting in enumerate(compared.partings, start=1):
         if not len(parting.steps):

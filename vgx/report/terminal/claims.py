@@ -13,12 +13,12 @@ from vgx.report.claim_words import COLOURS, in_words, interval, more_seeds, ours
 from vgx.report.words import duration, plain
 
 if TYPE_CHECKING:
-    from vgx.reproduce.evaluate import Count, Outcome, Result
+    from vgx.reproduce.evaluate import CheckResult, LaneCount, Result
     from vgx.reproduce.experiment import Experiment
 
 
 def experiments_table(
-    experiments: Sequence[Experiment], counts: Sequence[Count], results: Sequence[Result | None]
+    experiments: Sequence[Experiment], counts: Sequence[LaneCount], results: Sequence[Result | None]
 ) -> RenderableType:
     """Returns the experiments as a table: name, claim, verdicts so far, runs, time."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
@@ -66,7 +66,7 @@ def show_result(result: Result) -> RenderableType:
     return Group(*parts, Text(), last_line(result))
 
 
-def _outcome(outcome: Outcome) -> list[RenderableType]:
+def _outcome(outcome: CheckResult) -> list[RenderableType]:
     title = Table.grid(padding=(0, 2, 0, 0))
     title.add_column(no_wrap=True)
     title.add_column()
@@ -123,6 +123,6 @@ def to_json(result: Result) -> dict[str, Any]:
     }
 
 
-def _check_json(outcome: Outcome) -> dict[str, Any]:
+def _check_json(outcome: CheckResult) -> dict[str, Any]:
     findings = [{name: plain(value) for name, value in finding._asdict().items()} for finding in outcome.findings]
     return outcome._asdict() | {"findings": findings}

@@ -15,11 +15,11 @@ from vgx.report.terminal.curves import INKS, curve_picture, parting_map
 from vgx.report.terminal.run import COLOURS
 from vgx.report.words import LETTERS, apart_in_words, describe_config, outcome_rows, plain
 from vgx.results.columns import LOOKS
-from vgx.results.comparison import MOST_POSITIONS, MOST_STEPS, Comparison, Figure, Parting
+from vgx.results.comparison import MAX_POSITIONS, MAX_STEPS, Divergence, Figure, RunComparison
 from vgx.results.words import counted
 
 
-def comparison(compared: Comparison, step: int | None = None, width: int = 80) -> RenderableType:
+def comparison(compared: RunComparison, step: int | None = None, width: int = 80) -> RenderableType:
     """Returns contenders side by side: config, outcome, curves over the depth, and where and when they part.
 
     Args:
@@ -40,18 +40,18 @@ def comparison(compared: Comparison, step: int | None = None, width: int = 80) -
     return Group(*parts)
 
 
-def thinning(compared: Comparison) -> str:
+def thinning(compared: RunComparison) -> str:
     """Returns what is left out of long and deep runs when they are compared; nothing when all of it is compared."""
     deepest = max(one.layers for one in compared.contenders)
     parts = []
-    if any(len(course.steps) == MOST_STEPS for course in compared.courses):
-        parts.append(f"{MOST_STEPS} recorded steps")
-    if deepest > MOST_POSITIONS:
-        parts.append(f"{MOST_POSITIONS} depths of {deepest:,} layers")
+    if any(len(course.steps) == MAX_STEPS for course in compared.courses):
+        parts.append(f"{MAX_STEPS} recorded steps")
+    if deepest > MAX_POSITIONS:
+        parts.append(f"{MAX_POSITIONS} depths of {deepest:,} layers")
     return f"compared at {' and '.join(parts)}, evenly spread" if parts else ""
 
 
-def _names(compared: Comparison) -> Table:
+def _names(compared: RunComparison) -> Table:
     table = Table.grid(padding=(0, 1))
     for i, one in enumerate(compared.contenders):
         what = f"{describe_config(one.config)}; {counted(len(one.lanes), 'seed')}"
@@ -59,7 +59,7 @@ def _names(compared: Comparison) -> Table:
     return table
 
 
-def _tables(compared: Comparison, width: int) -> list[RenderableType]:
+def _tables(compared: RunComparison, width: int) -> list[RenderableType]:
     """The differences of the configs and the outcomes; several tables where the columns do not fit."""
     outcomes = compared.outcomes
     rows: dict[str, list[Text]] = {
@@ -89,7 +89,7 @@ def _words(words: Sequence[str]) -> Text:
     )
 
 
-def _curves(compared: Comparison, step: int | None, width: int) -> Text:
+def _curves(compared: RunComparison, step: int | None, width: int) -> Text:
     last = max(int(course.steps[-1]) for course in compared.courses)
     wanted = last if step is None else step
     known = np.unique(np.concatenate([course.steps for course in compared.courses]))
@@ -114,7 +114,7 @@ def _curves(compared: Comparison, step: int | None, width: int) -> Text:
     return text.append_text(curve_picture(curves, width, least_range=least, ends=ends))
 
 
-def _apart(compared: Comparison, i: int, parting: Parting | None, width: int) -> list[RenderableType]:
+def _apart(compared: RunComparison, i: int, parting: Divergence | None, width: int) -> list[RenderableType]:
     """What is to be said of a contender against the first: where and when, and the map."""
     text = Text.assemble((LETTERS[i], f"bold {INKS[i]}"), " against ", (LETTERS[0], f"bold {INKS[0]}"), ": ")
     text.append(apart_in_words(compared, i))
@@ -128,7 +128,7 @@ def _apart(compared: Comparison, i: int, parting: Parting | None, width: int) ->
     return [text, title, drawn] if set("+-") & set(drawn.plain) else [text]
 
 
-def to_json(compared: Comparison) -> dict[str, Any]:
+def to_json(compared: RunComparison) -> dict[str, Any]:
     """Returns what `vgx compare --json` prints."""
     contenders = []
     for i, (one, outcome) in enumerate(zip(compared.contenders, compared.outcomes, strict=True)):

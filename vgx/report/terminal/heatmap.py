@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
 
-from vgx.export.colormap import ODD, marks_of, viridis
+from vgx.export.colormap import NONFINITE, marks_of, viridis
 from vgx.report.terminal.bars import LEAST_RANGE, lowest
 from vgx.report.terminal.curves import AXIS, foot
 
@@ -90,7 +90,7 @@ class HeatMap(NamedTuple):
         key.append(f" {high:.3g}", "dim")
         said = {"0": "is 0", "∞": "is infinite", "?": "is NaN, or not measured"}
         for mark in sorted(set(marks_of(cells).ravel()) - {""}):
-            sample = (" ", Style(bgcolor="#{:02x}{:02x}{:02x}".format(*ODD[mark]))) if coloured else (mark, "")
+            sample = (" ", Style(bgcolor="#{:02x}{:02x}{:02x}".format(*NONFINITE[mark]))) if coloured else (mark, "")
             key.append("   ").append(*sample).append(f" {said[mark]}", "dim")
         return text + key
 

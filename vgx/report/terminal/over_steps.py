@@ -19,7 +19,7 @@ from vgx.results.columns import LOOKS, evenly, known_statistic, shown_values
 from vgx.results.store import Run
 from vgx.results.words import counted, figure
 
-MOST_CELLS = 60
+MAX_CELLS = 60
 """Lines of a map of a sweep."""
 
 
@@ -128,7 +128,7 @@ def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | No
     for row in table.to_pylist():
         label = ", ".join(f"{row[path]:g}" if isinstance(row[path], float) else str(row[path]) for path in options)
         cells.setdefault(label, []).append(row)
-    shown = dict(list(cells.items())[:MOST_CELLS])
+    shown = dict(list(cells.items())[:MAX_CELLS])
     steps = np.unique(run.layers(["step"], where=pc.field("layer") == 1)["step"].to_numpy())
     if layer is None and step is not None and step not in steps:
         near = f"; the nearest is {steps[np.argmin(np.abs(steps - step))]}" if len(steps) else ""

@@ -20,8 +20,8 @@ from vgx.results.attribution import Causes, attribute
 from vgx.results.verdict import slope_of, thresholds
 
 if TYPE_CHECKING:
-    from vgx.theory.predict import Cell, Prediction
-    from vgx.theory.validate import Check
+    from vgx.theory.predict import CellPrediction, Prediction
+    from vgx.theory.validate import Validation
 
 PHASES = {
     "ordered": "the gradient falls, inputs become alike",
@@ -86,10 +86,10 @@ def _named(lines: dict[str, str]) -> Table:
     return table
 
 
-def grid_table(cells: Iterable[Cell]) -> RenderableType:
+def grid_table(cells: Iterable[CellPrediction]) -> RenderableType:
     """Returns a grid of predicted slopes, in decades per layer: a table for each normalization."""
 
-    by_title: dict[str, list[Cell]] = {}
+    by_title: dict[str, list[CellPrediction]] = {}
     for cell in cells:
         by_title.setdefault(cell.normalization.title, []).append(cell)
     parts: list[RenderableType] = []
@@ -189,9 +189,9 @@ def _layers(count: float, about: str = "", never: str = "never") -> str:
     return f"{about}{count:,.3g} layer{'' if count == 1 else 's'}" if count < 1e6 else never
 
 
-def checks_table(checks: Sequence[Check]) -> RenderableType:
+def checks_table(checks: Sequence[Validation]) -> RenderableType:
     """Returns how far measured factors are from the predicted ones, and which leave their tolerance."""
-    by_title: dict[str, list[Check]] = {}
+    by_title: dict[str, list[Validation]] = {}
     for check in checks:
         by_title.setdefault(check.normalization.title, []).append(check)
     parts: list[RenderableType] = []
@@ -214,7 +214,7 @@ def checks_table(checks: Sequence[Check]) -> RenderableType:
     return Group(*parts)
 
 
-def _deviation(check: Check) -> Text:
+def _deviation(check: Validation) -> Text:
     return Text("-" if math.isnan(check.off) else f"{check.off:+.1%}", "green" if check.holds else "bold red")
 
 

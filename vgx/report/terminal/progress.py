@@ -19,7 +19,7 @@ from vgx.results.words import counted, figure
 
 if TYPE_CHECKING:
     from vgx.config.schema import Config
-    from vgx.runner.train import Progress as TrainingProgress
+    from vgx.runner.loop import TrainingProgress
 
 
 BEFORE = "reading data and predicting"

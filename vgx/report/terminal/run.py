@@ -25,7 +25,7 @@ from vgx.results.verdict import thresholds
 from vgx.results.words import counted, figure, speed_of
 
 if TYPE_CHECKING:
-    from vgx.results.expectations import Held
+    from vgx.results.expectations import ExpectationResult
 
 COLOURS = {
     "healthy": "green",
@@ -197,7 +197,7 @@ def _verdict(row: dict[str, Any], with_accuracy: bool = False) -> Text:
     return Text.assemble((word, f"bold {COLOURS.get(word, '')}"), f": {accuracy}{row['evidence']}\n")
 
 
-def expectations(held: Sequence[Held]) -> Table:
+def expectations(held: Sequence[ExpectationResult]) -> Table:
     """Returns what was expected of each lane, what was found, and whether it held."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     many = any(one.lane for one in held)
