@@ -233,15 +233,9 @@ def runs_table(runs: Sequence[Run]) -> RenderableType:
     A damaged one is listed as that, with the reason below the table.
     """
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    for name, justify in (
-        ("run", "left"),
-        ("status", "left"),
-        ("step", "right"),
-        ("verdict", "left"),
-        ("slope", "right"),
-        ("test", "right"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=name == "run")  # type: ignore[arg-type]
+    for name in ("run", "status", "step", "verdict", "slope", "test"):
+        justify = "right" if name in ("step", "slope", "test") else "left"
+        table.add_column(name, justify=justify, no_wrap=name != "step")
     reasons = []
     for run in runs:
         try:
