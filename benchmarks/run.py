@@ -16,7 +16,7 @@ from statistics import median
 
 import jax
 
-from benchmarks import torch_loops
+from benchmarks import torch_loops, torch_nets
 from benchmarks.programs import bare_products, build
 from vgx.config.sweep import load_sweep
 from vgx.devices import cores
@@ -106,7 +106,7 @@ def one_run() -> str:
         ours = {
             f"vgx, {tier}": build(statistics=tier, **size).seconds_per_step for tier in ("none", "lite", "standard")
         }
-        settings = torch_loops.Settings(**size, steps=100)
+        settings = torch_nets.Settings(**size, steps=100)
         theirs = {
             f"PyTorch, {words}": partial(torch_loops.train, settings, measure=measure, threads=cores())
             for measure, words in TORCH.items()
@@ -125,7 +125,7 @@ def grid() -> str:
     for depth, width, batch, steps in ((20, 128, 128, 200), (10, 64, 64, 600)):
         size = {"depth": depth, "width": width, "batch": batch}
         cells = [
-            torch_loops.Settings(**size, activation=activation, initializer=initializer, steps=steps // 4)
+            torch_nets.Settings(**size, activation=activation, initializer=initializer, steps=steps // 4)
             for activation in activations
             for initializer in (
                 "lecun_normal",
