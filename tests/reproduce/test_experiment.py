@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ import vgx
 from vgx.errors import ConfigError
 from vgx.reproduce.evaluate import finished, reproduce
 from vgx.reproduce.experiment import EXPERIMENTS, SCALES, check, experiment_called, find_experiments, load_experiment
-from vgx.reproduce.metrics import STATISTICS, Column, LaneOutcome
-from vgx.results.store import LAYERS, Run
+from vgx.reproduce.metrics import STATISTICS, LaneOutcome
+from vgx.results.store import Run
 
 BASE: dict[str, Any] = {
     "name": "small",
@@ -394,7 +394,3 @@ def test_a_lane_that_diverged_is_right_about_nothing(tmp_path):
     found = figures(result.run, name="accuracy")
     assert found[lost].tolist() == [0.0] * len(lost)
     assert math.isfinite(result.outcomes[0].findings[0].ours)
-
-
-def test_a_claim_may_name_every_column_of_the_layer_table():
-    assert get_args(Column) == LAYERS

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 import vgx
 from vgx.cli import app
 from vgx.results import bounds
+from vgx.results.columns import FINAL
 from vgx.results.expectations import evaluate, facts_of
-from vgx.results.store import FINAL
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,9 @@ from vgx.export import export
 from vgx.report.html import write
 from vgx.report.html.page_data import gather
 from vgx.report.terminal.console import SafeConsole
+from vgx.results.columns import FINAL
 from vgx.results.safe_text import csv_cell, everywhere, file_name, in_html, json_in_html, one_line, visible
-from vgx.results.store import FINAL, Run
+from vgx.results.store import Run
 
 STEERING = "\x00\x07\x08\r\x0b\x1b\x7f\x85\x9b\u202e\u2066\ufdd0\ufffe\uffff\U0001fffe"
 """Some of what may steer a terminal, or is no character of XML or HTML."""

@@ -11,8 +11,8 @@ from pyarrow import parquet
 import vgx
 from vgx.config.schema import Config
 from vgx.config.sweep import load_sweep
+from vgx.results.columns import DEAD_UNITS
 from vgx.results.lane_results import judge_lanes
-from vgx.results.store import DEAD_UNITS
 from vgx.theory.predict import predict
 from vgx.training.lanes import make_examine, make_initial_states, make_lanes, spread_over
 from vgx.training.step import Program, encode, shared_config, to_device

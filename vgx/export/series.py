@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from vgx.results.columns import LAYERS, METRICS
 from vgx.results.safe_text import file_name
-from vgx.results.store import LAYERS, METRICS, Run
+from vgx.results.store import Run
 
 TAGS = {
     name: f"{name.partition('_')[2]}/{name.partition('_')[0]}"

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from vgx.results.columns import LAYERS, METRICS
 from vgx.results.safe_text import csv_cell
-from vgx.results.store import LAYERS, METRICS, Run, layers_schema, metrics_schema
+from vgx.results.store import Run, layers_schema, metrics_schema
 
 
 def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:

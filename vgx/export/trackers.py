@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from vgx.export import require
 from vgx.export.series import Series, begun, by_step, lane_name, options_of, series_of
+from vgx.results.columns import FINAL
 from vgx.results.safe_text import everywhere, one_line
-from vgx.results.store import FINAL, Run
+from vgx.results.store import Run
 
 MAX_METRICS = 1000
 """Metrics that MLflow takes in one go."""

@@ -1,9 +1,9 @@
-"""How figures look: colours that everyone tells apart, labels of powers of ten, and what each statistic is called."""
+"""How figures look: colours that everyone tells apart and labels of powers of ten."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 """Okabe and Ito 2008, Color universal design."""
@@ -55,56 +55,6 @@ def ink_on(colour: str) -> str:
 
 def _channels(colour: str) -> list[int]:
     return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-
-
-Scale = Literal["log10", "log", "signed", "share", "linear"]
-
-
-class Statistic(NamedTuple):
-    """How a column of the layer table is named and drawn."""
-
-    label: str
-    scale: Scale
-    """log10: it is a logarithm already; log: drawn as one; signed: centred on 0; share: from 0 to 1."""
-
-
-STATISTICS = {
-    "delta_log10": Statistic("gradient |dloss/dh|", "log10"),
-    "weight_grad_log10": Statistic("weights' gradient |dloss/dW|", "log10"),
-    "bias_grad_log10": Statistic("biases' gradient |dloss/db|", "log10"),
-    "weight_grad_zero": Statistic("share of the weights' gradient that is 0 to the optimizer", "share"),
-    "weight_norm": Statistic("norm of the weights |W|", "linear"),
-    "update_ratio": Statistic("update over weights |ΔW| / |W|", "log"),
-    "preact_mean": Statistic("mean of pre-activations h", "signed"),
-    "preact_std": Statistic("standard deviation of pre-activations h", "linear"),
-    "act_mean": Statistic("mean of activations x", "signed"),
-    "act_rms": Statistic("root mean square of activations x", "linear"),
-    "dead": Statistic("share of dead units", "share"),
-    "saturated": Statistic("share of saturated entries", "share"),
-    "cosine": Statistic("cosine between examples' activations", "signed"),
-    "participation": Statistic("effective dimension of activations", "linear"),
-    "noise_scale": Statistic("gradient noise scale, examples", "log"),
-}
-DERIVED = {
-    "predicted": Statistic("predicted |dloss/dh|", "log10"),
-    "predicted_low": Statistic("predicted, lowest", "log10"),
-    "predicted_high": Statistic("predicted, highest", "log10"),
-    "predicted_preact_std": Statistic("predicted standard deviation of h", "linear"),
-    "predicted_act_rms": Statistic("predicted root mean square of x", "linear"),
-    "act_below": Statistic("mean less one standard deviation", "linear"),
-    "act_above": Statistic("mean and one standard deviation", "linear"),
-}
-"""What a page's tables have besides."""
-COURSES = {
-    "train_loss": "training loss",
-    "test_loss": "test loss",
-    "validation_loss": "validation loss",
-    "train_accuracy": "training accuracy",
-    "test_accuracy": "test accuracy",
-    "validation_accuracy": "validation accuracy",
-    "learning_rate": "learning rate",
-    "gradient_log10": "gradient of all parameters",
-}
 
 
 def power_label(number: str = "datum.value") -> str:

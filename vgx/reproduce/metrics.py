@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,27 +12,15 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from vgx.registry import Part, Registry
+from vgx.results.columns import LAYERS
 from vgx.results.store import Run
 from vgx.results.verdict import slope_of
 
 Split = Literal["train", "validation", "test"]
-Column = Literal[
-    "delta_log10",
-    "weight_grad_log10",
-    "bias_grad_log10",
-    "weight_grad_zero",
-    "weight_norm",
-    "update_ratio",
-    "preact_mean",
-    "preact_std",
-    "act_mean",
-    "act_rms",
-    "dead",
-    "saturated",
-    "cosine",
-    "participation",
-    "noise_scale",
-]
+if TYPE_CHECKING:
+    ColumnName = str
+else:
+    ColumnName = Literal[tuple(LAYERS)]
 
 
 class LaneOutcome(NamedTuple):
@@ -120,7 +108,7 @@ class LayerMetric(Metric):
 
     formula = "over steps of (over layers of column)"
 
-    column: Column
+    column: ColumnName
     """Of the layer table."""
     layers: tuple[int, int] = Field(default=(1, -1), strict=False)
     """The first and the last layer that count, from 1; -1 is the top hidden one."""

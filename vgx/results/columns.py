@@ -1,64 +1,211 @@
-"""The statistics of the layer table as they are shown: what they are called, and on which scale."""
+"""The columns of a run's tables, each described once: what it is called, what it means, when it is recorded, how it is
+shown."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from vgx.errors import RunError, did_you_mean
-from vgx.results.store import Run
+
+if TYPE_CHECKING:
+    from vgx.results.store import Run
+
+Scale = Literal["log10", "log", "signed", "share", "linear"]
+"""log10: it is a logarithm already; log: drawn as one; signed: centred on 0; share: from 0 to 1."""
 
 
-class Look(NamedTuple):
-    """How a statistic is shown."""
+class Column(NamedTuple):
+    """A column of the layer table."""
 
     label: str
-    log: bool = False
-    """Whether what is shown is a logarithm, of which a decade is the least that matters."""
+    scale: Scale
+    tier: Literal["lite", "standard", "full"]
+    """The least of `log.statistics` that records it."""
+    definition: str
+    heading: str
+    """Over a narrow column."""
+    form: str
+    """In which a value is written there."""
+    unit: str = ""
+    symbol: str = ""
+    """What the label names, as a formula; on a logarithmic axis it stands for the label."""
+
+    @property
+    def is_log(self) -> bool:
+        """Whether it is shown as a logarithm, of which a decade is the least that matters."""
+        return self.scale in ("log10", "log")
+
+    @property
+    def axis_label(self) -> str:
+        """The label of `shown` values."""
+        return f"log10 {self.symbol or self.label}" if self.is_log else self.label
+
+    def shown(self, values: Any) -> np.ndarray:
+        """Returns values, an array or a column of Arrow's, as they are drawn: on a logarithmic scale their log10.
+
+        A null is NaN.
+        """
+        values = np.asarray(values, np.float64)
+        if self.scale != "log":
+            return values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log10(values)
 
 
-LOOKS = {
-    "delta_log10": Look("log10 |dloss/dh|", True),
-    "weight_grad_log10": Look("log10 |dloss/dW|", True),
-    "bias_grad_log10": Look("log10 |dloss/db|", True),
-    "weight_grad_zero": Look("share of zeros in dloss/dW"),
-    "weight_norm": Look("norm of W"),
-    "update_ratio": Look("log10 |step| / |W|", True),
-    "preact_mean": Look("pre-activation mean"),
-    "preact_std": Look("pre-activation spread"),
-    "act_mean": Look("activation mean"),
-    "act_rms": Look("activation rms"),
-    "dead": Look("share of dead units"),
-    "saturated": Look("share of saturated entries"),
-    "cosine": Look("cosine between examples"),
-    "participation": Look("effective dimension"),
-    "noise_scale": Look("noise scale, in examples"),
+LAYERS = {
+    "delta_log10": Column(
+        "gradient |dloss/dh|",
+        "log10",
+        "lite",
+        "log10 of the root mean square over examples of the norm of one example's gradient at the pre-activations h",
+        "delta",
+        "{:.2f}",
+        symbol="|dloss/dh|",
+    ),
+    "weight_grad_log10": Column(
+        "gradient |dloss/dW|",
+        "log10",
+        "lite",
+        "log10 of the norm of the batch-mean loss's gradient with respect to the weights, of any size",
+        "dW",
+        "{:.2f}",
+        symbol="|dloss/dW|",
+    ),
+    "bias_grad_log10": Column(
+        "gradient |dloss/db|",
+        "log10",
+        "lite",
+        "log10 of the norm of the batch-mean loss's gradient with respect to the biases, of any size",
+        "db",
+        "{:.2f}",
+        symbol="|dloss/db|",
+    ),
+    "weight_grad_zero": Column(
+        "share of zeros in dloss/dW",
+        "share",
+        "lite",
+        "fraction of the entries of the weights' gradient that are exactly 0 in what the optimizer sees",
+        "zeros",
+        "{:.0%}",
+    ),
+    "weight_norm": Column("norm of W", "linear", "standard", "2-norm of the weights", "|W|", "{:.2g}"),
+    "update_ratio": Column(
+        "update ratio |step| / |W|",
+        "log",
+        "standard",
+        "norm of the weights' change in this step over the norm of the weights",
+        "update",
+        "{:.0e}",
+        symbol="|step| / |W|",
+    ),
+    "preact_mean": Column(
+        "pre-activation mean",
+        "signed",
+        "standard",
+        "mean over examples and units of what the activation receives",
+        "mean h",
+        "{:.2g}",
+    ),
+    "preact_std": Column(
+        "pre-activation std",
+        "linear",
+        "standard",
+        "standard deviation over examples and units of what the activation receives",
+        "std h",
+        "{:.2g}",
+    ),
+    "act_mean": Column(
+        "activation mean",
+        "signed",
+        "standard",
+        "mean over examples and units of what the layer passes on",
+        "mean x",
+        "{:.2g}",
+    ),
+    "act_rms": Column(
+        "activation rms",
+        "linear",
+        "standard",
+        "root mean square over examples and units of what the layer passes on",
+        "rms x",
+        "{:.2g}",
+    ),
+    "dead": Column(
+        "share of dead units",
+        "share",
+        "standard",
+        "fraction of units whose slope is 0 for every example of the batch",
+        "dead",
+        "{:.0%}",
+    ),
+    "saturated": Column(
+        "share of saturated entries",
+        "share",
+        "standard",
+        "fraction of entries whose slope is below 5 % of the activation's steepest",
+        "satur.",
+        "{:.0%}",
+    ),
+    "cosine": Column(
+        "cosine between examples",
+        "signed",
+        "full",
+        "mean cosine between the activations of different examples",
+        "cosine",
+        "{:.2f}",
+    ),
+    "participation": Column(
+        "effective dimension",
+        "linear",
+        "full",
+        "(tr C)^2 / tr C^2 of the activations' covariance C over examples",
+        "dim",
+        "{:.1f}",
+    ),
+    "noise_scale": Column(
+        "gradient noise scale",
+        "log",
+        "full",
+        "batch size at which the noise of the gradient equals its signal",
+        "noise",
+        "{:.0f}",
+        unit="examples",
+    ),
 }
+"""The layer table's statistics, in their order on disk."""
+METRICS = {
+    "epoch": "epoch",
+    "learning_rate": "learning rate",
+    "train_loss": "training loss",
+    "train_accuracy": "training accuracy",
+    "gradient_log10": "gradient of all parameters",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+    "validation_loss": "validation loss",
+    "validation_accuracy": "validation accuracy",
+}
+"""The columns of the metrics table, in their order on disk, and their labels."""
+DEAD_UNITS = "dead_units"
+"""A column of the metrics table, of runs in batches under 32 alone: at each evaluation, for each hidden layer the share
+of its units whose slope is 0 for every one of a fixed set of training examples."""
+FINAL = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
+"""The metrics whose last figures `lanes.parquet` has."""
 
 
-def shown_values(statistic: str, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """Returns a column of the layer table as it is shown: the update ratio as its log10, a null as NaN."""
-    values = column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
-    if statistic != "update_ratio":
-        return values.astype(np.float64)
-    with np.errstate(divide="ignore"):
-        return np.log10(values.astype(np.float64))
+def known_statistic(run: Run, name: str | None, rows: Any = None) -> str:
+    """Returns the name of a statistic, by default the gradient's.
 
-
-def known_statistic(run: Run, name: str | None, rows: pa.Table | None = None) -> str:
-    """Returns the name of a statistic, the gradient's unless told.
-
-    Raises RunError when there is none of that name, or when `rows` of the layer table have nothing of it.
+    Raises RunError when there is none of that name, or when `rows`, a table of layers, have nothing of it.
     """
     if name is None:
         return "delta_log10"
-    if name not in LOOKS:
-        near = did_you_mean(name, list(LOOKS)) or f"; there are: {', '.join(LOOKS)}"
+    if name not in LAYERS:
+        near = did_you_mean(name, list(LAYERS)) or f"; there are: {', '.join(LAYERS)}"
         raise RunError(f"{run.path}: no statistic is called '{name}'{near}")
     if rows is not None and rows[name].null_count == len(rows):
-        measured = ", ".join(known for known in LOOKS if rows[known].null_count < len(rows))
+        measured = ", ".join(known for known in LAYERS if rows[known].null_count < len(rows))
         raise RunError(f"{run.path}: '{name}' was not measured; there are: {measured or 'none'}")
     return name
 

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vgx.errors import RunError, did_you_mean
+from vgx.errors import RunError
+from vgx.results.columns import known_statistic
 from vgx.results.divergence import Divergence, Trajectory, aligned, course_of, part
-from vgx.results.store import LAYERS, Run
+from vgx.results.store import Run
 from vgx.results.values import inline, option_called, scalar
 
 MAX_GROUPS = 8
@@ -181,9 +182,7 @@ def compare(contenders: Sequence[RunGroup], statistic: str = "delta_log10") -> R
     Raises RunError for fewer than two or more than MAX_GROUPS, and for a statistic that one of them did not measure.
     """
     named = _named(contenders)
-    if statistic not in LAYERS:
-        near = did_you_mean(statistic, list(LAYERS)) or f": {', '.join(LAYERS)}"
-        raise RunError(f"no statistic is called '{statistic}'{near}")
+    known_statistic(contenders[0].run, statistic)
     layers = [one.layers for one in named]
     positions = np.linspace(0, 1, min(max(layers), MAX_POSITIONS)) if max(layers) > 1 else np.ones(1)
     raw = [_curves(one, statistic) for one in named]

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vgx.results import bounds
-from vgx.results.store import FINAL, Run
+from vgx.results.columns import FINAL
+from vgx.results.store import Run
 from vgx.results.verdict import slope_of
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vgx.results.store import DEAD_UNITS, FINAL, LaneResult, Run
+from vgx.results.columns import DEAD_UNITS, FINAL
+from vgx.results.store import LaneResult, Run
 from vgx.results.verdict import LayerCurves, Verdict, judge
 
 WINDOW = 0.25

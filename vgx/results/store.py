@@ -9,7 +9,7 @@ import contextlib
 import copy
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from vgx.errors import Damaged, RunError, did_you_mean
 from vgx.results import directories, manifest
+from vgx.results.columns import DEAD_UNITS, FINAL, LAYERS, METRICS
 from vgx.results.manifest import Part
 from vgx.results.reading import (
     Meta,
@@ -32,39 +33,6 @@ from vgx.results.reading import (
     table_files,
 )
 
-METRICS = (
-    "epoch",
-    "learning_rate",
-    "train_loss",
-    "train_accuracy",
-    "gradient_log10",
-    "test_loss",
-    "test_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-)
-LAYERS = (
-    "delta_log10",
-    "weight_grad_log10",
-    "bias_grad_log10",
-    "weight_grad_zero",
-    "weight_norm",
-    "update_ratio",
-    "preact_mean",
-    "preact_std",
-    "act_mean",
-    "act_rms",
-    "dead",
-    "saturated",
-    "cosine",
-    "participation",
-    "noise_scale",
-)
-DEAD_UNITS = "dead_units"
-"""A column of the metrics table, of runs in batches under 32 alone: at each evaluation, for each hidden layer the share
-of its units whose slope is 0 for every one of a fixed set of training examples."""
-FINAL = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
-
 
 def metrics_schema(precision: str) -> pa.Schema:
     """Returns the schema of the metrics table: a row per lane and step."""
@@ -73,7 +41,7 @@ def metrics_schema(precision: str) -> pa.Schema:
 
 def examined_schema(precision: str) -> pa.Schema:
     """Returns the schema of the metrics table of a run in batches so small that evaluations look for dead units."""
-    number = metrics_schema(precision).field(METRICS[0]).type
+    number = metrics_schema(precision).field("epoch").type
     return metrics_schema(precision).append(pa.field(DEAD_UNITS, pa.list_(number)))
 
 
@@ -99,7 +67,7 @@ def prediction_schema() -> pa.Schema:
     )
 
 
-def _schema(keys: Sequence[str], values: Sequence[str], precision: str) -> pa.Schema:
+def _schema(keys: Iterable[str], values: Iterable[str], precision: str) -> pa.Schema:
     # A float64 run is made to compare tenth digits, so its tables keep them.
     number = pa.float64() if precision == "float64" else pa.float32()
     return pa.schema(

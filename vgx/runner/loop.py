@@ -17,8 +17,9 @@ from vgx.config.schema import Config
 from vgx.data import Dataset
 from vgx.devices import Device
 from vgx.export.tensorboard import LiveEvents
+from vgx.results.columns import DEAD_UNITS, LAYERS
 from vgx.results.lane_results import first_bad_steps
-from vgx.results.store import DEAD_UNITS, LAYERS, Run
+from vgx.results.store import Run
 from vgx.results.writer import RunWriter
 from vgx.runner import checkpoint
 from vgx.runner.stopping import Interrupted, stop_signals

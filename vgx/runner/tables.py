@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from vgx.results.store import DEAD_UNITS
+from vgx.results.columns import DEAD_UNITS
 from vgx.results.writer import layer_rows, metrics_rows
 from vgx.training.batches import ChunkPlan
 from vgx.training.lanes import Chunk

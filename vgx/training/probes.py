@@ -8,11 +8,14 @@ that, and hands the exponent and the statistics out as the cotangent of an argum
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from vgx.results.columns import LAYERS
 
 Tier = Literal["none", "lite", "standard", "full"]
 
@@ -38,28 +41,14 @@ class Probe(NamedTuple):
     """log2 of the norm of the gradient of normalization's scale and offset and PReLU's slopes together, of any size."""
 
 
-class LayerRecord(NamedTuple):
+class LayerRecord(namedtuple("LayerRecord", LAYERS, defaults=[None] * len(LAYERS))):
     """One step's statistics, one array [L + 1] per column of the run's layer table, from the first layer to the
     readout.
 
     A field that the tier leaves out is None.
     """
 
-    delta_log10: Array
-    weight_grad_log10: Array
-    bias_grad_log10: Array
-    weight_grad_zero: Array
-    weight_norm: Array | None = None
-    update_ratio: Array | None = None
-    preact_mean: Array | None = None
-    preact_std: Array | None = None
-    act_mean: Array | None = None
-    act_rms: Array | None = None
-    dead: Array | None = None
-    saturated: Array | None = None
-    cosine: Array | None = None
-    participation: Array | None = None
-    noise_scale: Array | None = None
+    __slots__ = ()
 
 
 class Forward(NamedTuple):

@@ -10,8 +10,8 @@ import numpy as np
 
 from vgx.report.html.binning import Thinned, is_null
 from vgx.report.html.page_data import Contents, flag, grouped
-from vgx.report.palette import COURSES, STATISTICS
 from vgx.results.agreement import FAR
+from vgx.results.columns import LAYERS, METRICS
 
 Rows = list[dict[str, Any]]
 
@@ -32,7 +32,7 @@ def together(cubes: Sequence[Thinned]) -> Thinned:
 
 
 def _scaled(name: str, x: np.ndarray) -> np.ndarray:
-    if STATISTICS[name].scale != "log":
+    if LAYERS[name].scale != "log":
         return x
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log10(x)
@@ -137,7 +137,7 @@ def course_rows(contents: Contents, lanes: Sequence[int], names: Sequence[str] |
         rows += [
             {
                 "step": (int(first[p]) + int(last[p])) / 2,
-                "name": COURSES[name],
+                "name": METRICS[name],
                 "value": _drawn(course.mean[p, c]),
                 "low": _drawn(course.low[p, c]),
                 "high": _drawn(course.high[p, c]),

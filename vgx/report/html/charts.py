@@ -15,7 +15,6 @@ import altair as alt
 from vgx.report.palette import (
     BLUE,
     BROKEN,
-    COURSES,
     GREEN,
     GREY,
     NOTHING,
@@ -23,10 +22,10 @@ from vgx.report.palette import (
     PURPLE,
     SEEN,
     SKY,
-    STATISTICS,
     VERMILLION,
     power_label,
 )
+from vgx.results.columns import LAYERS, METRICS
 
 HEIGHT = 250
 FLOAT32 = -37.9298
@@ -196,10 +195,10 @@ def shares() -> Any:
 
 def updates() -> Any:
     """How far a step moved each layer's weights, against their size."""
-    by_layer = _ByLayer("|ΔW| / |W|", {"update over weights": GREEN}, log10=True)
+    by_layer = _ByLayer(LAYERS["update_ratio"].symbol, {"update ratio": GREEN}, log10=True)
     return by_layer.chart(
         by_layer.band("update_ratio_low", "update_ratio_high", GREEN),
-        *by_layer.line("update_ratio", "update over weights"),
+        *by_layer.line("update_ratio", "update ratio"),
         by_layer.flags("update_ratio"),
     )
 
@@ -268,9 +267,9 @@ COURSE_COLOURS = {
 def course(names: Sequence[str], title: str, form: str = "~g", log: bool = False, share: bool = False) -> Any:
     """Some columns of the metrics table over the steps."""
     base = alt.Chart(alt.NamedData(name="course")).transform_filter(
-        alt.FieldOneOfPredicate("name", [COURSES[name] for name in names])
+        alt.FieldOneOfPredicate("name", [METRICS[name] for name in names])
     )
-    domain = [COURSES[name] for name in names]
+    domain = [METRICS[name] for name in names]
     colours = [COURSE_COLOURS.get(name.split()[0], GREY) for name in domain]
     legend = LEGEND if len(names) > 1 else None
     colour = alt.Color("name:N", scale=alt.Scale(domain=domain, range=colours), legend=legend)
@@ -302,4 +301,4 @@ def course(names: Sequence[str], title: str, form: str = "~g", log: bool = False
 
 def scale_of(statistic: str) -> str:
     """Returns which of the heat maps draws a statistic."""
-    return STATISTICS[statistic].scale
+    return LAYERS[statistic].scale

@@ -15,9 +15,9 @@ from vgx.errors import RunError
 from vgx.report.html import comparison_charts as figures
 from vgx.report.html import run_page
 from vgx.report.html.write import bundle, refuse_others
-from vgx.report.palette import STATISTICS, ink_on
+from vgx.report.palette import ink_on
 from vgx.report.words import LETTERS, apart_in_words, describe_config, has_layers, outcome_rows
-from vgx.results.columns import evenly
+from vgx.results.columns import LAYERS, evenly
 from vgx.results.comparison import RunComparison
 from vgx.results.divergence import Divergence, Trajectory
 from vgx.results.files import drafted, explained
@@ -55,7 +55,7 @@ def comparison_page(compared: RunComparison, step: int | None = None) -> str:
 
 def specs(compared: RunComparison) -> dict[str, Any]:
     """Returns the figures, as far as what they draw was measured."""
-    count, look = len(compared.contenders), STATISTICS[compared.statistic]
+    count, look = len(compared.contenders), LAYERS[compared.statistic]
     layers = len(compared.positions) if has_layers(compared) else 0
     charts: dict[str, Any] = {}
     if compared.courses:
@@ -85,8 +85,8 @@ def packed(compared: RunComparison, step: int | None = None) -> dict[str, Any]:
     if step is not None and len(known) and step not in known:
         raise RunError(f"step {step} is none that is compared; the nearest is {known[np.argmin(np.abs(known - step))]}")
     return {
-        "label": STATISTICS[compared.statistic].label,
-        "log10": STATISTICS[compared.statistic].scale == "log10",
+        "label": LAYERS[compared.statistic].label,
+        "log10": LAYERS[compared.statistic].scale == "log10",
         "layers": has_layers(compared),
         "positions": compared.positions.tolist(),
         "steps": known.tolist(),
@@ -135,7 +135,7 @@ def _base64(values: np.ndarray, kind: str) -> str:
 
 def _body(compared: RunComparison) -> str:
     first, *others = (one.name for one in compared.contenders)
-    label = STATISTICS[compared.statistic].label
+    label = LAYERS[compared.statistic].label
     nets = "\n".join(f"<li>{_net(compared, i)}</li>" for i in range(len(compared.contenders)))
     apart = "\n".join(
         f"<p><b>{LETTERS[i]}</b> against <b>{LETTERS[0]}</b>: {escape(apart_in_words(compared, i))}.</p>"
@@ -229,7 +229,7 @@ def _curves(compared: RunComparison, label: str) -> str:
     if not compared.courses:
         return '<p class="note">One of them has no layer recorded: there are no curves over the depth.</p>'
     caption = "Means over seeds; the bands are one standard deviation."
-    if STATISTICS[compared.statistic].scale == "log10":
+    if LAYERS[compared.statistic].scale == "log10":
         caption = "Geometric means over seeds; the bands are one standard deviation of the logarithm."
     caption += f" {_key(compared)}"
     drawn = run_page.figure("curves", label, caption, run_page.Numbers("curves"))
@@ -267,7 +267,7 @@ def _ends(courses: Sequence[Trajectory]) -> str:
 
 
 def _partings(compared: RunComparison, label: str) -> str:
-    drawn, decades = [], ", in decades" if STATISTICS[compared.statistic].scale == "log10" else ""
+    drawn, decades = [], ", in decades" if LAYERS[compared.statistic].scale == "log10" else ""
     for i, parting in enumerate(compared.partings, start=1):
         if not len(parting.steps):
             continue

@@ -13,8 +13,20 @@ from vgx.report.html.binning import Thinned
 from vgx.report.html.captions import every_caption, groups
 from vgx.report.html.findings import members
 from vgx.report.html.page_data import Contents, Forecast, grouped
-from vgx.report.palette import COURSES, DERIVED, STATISTICS, VERDICTS
+from vgx.report.palette import VERDICTS
 from vgx.results.agreement import FAR
+from vgx.results.columns import LAYERS, METRICS, Column
+
+DERIVED = {
+    "predicted": {"label": "predicted |dloss/dh|", "scale": "log10"},
+    "predicted_low": {"label": "predicted, lowest", "scale": "log10"},
+    "predicted_high": {"label": "predicted, highest", "scale": "log10"},
+    "predicted_preact_std": {"label": "predicted pre-activation std", "scale": "linear"},
+    "predicted_act_rms": {"label": "predicted activation rms", "scale": "linear"},
+    "act_below": {"label": "mean less one standard deviation", "scale": "linear"},
+    "act_above": {"label": "mean and one standard deviation", "scale": "linear"},
+}
+"""What a page's tables have besides the columns of the layer table."""
 
 
 def packed(contents: Contents) -> dict[str, Any]:
@@ -47,15 +59,19 @@ def packed(contents: Contents) -> dict[str, Any]:
             }
             for axis in contents.axes
         ],
-        "statistics": {name: STATISTICS[name]._asdict() for name in contents.statistics},
-        "columns": {name: look._asdict() for name, look in (STATISTICS | DERIVED).items()},
+        "statistics": {name: _look(LAYERS[name]) for name in contents.statistics},
+        "columns": {name: _look(column) for name, column in LAYERS.items()} | DERIVED,
         "numbers": _base64(cubes),
-        "course": {name: COURSES[name] for name in contents.course},
+        "course": {name: METRICS[name] for name in contents.course},
         "courseSteps": {"first": first.tolist(), "last": last.tolist(), "thin": thin},
         "courseNumbers": _base64(part for course in contents.courses for part in _kinds(course, thin)),
         "verdicts": {word: sign._asdict() for word, sign in VERDICTS.items()},
         "far": FAR,
     }
+
+
+def _look(column: Column) -> dict[str, str]:
+    return {"label": column.label, "scale": column.scale}
 
 
 def _kinds(thinned: Thinned, thin: bool) -> Sequence[np.ndarray]:

@@ -10,7 +10,8 @@ import numpy as np
 from vgx.report.html.binning import is_null
 from vgx.report.html.chart_rows import Rows, course_rows, layer_rows
 from vgx.report.html.page_data import Contents
-from vgx.report.palette import COURSES, power_of_ten
+from vgx.report.palette import power_of_ten
+from vgx.results.columns import METRICS
 
 
 def members(contents: Contents, lanes: Sequence[int] | None = None) -> list[int]:
@@ -118,10 +119,10 @@ def course_finding(contents: Contents, lanes: Sequence[int], names: Sequence[str
     rows = course_rows(contents, lanes, names)
     parts = []
     for name in names:
-        values = [row["value"] for row in rows if row["name"] == COURSES[name]]
+        values = [row["value"] for row in rows if row["name"] == METRICS[name]]
         if values:
             first, last = (f"{value:.4g}" if value is not None else "∞" for value in (values[0], values[-1]))
             constant = all(value == values[0] for value in values)
-            parts.append(f"{COURSES[name]} {first}" + ("" if constant else f" to {last}"))
+            parts.append(f"{METRICS[name]} {first}" + ("" if constant else f" to {last}"))
     text = "; ".join(parts) or "nothing was measured"
     return text[0].upper() + text[1:] + "."

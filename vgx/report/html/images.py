@@ -14,7 +14,8 @@ from vgx.report.html import sweep_charts
 from vgx.report.html.chart_rows import Rows, cell_rows, course_rows, ends, layer_rows
 from vgx.report.html.findings import members
 from vgx.report.html.page_data import Contents
-from vgx.report.palette import BLUE_ORANGE, STATISTICS, UNJUDGED, VERDICTS, VIRIDIS, colour_at, ink_on, theme
+from vgx.report.palette import BLUE_ORANGE, UNJUDGED, VERDICTS, VIRIDIS, colour_at, ink_on, theme
+from vgx.results.columns import LAYERS
 from vgx.results.files import try_to_open
 from vgx.results.recognition import PNG_MARK, SVG_MARK, is_figure
 from vgx.results.safe_text import everywhere
@@ -56,7 +57,7 @@ def lane_stills(contents: Contents, specs: Mapping[str, Any]) -> Iterator[tuple[
             lo, hi = ends(rows, ["value"])
             values = {"lo": lo, "hi": hi, "top": axis.layers, "first": int(axis.steps[0])}
             values["last"] = max(row["x2"] for row in rows)
-            spec = specs[f"heat_{STATISTICS['delta_log10'].scale}"]
+            spec = specs[f"heat_{LAYERS['delta_log10'].scale}"]
             yield "heat", _filled(spec, "cells", rows, values)
     rows = course_rows(contents, lanes)
     for key in ("loss", "accuracy", "learning_rate"):

@@ -13,7 +13,8 @@ import yaml
 
 from vgx.report.html.binning import Bins, Thinned, bins, thin
 from vgx.results.agreement import agreement, agreement_of
-from vgx.results.store import LAYERS, METRICS, Run
+from vgx.results.columns import LAYERS, METRICS
+from vgx.results.store import Run
 from vgx.results.values import inline, swept_options
 from vgx.results.verdict import slope_of
 

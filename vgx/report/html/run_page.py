@@ -12,8 +12,9 @@ import yaml
 from vgx.report.html.captions import COURSES, captions, course_of
 from vgx.report.html.findings import members
 from vgx.report.html.page_data import Contents
-from vgx.report.palette import STATISTICS, UNJUDGED, VERDICTS, theme
+from vgx.report.palette import UNJUDGED, VERDICTS, theme
 from vgx.report.words import describe_config
+from vgx.results.columns import LAYERS
 from vgx.results.safe_text import in_html, json_in_html, visible
 from vgx.results.words import speed_of
 
@@ -262,9 +263,7 @@ def _layer_figures(has: set[str]) -> list[str]:
 
 
 def _heat(contents: Contents) -> str:
-    options = "".join(
-        f'<option value="{name}">{escape(STATISTICS[name].label)}</option>' for name in contents.statistics
-    )
+    options = "".join(f'<option value="{name}">{escape(LAYERS[name].label)}</option>' for name in contents.statistics)
     menu = f'<p><label>Statistic <select id="statistic" autocomplete="off">{options}</select></label></p>\n'
     caption = (
         "Each cell is one layer at one step (or a group of them); the input is at the bottom, the readout at the top."

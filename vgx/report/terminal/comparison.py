@@ -14,7 +14,7 @@ from vgx.errors import RunError
 from vgx.report.terminal.curves import INKS, curve_picture, parting_map
 from vgx.report.terminal.run import COLOURS
 from vgx.report.words import LETTERS, apart_in_words, describe_config, outcome_rows, plain
-from vgx.results.columns import LOOKS
+from vgx.results.columns import LAYERS
 from vgx.results.comparison import MAX_POSITIONS, MAX_STEPS, Divergence, Figure, RunComparison
 from vgx.results.words import counted
 
@@ -105,12 +105,11 @@ def _curves(compared: RunComparison, step: int | None, width: int) -> Text:
     depths = {one.layers for one in compared.contenders}
     ends = ("1 (input)", f"{max(depths)} (top)") if len(depths) == 1 else ("input", "top")
     by = "layer" if len(depths) == 1 else "relative depth"
-    name = LOOKS[compared.statistic].label
-    if not compared.statistic.endswith("_log10"):
-        name = name.removeprefix("log10 ")  # a comparison is of the column as it stands
+    column = LAYERS[compared.statistic]
+    name = column.axis_label if column.scale == "log10" else column.label  # of the column as it stands
     note = f" ({', '.join(late)})" if late else ""
     text = Text(f"{name} by {by}, step {wanted:,}{note}; dots: the spread of seeds\n", "bold")
-    least = 1.0 if compared.statistic.endswith("_log10") else 0.0
+    least = 1.0 if column.scale == "log10" else 0.0
     return text.append_text(curve_picture(curves, width, least_range=least, ends=ends))
 
 

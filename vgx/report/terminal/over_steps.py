@@ -15,7 +15,7 @@ from rich.text import Text
 from vgx.errors import RunError
 from vgx.report.terminal.bars import lowest, picture, sparkline
 from vgx.report.terminal.heatmap import WIDEST, HeatMap
-from vgx.results.columns import LOOKS, evenly, known_statistic, shown_values
+from vgx.results.columns import LAYERS, evenly, known_statistic
 from vgx.results.store import Run
 from vgx.results.words import counted, figure
 
@@ -33,16 +33,16 @@ def heat_map(run: Run, lane: int, statistic: str, steps: np.ndarray, layers: int
         steps: [T], the recorded ones.
         layers: L.
     """
-    look, shown = LOOKS[statistic], evenly(steps, 4 * WIDEST)
+    column, shown = LAYERS[statistic], evenly(steps, 4 * WIDEST)
     rows = run.layers(
         ["step", "layer", statistic],
         where=(pc.field("lane") == lane) & (pc.field("layer") <= layers) & pc.field("step").isin(shown.tolist()),
     )
-    values = shown_values(statistic, rows[statistic]).reshape(-1, layers)
+    values = column.shown(rows[statistic]).reshape(-1, layers)
     ends = (f"step {shown[0]:,}", f"{shown[-1]:,}" if len(shown) > 1 else "")
     names = [str(layer) for layer in range(1, layers + 1)]
-    title = Text(f"{look.label} by layer and step", "bold")
-    return Group(title, HeatMap(values, names, ends, look.log))
+    title = Text(f"{column.axis_label} by layer and step", "bold")
+    return Group(title, HeatMap(values, names, ends, column.is_log))
 
 
 def layer_over_steps(
@@ -72,11 +72,16 @@ def layer_over_steps(
     where = f"layer {layer}, steps {steps[0]:,} to {steps[-1]:,}"
     if statistic is not None:
         name = known_statistic(run, statistic, rows)
-        values = shown_values(name, rows[name])
+        values = LAYERS[name].shown(rows[name])
         ends = (f"step {steps[0]:,}", f"{steps[-1]:,}")
         said = f"{_number(values[0])} at step {steps[0]:,}, {_number(values[at])} at step {steps[at]:,}"
         drawn = picture(
-            values, width, title=f"{LOOKS[name].label} of {where}", log=LOOKS[name].log, ends=ends, plural="steps"
+            values,
+            width,
+            title=f"{LAYERS[name].axis_label} of {where}",
+            log=LAYERS[name].is_log,
+            ends=ends,
+            plural="steps",
         )
         return Group(drawn, Text(f"\n{said}"))
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
@@ -85,14 +90,14 @@ def layer_over_steps(
     table.add_column("course", style="cyan")
     for head in (f"step {steps[at]:,}", "lowest", "highest"):
         table.add_column(head, justify="right")
-    for name, look in LOOKS.items():
+    for name, column in LAYERS.items():
         if rows[name].null_count == len(rows):
             continue
-        values = shown_values(name, rows[name])
+        values = LAYERS[name].shown(rows[name])
         known = values[~np.isnan(values)]
         least, most = (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
         figures = [_number(x) for x in (values[0], values[at], least, most)]
-        table.add_row(look.label, figures[0], sparkline(values, max(8, width - 64)), *figures[1:])
+        table.add_row(column.axis_label, figures[0], sparkline(values, max(8, width - 64)), *figures[1:])
     return table
 
 
@@ -147,10 +152,10 @@ def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | No
         ends, what = (f"step {columns[0]:,}", f"{columns[-1]:,}"), f"of layer {layer} by step"
     else:
         ends, what = ("input", "top"), f"by depth at step {step:,}" if step is not None else "by depth at the last step"
-    title = Text(f"{LOOKS[name].label} {what}", "bold")
+    title = Text(f"{LAYERS[name].axis_label} {what}", "bold")
     left = len(cells) - len(shown)
     more = [Text(f"... and {counted(left, 'more cell')}", "dim")] if left else []
-    return Group(title, HeatMap(np.array(values).T, list(shown), ends, LOOKS[name].log, separate=True), *more)
+    return Group(title, HeatMap(np.array(values).T, list(shown), ends, LAYERS[name].is_log, separate=True), *more)
 
 
 def _at_step(run: Run, lane: int, name: str, step: int | None, layer: int | None, columns: np.ndarray) -> np.ndarray:
@@ -161,7 +166,7 @@ def _at_step(run: Run, lane: int, name: str, step: int | None, layer: int | None
         steps = run.layers(["step"], where=mine & (pc.field("layer") == 1))["step"].to_numpy()
         step = int(steps.max(initial=0))
     rows = run.layers(["layer", name], where=mine & (pc.field("step") == step))
-    values = shown_values(name, rows[name])[:-1]
+    values = LAYERS[name].shown(rows[name])[:-1]
     if not len(values):
         return np.full(64, np.nan)
     return values[np.round(np.linspace(0, len(values) - 1, 64)).astype(int)]
@@ -174,7 +179,7 @@ def _at_layer(run: Run, lane: int, name: str, step: int | None, layer: int | Non
     values = np.full(len(columns), np.nan)
     places = np.searchsorted(columns, rows["step"].to_numpy())
     known = (places < len(columns)) & (columns[np.minimum(places, len(columns) - 1)] == rows["step"].to_numpy())
-    values[places[known]] = shown_values(name, rows[name])[known]
+    values[places[known]] = LAYERS[name].shown(rows[name])[known]
     return values
 
 

@@ -18,7 +18,7 @@ from vgx.report.terminal.bars import MARK, picture, sparkline
 from vgx.report.terminal.over_steps import heat_map, layer_over_steps
 from vgx.report.words import describe_config, plain
 from vgx.results.agreement import agreement_of
-from vgx.results.columns import LOOKS, known_statistic, shown_values
+from vgx.results.columns import LAYERS, known_statistic
 from vgx.results.store import Run, config_of
 from vgx.results.values import swept_options
 from vgx.results.verdict import thresholds
@@ -39,20 +39,8 @@ SHOWN_LAYERS = 12
 """Rows of a layer table; a deeper net is sampled evenly."""
 SHOWN_LANES = 20
 """Verdicts that are listed, a line each."""
-COLUMNS = {
-    "delta_log10": ("delta", "{:.2f}"),
-    "weight_grad_log10": ("dW", "{:.2f}"),
-    "weight_grad_zero": ("zeros", "{:.0%}"),
-    "update_ratio": ("update", "{:.0e}"),
-    "preact_std": ("std h", "{:.2g}"),
-    "act_mean": ("mean x", "{:.2g}"),
-    "act_rms": ("rms x", "{:.2g}"),
-    "dead": ("dead", "{:.0%}"),
-    "saturated": ("satur.", "{:.0%}"),
-    "cosine": ("cosine", "{:.2f}"),
-    "participation": ("dim", "{:.1f}"),
-    "noise_scale": ("noise", "{:.0f}"),
-}
+SHOWN_COLUMNS = [name for name in LAYERS if name not in ("bias_grad_log10", "weight_norm", "preact_mean")]
+"""Of a layer table; more do not fit in 80 characters."""
 
 
 def show(
@@ -112,10 +100,18 @@ def _layers(
         raise RunError(f"{run.path}: has no layers at step {step}; the nearest is {near}")
     rows = run.layers(where=(pc.field("step") == step) & (pc.field("lane") == lane))
     name = known_statistic(run, statistic, rows)
-    look, values = LOOKS[name], shown_values(name, rows[name])
+    column = LAYERS[name]
+    values = column.shown(rows[name])
     marks = _predicted(run, name, lane, values)
-    title = f"{look.label} at step {step:,} by layer" + ("" if marks is None else f" ({MARK} predicted at the start)")
-    parts = [Text(), picture(values[:-1], width, title=title, marks=marks, log=look.log), Text(), layer_table(rows)]
+    title = f"{column.axis_label} at step {step:,} by layer" + (
+        "" if marks is None else f" ({MARK} predicted at the start)"
+    )
+    parts = [
+        Text(),
+        picture(values[:-1], width, title=title, marks=marks, log=column.is_log),
+        Text(),
+        layer_table(rows),
+    ]
     if len(rows) > SHOWN_LAYERS:
         layers = counted(len(rows) - 1, "layer")
         parts.append(Text(f"{SHOWN_LAYERS - 1} of {layers} and the readout; --layer N shows another", "dim"))
@@ -160,14 +156,14 @@ def layer_table(rows: pa.Table) -> Table:
     """Returns one step's layers as a table of at most SHOWN_LAYERS rows, the readout last."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     table.add_column("layer", justify="right")
-    measured = [name for name in COLUMNS if rows[name].null_count < len(rows)]
+    measured = [name for name in SHOWN_COLUMNS if rows[name].null_count < len(rows)]
     for name in measured:
-        table.add_column(COLUMNS[name][0], justify="right")
+        table.add_column(LAYERS[name].heading, justify="right")
     picked = np.unique(np.linspace(0, len(rows) - 1, min(SHOWN_LAYERS, len(rows))).round().astype(int))
     for i in picked:
         row = rows.slice(int(i), 1).to_pylist()[0]
         layer = "out" if i == len(rows) - 1 else str(row["layer"])
-        table.add_row(layer, *(figure(row[name], COLUMNS[name][1]) for name in measured))
+        table.add_row(layer, *(figure(row[name], LAYERS[name].form) for name in measured))
     return table
 
 
