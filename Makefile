@@ -18,14 +18,14 @@ test: .venv/dev ## the tests
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-slow: .venv/dev ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses auto --dist worksteal
 
 test-docs: .venv/dev ## the commands of README, from top to bottom
 	$(BIN)/python -m pytest -m docs
 
 test-exports: .venv/dev ## the tests against Weights & Biases and MLflow, which it installs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[exports]'
-	$(BIN)/python -m pytest -m slow tests/test_exports.py
+	$(BIN)/python -m pytest -m slow tests/export/test_export.py
 
 test-browser: .venv/browser ## the tests of pages in a browser; they need Chromium (apt-get install chromium)
 	$(BIN)/python -m pytest -m browser
