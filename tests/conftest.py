@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import vgx
-from vgx.results import store
+from vgx.results.columns import FINAL
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter, lane_rows, layer_rows, metrics_rows
 
@@ -66,7 +66,7 @@ def write_run(tmp_path: Path) -> Callable[..., Run]:
             metrics_rows("float32", lanes, steps, metrics, keep),
             layer_rows("float32", lanes, depth, steps, layers, keep),
         )
-        final = {name: values[-1] for name, values in metrics.items() if name in store.FINAL}
+        final = {name: values[-1] for name, values in metrics.items() if name in FINAL}
         rows = [
             {"lane": lane, "seed": lane, "status": "done", "verdict": "healthy", "slope": -0.5, "evidence": "written"}
             | {name: float(values[lane]) for name, values in final.items()}

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from vgx.results.columns import LAYERS, METRICS
+from vgx.results.columns import LAYERS, METRICS, swept_columns
+from vgx.results.curves import curves_of
 from vgx.results.safe_text import file_name
 from vgx.results.store import Run
 
@@ -39,13 +40,11 @@ def series_of(metrics: pa.Table, layers: pa.Table, count: int) -> list[Series]:
         count: how many hidden layers have curves, evenly over the depth; a net with fewer has all.
     """
     found = [_series(TAGS[name], metrics["step"], metrics[name]) for name in METRICS]
-    numbers = layers["layer"].to_numpy()
-    if not len(numbers):
+    if not len(layers):
         return [one for one in found if len(one.steps)]
-    width = int(numbers.max())
-    steps = layers["step"].to_numpy()[::width]
-    delta = layers["delta_log10"].to_numpy().reshape(-1, width)[:, :-1].astype(np.float64)
-    slopes = _slopes(delta)
+    steps, delta = curves_of(layers, "delta_log10")
+    width = delta.shape[1]
+    slopes = _slopes(delta[:, :-1].astype(np.float64))
     kept = ~np.isnan(slopes)
     found.append(Series("gradient/slope", steps[kept], slopes[kept]))
     for layer in (*picked(width - 1, count), width):
@@ -96,9 +95,7 @@ def lane_name(lane: Mapping[str, Any]) -> str:
 
 def options_of(lane: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what sets a lane apart: its seed and the swept options."""
-    names = list(lane)
-    swept = names[names.index("seed") + 1 : names.index("status")]
-    return {"seed": lane["seed"]} | {name: lane[name] for name in swept if lane[name] is not None}
+    return {"seed": lane["seed"]} | {name: lane[name] for name in swept_columns(lane) if lane[name] is not None}
 
 
 def begun(run: Run) -> list[dict[str, Any]]:

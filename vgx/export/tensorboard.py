@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from vgx.export import LAYERS, require
 from vgx.export.colormap import viridis
 from vgx.export.series import begun, by_step, lane_name, options_of, series_of
+from vgx.results.columns import evenly
 from vgx.results.files import explained
 from vgx.results.safe_text import everywhere
 from vgx.results.store import Run
@@ -115,14 +116,10 @@ def write_tensorboard(run: Run, draft: Path, output: Path, layers: int) -> None:
 
 def _add_picture(run: Run, lane: int, file: EventFile) -> None:
     """Appends the picture of all steps so far, evenly thinned."""
-    mine = pc.field("lane") == lane
-    steps = run.layers(["step"], where=mine & (pc.field("layer") == 1))["step"].to_numpy()
-    if not len(steps):
-        return
-    some = steps[np.unique(np.linspace(0, len(steps) - 1, min(len(steps), PICTURE_STEPS)).round().astype(int))]
-    rows = run.layers(["layer", "delta_log10"], where=mine & pc.field("step").isin(some.tolist()))
-    width = int(rows["layer"].to_numpy().max())
-    file.picture(int(steps[-1]), rows["delta_log10"].to_numpy().reshape(-1, width)[:, :-1])
+    steps = run.recorded_steps([lane])
+    if len(steps):
+        curves = run.curves("delta_log10", [lane], steps=evenly(steps, PICTURE_STEPS))
+        file.picture(int(steps[-1]), curves[lane].hidden)
 
 
 class LiveEvents:

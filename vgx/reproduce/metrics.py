@@ -13,6 +13,7 @@ from pydantic import Field
 
 from vgx.registry import Part, Registry
 from vgx.results.columns import LAYERS
+from vgx.results.curves import Curves, rows_by_lane
 from vgx.results.store import Run
 from vgx.results.verdict import slope_of
 
@@ -121,16 +122,14 @@ class LayerMetric(Metric):
     """What is done with several."""
 
     def read(self, run: Run, seats: Sequence[LaneOutcome]) -> np.ndarray:
-        where = pc.field("lane").isin([seat.lane for seat in seats])
-        if self.steps == "first":
-            where &= pc.field("step") == 1  # the first step is always recorded
-        rows = _by_lane(run.layers(["lane", "step", "layer", self.column], where=where), seats)
-        return np.array([self._of_lane(rows[seat.lane]) for seat in seats])
+        steps = [1] if self.steps == "first" else None  # the first step is always recorded
+        curves = run.curves(self.column, [seat.lane for seat in seats], steps=steps)
+        return np.array([self._of_lane(curves.get(seat.lane)) for seat in seats])
 
-    def _of_lane(self, rows: dict[str, np.ndarray]) -> float:
-        if not len(rows["layer"]):
+    def _of_lane(self, found: Curves | None) -> float:
+        if found is None:
             return math.nan
-        curves = rows[self.column].reshape(-1, int(rows["layer"].max()))[:, :-1]
+        curves = found.hidden.astype(np.float64)
         by_step = [self.over(curve) for curve in (curves[-1:] if self.steps == "last" else curves)]
         return float(getattr(np, self.over_steps)(by_step))
 
@@ -158,11 +157,6 @@ def _measured(run: Run, seats: Sequence[LaneOutcome], columns: list[str]) -> dic
 
 def _by_lane(table: pa.Table, seats: Sequence[LaneOutcome]) -> dict[int, dict[str, np.ndarray]]:
     """The columns of each lane, in order of step; float64, NaN for null."""
-    lane = table["lane"].to_numpy()
-    order = np.argsort(lane, kind="stable")
-    bounds = np.searchsorted(lane[order], [[seat.lane, seat.lane + 1] for seat in seats])
-    columns = {name: table[name].to_numpy().astype(np.float64)[order] for name in table.column_names}
-    return {
-        seat.lane: {name: values[start:stop] for name, values in columns.items()}
-        for seat, (start, stop) in zip(seats, bounds, strict=True)
-    }
+    rows, none = rows_by_lane(table), np.zeros(0, int)
+    columns = {name: table[name].to_numpy().astype(np.float64) for name in table.column_names}
+    return {seat.lane: {name: values[rows.get(seat.lane, none)] for name, values in columns.items()} for seat in seats}

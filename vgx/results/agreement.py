@@ -137,9 +137,8 @@ def lanes_that_hold(run: Run) -> tuple[int, int]:
 def agreement_of(run: Run, lane: int) -> Agreement | None:
     """Returns how theory fared in a lane of a run; None where nothing was predicted, or no layer recorded."""
     foretold = run.prediction(where=(pc.field("lane") == lane) & (pc.field("statistic") == "delta_log10"))
-    layers = run.layers(["step", "delta_log10"], where=pc.field("lane") == lane)
-    if not len(foretold) or not len(layers):
+    measured = run.curves("delta_log10", [lane]).get(lane)
+    if not len(foretold) or measured is None:
         return None
     predicted, band = (foretold[name].to_numpy() for name in ("predicted", "band"))
-    steps = layers["step"].to_numpy()[:: len(predicted)]
-    return agreement(predicted, band, layers["delta_log10"].to_numpy().reshape(len(steps), -1), steps)
+    return agreement(predicted, band, measured.values, measured.steps)

@@ -3,6 +3,7 @@ shown."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -192,6 +193,12 @@ DEAD_UNITS = "dead_units"
 of its units whose slope is 0 for every one of a fixed set of training examples."""
 FINAL = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
 """The metrics whose last figures `lanes.parquet` has."""
+
+
+def swept_columns(columns: Iterable[str]) -> list[str]:
+    """Returns which of the columns of `lanes.parquet` are swept options; none of a single run."""
+    names = list(columns)
+    return names[names.index("seed") + 1 : names.index("status")]
 
 
 def known_statistic(run: Run, name: str | None, rows: Any = None) -> str:

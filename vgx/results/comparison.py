@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from vgx.errors import RunError
-from vgx.results.columns import known_statistic
+from vgx.results.columns import known_statistic, swept_columns
+from vgx.results.curves import rows_by_lane
 from vgx.results.divergence import Divergence, Trajectory, aligned, course_of, part
 from vgx.results.store import Run
 from vgx.results.values import inline, option_called, scalar
@@ -111,7 +111,7 @@ def contenders_of(
         seeds = config["seeds"]
         return [RunGroup(config["name"], run, tuple(range(seeds if isinstance(seeds, int) else len(seeds))), config)]
     table = run.lanes()
-    options = table.column_names[table.column_names.index("seed") + 1 : table.column_names.index("status")]
+    options = swept_columns(table.column_names)
     wanted = [_condition(run, text, options) for text in where]
     cells: dict[str, list[dict[str, Any]]] = {}
     for lane in table.to_pylist():
@@ -235,17 +235,16 @@ def _whole_name(one: RunGroup) -> str:
 
 def _curves(one: RunGroup, statistic: str) -> tuple[np.ndarray, np.ndarray]:
     """The recorded steps [T], and the hidden layers' statistic [S, T, L]; NaN where a seed has ended."""
-    mine = pc.field("lane").isin(list(one.lanes))
-    every = np.unique(one.run.layers(["step"], where=mine & (pc.field("layer") == 1))["step"].to_numpy())
-    steps = _some(every)
-    table = one.run.layers(
-        ["lane", "step", "layer", statistic],
-        where=mine & (pc.field("layer") <= one.layers) & pc.field("step").isin(steps.tolist()),
-    )
-    if len(table) and table[statistic].null_count == len(table):
+    steps = _some(one.run.recorded_steps(one.lanes))
+    curves = one.run.curves(statistic, one.lanes, steps=steps)
+    if len(steps) and not curves:
         tier = one.config["log"]["statistics"]
         raise RunError(f"{one.run.path}: '{statistic}' was not measured (log.statistics: {tier})")
-    return steps, _by_seed(one, table, steps, table["layer"].to_numpy() - 1, table[statistic], one.layers)
+    values = np.full((len(one.lanes), len(steps), one.layers), np.nan)
+    for i, lane in enumerate(one.lanes):
+        if lane in curves:
+            values[i, np.searchsorted(steps, curves[lane].steps)] = curves[lane].hidden
+    return steps, values
 
 
 def _metric(one: RunGroup, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -254,23 +253,19 @@ def _metric(one: RunGroup, name: str) -> tuple[np.ndarray, np.ndarray]:
     table = table.filter(pc.field(name).is_valid())
     steps = _some(np.unique(table["step"].to_numpy()))
     table = table.filter(pc.field("step").isin(steps.tolist()))
-    return steps, _by_seed(one, table, steps, np.zeros(len(table), int), table[name], 1)
+    values = np.full((len(one.lanes), len(steps), 1), np.nan)
+    rows = rows_by_lane(table)
+    for i, lane in enumerate(one.lanes):
+        if lane in rows:
+            mine = table.take(rows[lane])
+            values[i, np.searchsorted(steps, mine["step"].to_numpy()), 0] = mine[name].to_numpy()
+    return steps, values
 
 
 def _some(steps: np.ndarray) -> np.ndarray:
     """At most MAX_STEPS of them, the first and the last included."""
     picked = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_STEPS)).round().astype(int))
     return steps[picked] if len(steps) else steps
-
-
-def _by_seed(
-    one: RunGroup, table: pa.Table, steps: np.ndarray, places: np.ndarray, column: pa.ChunkedArray, width: int
-) -> np.ndarray:
-    values = np.full((len(one.lanes), len(steps), width), np.nan)
-    seat = {lane: i for i, lane in enumerate(one.lanes)}
-    seats = np.array([seat[lane] for lane in table["lane"].to_pylist()], int)
-    values[seats, np.searchsorted(steps, table["step"].to_numpy()), places] = column.to_numpy()
-    return values
 
 
 def _band(one: RunGroup, positions: np.ndarray) -> np.ndarray | None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vgx.results.columns import DEAD_UNITS, FINAL
+from vgx.results.curves import curves_of, rows_by_lane
 from vgx.results.store import LaneResult, Run
 from vgx.results.verdict import LayerCurves, Verdict, judge
 
@@ -87,14 +88,6 @@ def first_bad_steps(metrics: pa.Table) -> dict[int, int]:
     return {int(number): int(step[lane == number].min()) for number in np.unique(lane)}
 
 
-def rows_by_lane(table: pa.Table) -> dict[int, np.ndarray]:
-    """Returns the rows of each lane of a table, in order."""
-    lane = table["lane"].to_numpy()
-    order = np.argsort(lane, kind="stable")
-    numbers, starts = np.unique(lane[order], return_index=True)
-    return dict(zip(map(int, numbers), np.split(order, starts)[1:], strict=True))
-
-
 def _layers_of(
     run: Run, lanes: Sequence[int], hidden: int, bad: Mapping[int, int]
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -145,7 +138,10 @@ def _verdict(
     steps = layers["step"].to_numpy()[:: hidden + 1]
     if len(steps) == 0:
         return judge(LayerCurves(np.full(hidden, np.nan)), diverged) if diverged else None
-    curves = {name: _by_step(layers[name], hidden) for name in LayerCurves._fields}
+    curves = {
+        name: None if layers[name].null_count == len(layers) else curves_of(layers, name).hidden
+        for name in LayerCurves._fields
+    }
 
     def over(window: slice, evaluations: slice) -> Verdict:
         """On each layer's median over these recorded steps, and these evaluations."""
@@ -163,11 +159,6 @@ def _verdict(
     begun = examined.steps[0] if examined and start.word == "dead" else steps[0]
     recovered = f"at step {begun}, {start.evidence}; by step {steps[-1]} {end.slope:+.3f} decades per layer"
     return start if start.word == "healthy" else start._replace(evidence=recovered)
-
-
-def _by_step(column: pa.ChunkedArray, hidden: int) -> np.ndarray | None:
-    """[T, L], without the readout; None for what was not measured."""
-    return None if column.null_count == len(column) else column.to_numpy().reshape(-1, hidden + 1)[:, :hidden]
 
 
 def _median(curves: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
@@ -21,6 +22,7 @@ from pyarrow import parquet
 from vgx.errors import Damaged, RunError, did_you_mean
 from vgx.results import directories, manifest
 from vgx.results.columns import DEAD_UNITS, FINAL, LAYERS, METRICS
+from vgx.results.curves import Curves, curves_of, rows_by_lane
 from vgx.results.manifest import Part
 from vgx.results.reading import (
     Meta,
@@ -172,6 +174,30 @@ class Run:
     def layers(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
         """Returns a row per recorded step, lane and layer, in that order; `where` filters while reading."""
         return self._table("layers", layers_schema(self._precision), columns, where)
+
+    def curves(
+        self, column: str, lanes: Iterable[int] | None = None, *, steps: Iterable[int] | None = None
+    ) -> dict[int, Curves]:
+        """Returns a column of the layer table over steps and layers, for each lane that measured it.
+
+        Args:
+            column: its name.
+            lanes: which; all by default.
+            steps: at which of the recorded steps; all by default.
+        """
+        where = pc.field("layer") > 0
+        for key, numbers in (("lane", lanes), ("step", steps)):
+            where = where if numbers is None else where & pc.field(key).isin([int(number) for number in numbers])
+        table = self.layers(["lane", "step", "layer", column], where=where)
+        if table[column].null_count == len(table):
+            return {}
+        return {lane: curves_of(table.take(rows), column) for lane, rows in rows_by_lane(table).items()}
+
+    def recorded_steps(self, lanes: Iterable[int] | None = None) -> np.ndarray:
+        """Returns the steps at which layers of any of these lanes, by default of all, are recorded, in order."""
+        where = pc.field("layer") == 1
+        where = where if lanes is None else where & pc.field("lane").isin(list(lanes))
+        return np.unique(self.layers(["step"], where=where)["step"].to_numpy())
 
     def dead_units(self, *, where: pc.Expression) -> pa.Table:
         """Returns what evaluations saw of dead units: `lane`, `step`, and `dead_units`, a share for each hidden layer.

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-from vgx.results.store import Run
-
-if TYPE_CHECKING:
-    pass
-
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import yaml
 
 from vgx.errors import did_you_mean
+from vgx.results.columns import swept_columns
+from vgx.results.store import Run
 
 
 def inline(value: Any) -> str:
@@ -65,5 +60,4 @@ def column(values: Sequence[Any]) -> list[Any]:
 
 def swept_options(run: Run) -> list[str]:
     """Returns the paths that the lanes of a sweep differ in, the axes first; none of a single run."""
-    names = run.lanes().column_names
-    return names[names.index("seed") + 1 : names.index("status")]
+    return swept_columns(run.lanes().column_names)

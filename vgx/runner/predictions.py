@@ -12,7 +12,8 @@ from vgx.config.schema import Config
 from vgx.data import Dataset
 from vgx.errors import ConfigError
 from vgx.results.agreement import prediction_rows
-from vgx.results.lane_results import MAX_ROWS, rows_by_lane
+from vgx.results.curves import rows_by_lane
+from vgx.results.lane_results import MAX_ROWS
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter
 from vgx.theory import mean_field

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from vgx.errors import RunError
 from vgx.report.palette import UNJUDGED, VERDICTS, power_of_ten
 from vgx.report.words import describe_config
+from vgx.results.curves import rows_by_lane
 from vgx.results.safe_text import in_html, one_line
 from vgx.results.store import Run
 from vgx.results.values import swept_options
@@ -101,12 +102,6 @@ def _curves(run: Run) -> Sequence[tuple[str, np.ndarray]]:
     """The verdict and the log10 gradient [L] of each of the first lanes."""
     words = {lane["lane"]: lane["verdict"] for lane in run.lanes().to_pylist()}
     recorded = run.layers(["lane", "step"], where=(pc.field("layer") == 1) & (pc.field("lane") < LINES))
-    lanes, steps = recorded["lane"].to_numpy(), recorded["step"].to_numpy()
-    last = {int(lane): int(steps[lanes == lane].max()) for lane in np.unique(lanes)}
-    rows = run.layers(
-        ["lane", "step", "delta_log10"],
-        where=pc.field("step").isin(sorted(set(last.values()))) & (pc.field("lane") < LINES),
-    )
-    lane, step, delta = (rows[name].to_numpy() for name in rows.column_names)
-    curves = [delta[(lane == number) & (step == at)][:-1].astype(np.float64) for number, at in last.items()]
-    return [(words.get(number) or "", curve) for number, curve in zip(last, curves, strict=True) if len(curve)]
+    last = {lane: int(recorded["step"].to_numpy()[rows].max()) for lane, rows in rows_by_lane(recorded).items()}
+    curves = run.curves("delta_log10", last, steps=set(last.values()))
+    return [(words.get(lane) or "", own.hidden[-1].astype(np.float64)) for lane, own in curves.items()]

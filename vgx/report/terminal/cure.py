@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -51,15 +50,14 @@ class Proof(NamedTuple):
     @classmethod
     def of(cls, what: str, predicted: float, run: Run) -> Proof:
         """Returns how a run went; what was measured is the slope at its first step, the mean over lanes."""
-        first = run.layers(["lane", "layer", "delta_log10"], where=pc.field("step") == 1)
         lanes = run.lanes().to_pylist()
-        curves = [first.filter(pc.field("lane") == lane["lane"])["delta_log10"].to_numpy()[:-1] for lane in lanes]
+        curves = run.curves("delta_log10", steps=[1])
         words = sorted({lane["verdict"] or lane["status"] for lane in lanes})
         accuracies = [lane["test_accuracy"] for lane in lanes if lane["test_accuracy"] is not None]
         return cls(
             what,
             predicted,
-            float(np.mean([slope_of(curve) for curve in curves])),
+            float(np.mean([slope_of(own.hidden[0]) for own in curves.values()])),
             ", ".join(words),
             float(np.mean(accuracies)) if accuracies else math.nan,
             str(run.path),

@@ -15,7 +15,7 @@ from rich.text import Text
 from vgx.errors import RunError
 from vgx.report.terminal.bars import lowest, picture, sparkline
 from vgx.report.terminal.heatmap import WIDEST, HeatMap
-from vgx.results.columns import LAYERS, evenly, known_statistic
+from vgx.results.columns import LAYERS, evenly, known_statistic, swept_columns
 from vgx.results.store import Run
 from vgx.results.words import counted, figure
 
@@ -34,11 +34,7 @@ def heat_map(run: Run, lane: int, statistic: str, steps: np.ndarray, layers: int
         layers: L.
     """
     column, shown = LAYERS[statistic], evenly(steps, 4 * WIDEST)
-    rows = run.layers(
-        ["step", "layer", statistic],
-        where=(pc.field("lane") == lane) & (pc.field("layer") <= layers) & pc.field("step").isin(shown.tolist()),
-    )
-    values = column.shown(rows[statistic]).reshape(-1, layers)
+    values = column.shown(run.curves(statistic, [lane], steps=shown)[lane].hidden)
     ends = (f"step {shown[0]:,}", f"{shown[-1]:,}" if len(shown) > 1 else "")
     names = [str(layer) for layer in range(1, layers + 1)]
     title = Text(f"{column.axis_label} by layer and step", "bold")
@@ -128,13 +124,13 @@ def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | No
         raise RunError(f"{run.path}: a step and a layer are one number for each cell; name one, or a --lane")
     name = known_statistic(run, statistic)
     table = run.lanes()
-    options = table.column_names[table.column_names.index("seed") + 1 : table.column_names.index("status")]
+    options = swept_columns(table.column_names)
     cells: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_pylist():
         label = ", ".join(f"{row[path]:g}" if isinstance(row[path], float) else str(row[path]) for path in options)
         cells.setdefault(label, []).append(row)
     shown = dict(list(cells.items())[:MAX_CELLS])
-    steps = np.unique(run.layers(["step"], where=pc.field("layer") == 1)["step"].to_numpy())
+    steps = run.recorded_steps()
     if layer is None and step is not None and step not in steps:
         near = f"; the nearest is {steps[np.argmin(np.abs(steps - step))]}" if len(steps) else ""
         raise RunError(f"{run.path}: has no layers at step {step}{near}")
@@ -161,14 +157,11 @@ def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | No
 def _at_step(run: Run, lane: int, name: str, step: int | None, layer: int | None, columns: np.ndarray) -> np.ndarray:
     """A lane's statistic at a step over relative depths, [64]; NaN where it has none."""
     del layer, columns
-    mine = pc.field("lane") == lane
-    if step is None:
-        steps = run.layers(["step"], where=mine & (pc.field("layer") == 1))["step"].to_numpy()
-        step = int(steps.max(initial=0))
-    rows = run.layers(["layer", name], where=mine & (pc.field("step") == step))
-    values = LAYERS[name].shown(rows[name])[:-1]
-    if not len(values):
+    step = int(run.recorded_steps([lane]).max(initial=0)) if step is None else step
+    curves = run.curves(name, [lane], steps=[step]).get(lane)
+    if curves is None:
         return np.full(64, np.nan)
+    values = LAYERS[name].shown(curves.hidden[0])
     return values[np.round(np.linspace(0, len(values) - 1, 64)).astype(int)]
 
 

@@ -74,9 +74,7 @@ def show(
         took = f"after {meta['seconds']:.1f} s{speed_of(meta)} on {where}"
         header.append(f"{meta['status']} at step {meta['step']:,} {took}", "dim")
     parts: list[RenderableType] = [header, _course(run, lane, width)]
-    steps = np.unique(
-        run.layers(["step"], where=(pc.field("layer") == 1) & (pc.field("lane") == lane))["step"].to_numpy()
-    )
+    steps = run.recorded_steps([lane])
     if layer is not None:
         parts += [Text(), layer_over_steps(run, layer, lane, step, statistic, width)]
     elif len(steps):
