@@ -10,10 +10,13 @@ from scipy import stats
 
 from vgx.results.intervals import (
     MIN_BOOTSTRAP_SEEDS,
+    RESAMPLES,
     bootstrap,
     half_width,
+    half_width_of_difference,
     interval_of,
     kendall,
+    quantile,
     seeds_to_tell,
     wilson,
 )
@@ -25,6 +28,36 @@ def test_few_values_have_students_interval():
     expected = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
     assert (low, high) == pytest.approx(expected, rel=1e-12)
     assert mean == pytest.approx(np.mean(values))
+
+
+def test_students_quantiles_are_the_closed_forms_of_one_and_two_degrees():
+    assert quantile(1) == pytest.approx(math.tan(0.475 * math.pi), rel=1e-12)
+    assert quantile(2) == pytest.approx(0.95 * math.sqrt(2 / (1 - 0.95**2)), rel=1e-12)
+    assert half_width(3.0, 4, freedom=1) == pytest.approx(1.5 * math.tan(0.475 * math.pi), rel=1e-12)
+
+
+@pytest.mark.parametrize("counts", [(2, 3), (1, 4), (12, 30)])
+def test_the_difference_of_two_means_has_students_pooled_interval(counts):
+    random = np.random.Generator(np.random.PCG64(5))
+    a, b = (random.normal(scale=2.0, size=n) for n in counts)
+    stds = [x.std(ddof=1) if len(x) > 1 else np.nan for x in (a, b)]
+    half = half_width_of_difference([np.array([std]) for std in stds], [np.array([n]) for n in counts])
+    if min(counts) > 1:
+        theirs = stats.ttest_ind(a, b, equal_var=True).confidence_interval(0.95)
+        assert half == pytest.approx((theirs.high - theirs.low) / 2, rel=1e-12)
+    else:  # the one value joins the other group's spread
+        assert half == pytest.approx(stats.t.ppf(0.975, 3) * stds[1] * math.sqrt(1 + 1 / 4), rel=1e-12)
+    nothing = half_width_of_difference([np.array([np.nan])] * 2, [np.array([1])] * 2)
+    assert np.isnan(nothing).all()
+
+
+def test_the_rule_changes_at_ten_values():
+    values = np.random.Generator(np.random.PCG64(2)).normal(size=MIN_BOOTSTRAP_SEEDS)
+    few = values[:-1]
+    assert interval_of(few)[1:] == pytest.approx(stats.t.interval(0.95, 8, few.mean(), stats.sem(few)), rel=1e-12)
+    picked = np.random.Generator(np.random.PCG64(0)).integers(len(values), size=(RESAMPLES, len(values)))
+    percentiles = np.quantile(values[picked].mean(-1), [0.025, 0.975])
+    assert interval_of(values)[1:] == pytest.approx(percentiles, rel=1e-12)
 
 
 def test_many_values_have_percentiles_of_resampled_means():

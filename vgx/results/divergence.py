@@ -6,10 +6,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
 
-CONFIDENCE = 0.95
-"""How sure a parting is: at a step and a layer, seeds alone bring two means that far apart one time in twenty."""
+from vgx.results.intervals import half_width_of_difference, normal_quantile
+
 FACTOR = 2.0
 """How far apart single seeds must be, where not even theory knows their spread."""
 MIN_DIVERGED_SHARE = 0.9
@@ -81,7 +80,7 @@ def part(
     first_band: np.ndarray | None = None,
     band: np.ndarray | None = None,
 ) -> Divergence:
-    """Returns where and when `other` is apart from `first`, by Student's test of two means at the level of CONFIDENCE.
+    """Returns where and when `other` is apart from `first`, by Student's test of two means, see `intervals`.
 
     Args:
         statistic: what they are curves of: two single seeds of a logarithm are a FACTOR apart at its difference.
@@ -94,14 +93,11 @@ def part(
     a, b = (Trajectory(steps, *(x[np.searchsorted(one.steps, steps)] for x in one[1:])) for one in (first, other))
     with np.errstate(invalid="ignore", divide="ignore"):
         difference = b.mean - a.mean
-        freedom = np.maximum(a.seeds - 1, 0) + np.maximum(b.seeds - 1, 0)
-        square = sum(np.nan_to_num(x.spread) ** 2 * np.maximum(x.seeds - 1, 0) for x in (a, b))
-        of_means = np.sqrt(square / freedom * (1 / a.seeds + 1 / b.seeds))
-        limit = stdtrit(np.maximum(freedom, 1), 0.5 + CONFIDENCE / 2) * of_means
-        by = "seeds"
-        if not np.any(freedom) and first_band is not None and band is not None:
-            by, limit = "theory", ndtri(0.5 + CONFIDENCE / 2) * np.hypot(first_band, band)
-        elif not np.any(freedom):
+        if np.any(a.seeds > 1) or np.any(b.seeds > 1):
+            by, limit = "seeds", half_width_of_difference((a.spread, b.spread), (a.seeds, b.seeds))
+        elif first_band is not None and band is not None:
+            by, limit = "theory", normal_quantile() * np.hypot(first_band, band)
+        else:
             by, limit = f"a factor of {FACTOR:g}", _factor(statistic, a.mean, b.mean)
     limit = np.broadcast_to(limit, difference.shape).copy()
     both = np.isfinite(a.mean) & np.isfinite(b.mean)

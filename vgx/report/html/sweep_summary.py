@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, stdev
 from typing import Any
 
 from vgx.report.html.chart_rows import Rows
 from vgx.report.html.encode import finite, score_of
 from vgx.report.html.page_data import Contents, cells_of
-
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-"""Student's t at 97.5 % for 1 to 15 degrees of freedom; beyond, 1.96 + 2.5 / degrees is within 0.01 of it."""
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Returns the 95 % confidence interval of the mean over seeds (Student's t); of one value, it twice."""
-    mean, degrees = fmean(values), len(values) - 1
-    if not degrees:
-        return mean, mean
-    t = STUDENT[degrees - 1] if degrees <= len(STUDENT) else 1.96 + 2.5 / degrees
-    half = t * stdev(values) / math.sqrt(len(values))
-    return mean - half, mean + half
+from vgx.results.intervals import interval_of
 
 
 def cell_summaries(contents: Contents) -> Rows:
@@ -46,11 +33,13 @@ def _over_seeds(name: str, values: Sequence[Any], clip: bool = False) -> dict[st
     known = [float(value) for value in values if value is not None and math.isfinite(value)]
     if not known:
         return {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_seeds": 0}
-    low, high = interval(known)
+    mean, low, high = interval_of(known)
+    if len(known) == 1:  # no interval: drawn as a point
+        low = high = mean
     if clip:
         low, high = max(low, 0.0), min(high, 1.0)
     ends = {f"{name}_low": finite(low), f"{name}_high": finite(high), f"{name}_seeds": len(known)}
-    return {name: fmean(known), **ends}
+    return {name: mean, **ends}
 
 
 def ranking(summaries: Rows) -> Rows:
