@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from vgx.reproduce.hypotheses import COMPARISONS, NotMeasured, Sample, matches
+from vgx.reproduce.findings import NotMeasured, Sample, matches
+from vgx.reproduce.hypotheses import COMPARISONS
 
 
 class Arms:

@@ -10,7 +10,7 @@ from vgx.results.words import counted
 
 if TYPE_CHECKING:
     from vgx.reproduce.evaluate import CheckResult, Result
-    from vgx.reproduce.hypotheses import Finding
+    from vgx.reproduce.findings import Finding
 
 COLOURS = {
     "reproduced": "green",

@@ -13,7 +13,7 @@ from vgx.results.files import drafted, explained
 
 if TYPE_CHECKING:
     from vgx.reproduce.evaluate import CheckResult, Result
-    from vgx.reproduce.hypotheses import Finding
+    from vgx.reproduce.findings import Finding
 
 HEAD = """\
 # The article's claims, put to the test

@@ -12,7 +12,7 @@ import numpy as np
 
 from vgx.devices import Platform
 from vgx.reproduce.experiment import Check, Claim, Experiment, option
-from vgx.reproduce.hypotheses import BAD, OPEN, OTHER, Arm, Finding, NotMeasured, Sample, words_of
+from vgx.reproduce.findings import BAD, OPEN, OTHER, Arm, Finding, NotMeasured, Sample, words_of
 from vgx.reproduce.metrics import LaneOutcome, LayerMetric, Metric
 from vgx.results.store import Run
 from vgx.runner.rounds import PENDING

@@ -1,17 +1,40 @@
-"""Comparisons that a claim can name: what its arms measured, against what was published, each other, or theory."""
+"""The comparisons that a claim can name: an arm against a published number, a limit, another arm, or theory."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import combinations, pairwise
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from vgx.registry import Part, Registry
+from vgx.reproduce.findings import (
+    BAD,
+    COMPARISONS,
+    GOOD,
+    OPEN,
+    OTHER,
+    SAME,
+    Arm,
+    Finding,
+    Hypothesis,
+    Measured,
+    NotMeasured,
+    Sample,
+    above,
+    choices,
+    decided,
+    direction,
+    matches,
+    more_seeds,
+    near,
+    paired,
+    word_of,
+    words_of,
+)
 from vgx.results import bounds
 from vgx.results.intervals import (
     LEVEL,
@@ -19,145 +42,10 @@ from vgx.results.intervals import (
     MIN_SEEDS,
     Interval,
     bootstrap,
-    half_width,
     interval_of,
     kendall,
-    seeds_to_tell,
     wilson,
 )
-
-Arm = dict[str, Any]
-"""Which lanes: the value of some swept options, by path."""
-
-GOOD, BAD, OPEN = "supported", "contradicted", "undecided"
-SAME, OTHER = "reproduced", "not reproduced"
-WORDS = (SAME, GOOD, OTHER, BAD, OPEN)
-
-
-class Finding(NamedTuple):
-    """One figure of ours, and what it says."""
-
-    what: str
-    """In a few words: the arms, or the point of a curve."""
-    claimed: str
-    """What was published or claimed, as text."""
-    ours: float
-    low: float
-    high: float
-    verdict: str
-    """supported, contradicted, reproduced, not reproduced or undecided."""
-    seeds: int
-    more: int | None
-    """How many more seeds would decide it, if all stays as it is; None when decided, or beyond telling."""
-    note: str = ""
-
-
-class Sample(NamedTuple):
-    """What an arm measured."""
-
-    values: dict[int, float]
-    """By seed."""
-    chosen: dict[str, Any]
-    """The option values chosen for it on validation data, by path."""
-    at_edge: bool
-    """Whether one of them is the smallest or the largest that was tried."""
-
-
-class Measured(Protocol):
-    """Where a comparison gets the figures of its arms; NotMeasured when an arm is not in the grid."""
-
-    def sample(self, arm: Arm, changes: Mapping[str, Any] | None = None) -> Sample:
-        """Returns an arm's figures; `changes` are options of the statistic."""
-        ...
-
-    def predicted(self, arm: Arm) -> float:
-        """Returns the statistic of the curve that theory predicts for the arm."""
-        ...
-
-    def values(self, path: str) -> list[Any]:
-        """Returns the values that an option has in the grid."""
-        ...
-
-
-class NotMeasured(Exception):
-    """An arm that this scale leaves out."""
-
-
-class Hypothesis(Part):
-    """What is claimed of a statistic."""
-
-    of_number: ClassVar[bool] = False
-    """Whether a published number is to be reproduced, rather than a claim tested."""
-
-    def arms(self) -> Iterator[Arm]:
-        """Yields every arm that is named."""
-        raise NotImplementedError
-
-    def free(self) -> tuple[str, ...]:
-        """Returns paths whose values are arms themselves."""
-        return ()
-
-    def find(self, measured: Measured) -> list[Finding]:
-        """Returns the figures and what they say. Raises NotMeasured."""
-        raise NotImplementedError
-
-
-COMPARISONS: Registry[Hypothesis] = Registry("comparison")
-
-
-def words_of(arm: Arm) -> str:
-    """Returns an arm in a few words: the values alone."""
-    return " ".join(_word(path, value) for path, value in arm.items())
-
-
-def _word(path: str, value: Any) -> str:
-    if isinstance(value, Mapping):
-        options = [f"{key} {inner}" for key, inner in value.items() if key != "name"]
-        return " ".join([str(value.get("name", "")), *options]).strip()
-    if isinstance(value, str) and value != "none":
-        return value
-    return f"{path.rpartition('.')[2]} {value}"
-
-
-def _direction(interval: Interval, limit: float) -> str:
-    """Whether an interval lies above a limit."""
-    if not math.isfinite(interval.low + interval.high):
-        return OPEN
-    return GOOD if interval.low > limit else BAD if interval.high < limit else OPEN
-
-
-def _decided(values: np.ndarray, verdict: str) -> str:
-    """The verdict, unless too few seeds gave it."""
-    return verdict if len(values) >= MIN_SEEDS else OPEN
-
-
-def _more(values: np.ndarray, limit: float, verdict: str) -> int | None:
-    if verdict != OPEN or len(values) < 2:
-        return None
-    return seeds_to_tell(float(values.mean()) - limit, float(values.std(ddof=1)), len(values))
-
-
-def _paired(one: Sample, other: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """The figures of two arms for the seeds that they share."""
-    seeds = [seed for seed in one.values if seed in other.values]
-    return np.array([one.values[s] for s in seeds]), np.array([other.values[s] for s in seeds])
-
-
-def _choices(*samples: Sample) -> str:
-    """What was chosen for each arm, in a note."""
-    parts = []
-    for sample in samples:
-        values = ", ".join(_word(path, value) for path, value in sample.chosen.items())
-        parts.append(f"{values} (the last one tried)" if sample.at_edge else values)
-    return " | ".join(parts) if any(parts) else ""
-
-
-def _above(what: str, claimed: str, values: np.ndarray, limit: float, sign: int, note: str) -> Finding:
-    """Whether the mean lies above a limit, or below it where `sign` is -1."""
-    interval = interval_of(values)
-    signed = Interval(sign * interval.mean, *sorted((sign * interval.low, sign * interval.high)))
-    verdict = _decided(values, _direction(signed, sign * limit))
-    return Finding(what, claimed, *interval, verdict, len(values), _more(values, limit, verdict), note)
 
 
 @COMPARISONS.register("number")
@@ -212,41 +100,18 @@ class Number(Hypothesis):
             if self.minus is None:
                 columns.append(np.array(list(ours.values.values())))
             else:
-                a, b = _paired(ours, measured.sample(self.minus, point))
+                a, b = paired(ours, measured.sample(self.minus, point))
                 columns.append(a - b)
         findings = []
         for i, (point, published, tolerance) in enumerate(zip(points, self.published, tolerances, strict=True)):
             alike = [column for column, other in zip(columns, tolerances, strict=True) if other == tolerance]
             what = " ".join(f"{name} {value:g}" for name, value in point.items()) or self._title()
-            findings.append(_near(what, columns[i], alike, published, tolerance))
+            findings.append(near(what, columns[i], alike, published, tolerance))
         return findings
 
     def _title(self) -> str:
         less = f" less {words_of(self.minus)}" if self.minus is not None else ""
         return words_of(self.of) + less
-
-
-def _near(what: str, values: np.ndarray, alike: Sequence[np.ndarray], published: float, tolerance: float) -> Finding:
-    """Whether a mean is near a number; `alike` are figures with the same spread."""
-    n, mean = len(values), float(values.mean())
-    claimed = f"{published:g} ± {tolerance:g}"
-    if n < 2 or not np.isfinite(values).all():
-        return Finding(what, claimed, mean, math.nan, math.nan, OPEN, n, None)
-    known = [column for column in alike if np.isfinite(column).all()]
-    std = math.sqrt(float(np.mean([column.var(ddof=1) for column in known])))
-    freedom = (n - 1) * len(known)
-    half = half_width(std, n, LEVEL, freedom)
-    low, high = mean - half, mean + half
-    if abs(mean - published) <= tolerance and half <= tolerance:
-        verdict = SAME
-    elif low > published + tolerance or high < published - tolerance:
-        verdict = OTHER
-    else:
-        verdict = OPEN
-    verdict = _decided(values, verdict)
-    edge = tolerance if abs(mean - published) <= tolerance else abs(mean - published) - tolerance
-    more = seeds_to_tell(edge, std, n) if verdict == OPEN else None
-    return Finding(what, claimed, mean, low, high, verdict, n, more)
 
 
 @COMPARISONS.register("bound")
@@ -274,7 +139,7 @@ class Threshold(Hypothesis):
         bound, sample = bounds.parse(self.holds), measured.sample(self.of)
         values = np.array(list(sample.values.values()))
         sign = 1 if bound.compare in (">", ">=") else -1
-        return [_above(words_of(self.of), self.holds, values, bound.number, sign, _choices(sample))]
+        return [above(words_of(self.of), self.holds, values, bound.number, sign, choices(sample))]
 
 
 @COMPARISONS.register("share")
@@ -303,13 +168,13 @@ class Share(Hypothesis):
         sample, bound = measured.sample(self.of), bounds.parse(self.that)
         hits, n = sum(bound.holds(value) for value in sample.values.values()), len(sample.values)
         found = Interval(hits / n, *wilson(hits, n))
-        verdict = _direction(found, self.more_than) if n >= MIN_SEEDS else OPEN
+        verdict = direction(found, self.more_than) if n >= MIN_SEEDS else OPEN
         more = None
         if verdict == OPEN and hits / n != self.more_than:
             likely = (k for k in range(n + 1, MAX_SEEDS) if not _within(wilson(round(hits / n * k), k), self.more_than))
             more = next((k - n for k in likely), None)
         what = f"{words_of(self.of)}: seeds with {self.that}".removeprefix(": ")
-        return [Finding(what, f"> {self.more_than:g}", *found, verdict, n, more, _choices(sample))]
+        return [Finding(what, f"> {self.more_than:g}", *found, verdict, n, more, choices(sample))]
 
 
 def _within(interval: tuple[float, float], limit: float) -> bool:
@@ -334,10 +199,10 @@ class Versus(Hypothesis):
 
     def find(self, measured: Measured) -> list[Finding]:
         one, other = measured.sample(self.arm), measured.sample(self.than)
-        a, b = _paired(one, other)
+        a, b = paired(one, other)
         what = f"{words_of(self.arm)} less {words_of(self.than)}"
         claimed = f"{'>' if self.sign > 0 else '<'} {self.sign * self.by + 0.0:g}"
-        return [_above(what, claimed, a - b, self.sign * self.by, self.sign, _choices(one, other))]
+        return [above(what, claimed, a - b, self.sign * self.by, self.sign, choices(one, other))]
 
 
 @COMPARISONS.register("greater")
@@ -375,11 +240,11 @@ class Ratio(Hypothesis):
 
     def find(self, measured: Measured) -> list[Finding]:
         one, other = measured.sample(self.of), measured.sample(self.to)
-        a, b = _paired(one, other)
+        a, b = paired(one, other)
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log(a) - np.log(b)
         what = f"{words_of(self.of)} over {words_of(self.to)}"
-        found = _above(what, f"> {self.more_than:g}", logs, math.log(self.more_than), 1, _choices(one, other))
+        found = above(what, f"> {self.more_than:g}", logs, math.log(self.more_than), 1, choices(one, other))
         ours, low, high = (math.exp(x) if x < 700 else math.inf for x in (found.ours, found.low, found.high))
         return [found._replace(ours=ours, low=low, high=high)]
 
@@ -414,7 +279,7 @@ class Rank(Hypothesis):
         if len(order) < 2:
             raise NotMeasured
         others = [value for value in grid if not any(matches(value, known) for known in order)]
-        samples = {_word(self.over, value): measured.sample({self.over: value}) for value in (*order, *others)}
+        samples = {word_of(self.over, value): measured.sample({self.over: value}) for value in (*order, *others)}
         claimed = list(samples)[: len(order)]
         seeds = sorted(set.intersection(*(set(sample.values) for sample in samples.values())))
         table = {name: np.array([sample.values[seed] for seed in seeds]) for name, sample in samples.items()}
@@ -427,7 +292,7 @@ class Rank(Hypothesis):
         order = -np.arange(len(claimed))
         n = values.shape[1]
         reversed_pairs = [
-            _direction(_bonferroni(b - a, math.comb(len(values), 2)), 0.0) == GOOD for a, b in combinations(values, 2)
+            direction(_bonferroni(b - a, math.comb(len(values), 2)), 0.0) == GOOD for a, b in combinations(values, 2)
         ]
         tau = float(kendall(values.mean(1), order))
         low, high = (
@@ -442,7 +307,7 @@ class Rank(Hypothesis):
 
     def _means(self, samples: Mapping[str, Sample], table: Mapping[str, np.ndarray]) -> list[Finding]:
         return [
-            Finding(name, "", *interval_of(table[name]), "", len(table[name]), None, _choices(sample))
+            Finding(name, "", *interval_of(table[name]), "", len(table[name]), None, choices(sample))
             for name, sample in samples.items()
         ]
 
@@ -450,8 +315,8 @@ class Rank(Hypothesis):
         with np.errstate(invalid="ignore"):
             values = sign * (table[better] - table[worse])
         interval = _bonferroni(values, pairs)
-        verdict = _decided(values, _direction(interval, 0.0))
-        more = _more(values, 0.0, verdict)
+        verdict = decided(values, direction(interval, 0.0))
+        more = more_seeds(values, 0.0, verdict)
         return Finding(f"{better} over {worse}", "> 0", *interval, verdict, len(values), more)
 
 
@@ -476,13 +341,6 @@ class Theory(Hypothesis):
     def find(self, measured: Measured) -> list[Finding]:
         predicted = measured.predicted(self.of)
         values = np.array(list(measured.sample(self.of).values.values()))
-        found = _near(words_of(self.of), values, [values], predicted, self.tolerance * abs(predicted))
+        found = near(words_of(self.of), values, [values], predicted, self.tolerance * abs(predicted))
         verdict = {SAME: GOOD, OTHER: BAD}.get(found.verdict, found.verdict)
         return [found._replace(claimed=f"{predicted:.4g} ± {self.tolerance:.0%}", verdict=verdict)]
-
-
-def matches(found: Any, asked: Any) -> bool:
-    """Whether an option's value is the one asked for; a bare name fits any options of that part."""
-    if found == asked:
-        return True
-    return isinstance(found, Mapping) and isinstance(asked, str) and found.get("name") == asked
