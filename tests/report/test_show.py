@@ -12,7 +12,7 @@ from vgx.cli import app
 from vgx.errors import RunError
 from vgx.report.terminal.bars import MARK, picture
 from vgx.report.terminal.heatmap import HeatMap
-from vgx.report.terminal.run import runs_table, show
+from vgx.report.terminal.run import layer_table, runs_table, show
 from vgx.results.store import prediction_schema
 
 STEPS = 12
@@ -162,3 +162,20 @@ def test_a_long_name_in_the_list_of_runs_takes_no_letter_of_a_verdict(monkeypatc
     monkeypatch.setattr("vgx.report.terminal.run._run_row", lambda run: row)
     listed = printed(runs_table([None]))  # type: ignore[list-item]
     assert [word for word in row if word != "9/9 lanes" and word not in listed] == []
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 140])
+def test_no_figure_of_the_layer_table_is_cut_however_narrow_the_terminal(write_run, width):
+    ones = np.ones((1, 1, 4))
+    layers = {name: -1.5 * ones for name in ("delta_log10", "weight_grad_log10", "preact_mean", "act_mean")}
+    layers |= {name: 0.25 * ones for name in ("dead", "saturated", "cosine", "weight_grad_zero")}
+    layers |= {name: 1e-5 * ones for name in ("update_ratio", "preact_std", "act_rms")}
+    metrics = {"train_loss": np.ones((1, 1)), "test_accuracy": np.ones((1, 1))}
+    run = write_run({"name": "wide", "model": {"depth": 3, "width": 4}}, layers, metrics)
+    text = printed(layer_table(run.layers(), width), width)
+    assert "…" not in text
+    assert text.count("-1.50") == 2 * 4
+    assert text.count("25%") == 3 * 4
+    assert text.count("1e-05") == 3 * 4
+    assert max(map(len, text.splitlines())) <= width
+    assert [line.split()[0] for line in text.splitlines() if line.strip()].count("out") == text.count("layer")

@@ -108,7 +108,7 @@ def _layers(
         Text(),
         picture(values[:-1], width, title=title, marks=marks, log=column.is_log),
         Text(),
-        layer_table(rows),
+        layer_table(rows, width),
     ]
     if len(rows) > SHOWN_LAYERS:
         layers = counted(len(rows) - 1, "layer")
@@ -150,19 +150,35 @@ def _course(run: Run, lane: int, width: int) -> Text:
     return text
 
 
-def layer_table(rows: pa.Table) -> Table:
-    """Returns one step's layers as a table of at most SHOWN_LAYERS rows, the readout last."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    table.add_column("layer", justify="right")
-    measured = [name for name in SHOWN_COLUMNS if rows[name].null_count < len(rows)]
-    for name in measured:
-        table.add_column(LAYERS[name].heading, justify="right")
+def layer_table(rows: pa.Table, width: int) -> RenderableType:
+    """Returns one step's layers as a table of at most SHOWN_LAYERS rows, the readout last.
+
+    Columns that `width` does not hold go to a second table below the first: no figure is cut.
+    """
     picked = np.unique(np.linspace(0, len(rows) - 1, min(SHOWN_LAYERS, len(rows))).round().astype(int))
-    for i in picked:
-        row = rows.slice(int(i), 1).to_pylist()[0]
-        layer = "out" if i == len(rows) - 1 else str(row["layer"])
-        table.add_row(layer, *(figure(row[name], LAYERS[name].form) for name in measured))
-    return table
+    layers = ["out" if i == len(rows) - 1 else str(rows["layer"][int(i)]) for i in picked]
+    columns = {
+        LAYERS[name].heading: [figure(rows[name][int(i)].as_py(), LAYERS[name].form) for i in picked]
+        for name in SHOWN_COLUMNS
+        if rows[name].null_count < len(rows)
+    }
+    first = max(map(len, ["layer", *layers]))
+    widths = {heading: max(map(len, [heading, *figures])) for heading, figures in columns.items()}
+    gap = 2 if first + sum(widths.values()) + 2 * len(widths) <= width else 1
+    groups: list[list[str]] = [[]]
+    for heading in columns:
+        if first + sum(widths[each] + gap for each in [*groups[-1], heading]) > width and groups[-1]:
+            groups.append([])
+        groups[-1].append(heading)
+    tables = []
+    for headings in groups:
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, gap, 0, 0))
+        for heading in ("layer", *headings):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for i, layer in enumerate(layers):
+            table.add_row(layer, *(columns[heading][i] for heading in headings))
+        tables += [Text(), table] if tables else [table]
+    return Group(*tables)
 
 
 def verdicts(run: Run, lane: int | None = None) -> Text:
