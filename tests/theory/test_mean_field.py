@@ -14,7 +14,9 @@ from scipy.special import erfcx, ndtr
 
 from vgx.parts import ACTIVATIONS, BIASES, INITIALIZERS, NORMALIZATIONS
 from vgx.parts.activations import Activation
-from vgx.theory.mean_field import Limit, Net, Signal, limit, propagate
+from vgx.theory.layer_response import Net, Signal
+from vgx.theory.limits import Limit, limit
+from vgx.theory.mean_field import propagate
 from vgx.theory.moments import Sampler, Table, gaussian, gaussian_pair, moments_of, sphere
 from vgx.theory.quadrature import panels
 

@@ -17,7 +17,7 @@ from vgx.parts import ACTIVATIONS
 from vgx.parts.activations import Activation
 from vgx.results.verdict import SPAN
 from vgx.runner.first_step import first_step
-from vgx.theory.mean_field import Signal
+from vgx.theory.layer_response import Signal
 from vgx.theory.predict import InputStatistics, predict, source_of
 
 SEEDS, DEPTH, WIDTH = 2, 10, 256

@@ -20,7 +20,8 @@ from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Plac
 from vgx.results.attribution import attribute
 from vgx.results.verdict import SPAN, LayerCurves, Verdict, judge, named_layers, slope_of
 from vgx.theory import mean_field
-from vgx.theory.mean_field import Limit, Net, Signal
+from vgx.theory.layer_response import Net, Signal
+from vgx.theory.limits import Limit, limit
 from vgx.training.step import EXAMINED, SMALL_BATCH, encode, to_device
 
 TRAINABLE = 6.0
@@ -257,7 +258,7 @@ def predict(config: Config, source: InputStatistics | None = None) -> Prediction
     net = net_of(config, source)
     curves = mean_field.propagate(net, source.signal)
     expected = LayerCurves(curves.delta_log10[:-1], dead=curves.dead[:-1], saturated=curves.saturated[:-1])
-    return Prediction(curves, mean_field.limit(net, source.signal), judge(expected))
+    return Prediction(curves, limit(net, source.signal), judge(expected))
 
 
 def net_of(config: Config, source: InputStatistics) -> Net:

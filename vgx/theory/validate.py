@@ -22,7 +22,7 @@ from vgx.parts import INITIALIZERS, Activation, Initializer, Normalization
 from vgx.parts.initializers import LSUV, Zeros
 from vgx.results.values import option_called
 from vgx.theory import mean_field
-from vgx.theory.mean_field import Net, Signal
+from vgx.theory.layer_response import Net, Signal
 from vgx.theory.predict import GRID_INITIALIZERS, default_activations, placed_normalizations
 from vgx.training.model import MLP, InitialWeights, fit_to_data
 from vgx.training.probes import LOG10_2

@@ -1,0 +1,214 @@
+"""What one layer does to the signal and to the gradient at infinite width, with its normalization."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from vgx.errors import ConfigError
+from vgx.parts.activations import Activation
+from vgx.parts.initializers import Constant, Initializer
+from vgx.parts.normalizations import BatchNorm, LayerNorm, Normalization, RMSNorm
+from vgx.theory.moments import moments_of, on_line, safe_divide, sphere, table
+from vgx.theory.quadrature import line, panels
+
+TINY, HUGE = 1e-90, 1e90
+"""Second moments past what float32 holds the root of: reported as 0 and infinity; ratios go on."""
+
+
+class Net(NamedTuple):
+    """What theory knows of a net."""
+
+    sizes: tuple[int, ...]
+    """Features, the widths of the hidden layers, classes: [L + 2]."""
+    activation: Activation
+    initializer: Initializer
+    bias: Initializer
+    normalization: Normalization
+    dropout: float
+    batch: int
+    """Examples that batch norm sees at a time."""
+    examined: int | None = None
+    """Examples for all of which a unit must be off to be dead; a batch unless told."""
+
+
+class Signal(NamedTuple):
+    """What a layer receives: moments over its entries, means over examples."""
+
+    square: float
+    """E[x^2]"""
+    cross: float
+    """E[x_a x_b], of two different examples."""
+    mean: float
+    """E[x]"""
+
+
+class LayerResponse(NamedTuple):
+    """What one layer does to the signal, and to the gradient on its way back."""
+
+    signal: Signal
+    """What it passes on."""
+    weight: float
+    """The variance of its weights."""
+    gain: float
+    """|dloss/dh|^2 over |dloss/dx|^2, x being what it passes on."""
+    top_gain: float
+    """The same where the gradients of different examples have nothing to do with each other, as above the readout."""
+    q: float
+    """E[h^2]"""
+    c: float
+    """E[h_a h_b] / E[h^2]"""
+    preact: tuple[float, float, float]
+    """Mean, deviation and correlation of what the activation receives."""
+    slope_square: float
+    """E[f'^2]"""
+    kurtosis: float
+    """E[f'^4] / E[f'^2]^2"""
+
+
+def response_of(net: Net, signal: Signal, n_in: int, n_out: int, *, exact: bool = False) -> LayerResponse:
+    """Returns what a hidden layer of n_in inputs and n_out units does; `exact` correlations are not interpolated."""
+    bias_mean, bias_variance = mean_of(net.bias), net.bias.variance(1, n_out)
+    weight = net.initializer.variance(n_in, n_out)
+    if net.initializer.fits_to_data:
+        # The kernel alone is rescaled, until kernel and bias together have variance 1.
+        weight = safe_divide(max(1 - bias_variance, 0.0), n_in * signal.square)
+    mean = n_in * mean_of(net.initializer) * signal.mean + bias_mean
+    variance = n_in * weight * signal.square + bias_variance
+    covariance = min(n_in * weight * signal.cross + bias_variance, variance)
+
+    norm, keep = net.normalization, 1 - net.dropout
+    if isinstance(norm, BatchNorm):
+        through = (_batch_before if norm.before else _batch_after)(net, norm, mean, variance, covariance)
+    else:
+        through = _by_example(net, norm, mean, variance, covariance, exact)
+    out, gain, top_gain, preact, slope_square, kurtosis = through
+    q = variance + mean**2
+    return LayerResponse(
+        Signal(out.square / keep, out.cross, out.mean),
+        weight,
+        gain / keep,
+        top_gain / keep,
+        q,
+        (covariance + mean**2) / q if q else 1.0,
+        preact,
+        slope_square,
+        kurtosis / keep,
+    )
+
+
+def mean_of(initializer: Initializer) -> float:
+    return initializer.value if isinstance(initializer, Constant) else 0.0
+
+
+Through = tuple[Signal, float, float, tuple[float, float, float], float, float]
+"""Signal, gain, top gain, moments of what the activation receives, E[f'^2], kurtosis."""
+
+
+def _by_example(net: Net, norm: Normalization, mean: float, variance: float, covariance: float, exact: bool) -> Through:
+    """Through the activation, and layer norm, RMS norm or none."""
+    c = max(safe_divide(covariance, variance), -1.0) if variance else 1.0
+    before = 1.0
+    if norm.before:
+        centred, epsilon = _example_norm(norm)
+        mean = 0.0 if centred else mean
+        before = safe_divide(1.0, variance + mean**2 + epsilon)
+        mean, variance = mean * math.sqrt(before), variance * before
+    std = math.sqrt(variance)
+    averages = table(net.activation, mean)
+    f = averages.moments(std)
+    shared = float(f.variance) * averages.correlation(std, c, exact)
+    out = Signal(float(f.square), float(f.mean) ** 2 + shared, float(f.mean))
+    after = 1.0
+    if norm.after:
+        centred, epsilon = _example_norm(norm)
+        if centred:
+            out = Signal(float(f.variance), shared, 0.0)
+        after = safe_divide(1.0, out.square + epsilon)
+        out = Signal(out.square * after, out.cross * after, out.mean * math.sqrt(after))
+    steep = float(f.slope_square)
+    gain = before * steep * after
+    return out, gain, gain, (mean, std, c), steep, safe_divide(float(f.slope_fourth), steep**2)
+
+
+def _example_norm(norm: Normalization) -> tuple[bool, float]:
+    """Whether a normalization of single examples takes out their mean, and its epsilon."""
+    if isinstance(norm, LayerNorm | RMSNorm):
+        return isinstance(norm, LayerNorm), norm.epsilon
+    raise ConfigError(f"model.normalization: there is no theory for '{norm.name}'")
+
+
+def _batch_before(net: Net, norm: BatchNorm, mean: float, variance: float, covariance: float) -> Through:
+    """Through batch norm, then the activation.
+
+    What a batch has in common is taken out; of the rest the batch's own variance S is (variance - covariance) / B times
+    a chi-squared with B - 1 degrees of freedom, so E[1 / S] = B / ((B - 3) (variance - covariance)).
+    """
+    batch = net.batch
+    spread = variance - covariance
+    typical = spread * (batch - 1) / batch
+    shrink = safe_divide(typical, typical + norm.epsilon)
+    f = sphere(net.activation, math.sqrt(shrink), batch)
+    if batch > 3:
+        inverse = safe_divide(1.0, spread * (batch - 3) / batch + norm.epsilon)
+    elif batch == 3:
+        # S is exponential; only epsilon, or the smallest of many, keeps E[1 / S] finite.
+        t, weight = panels(np.linspace(-60, 6, 67))
+        inverse = float(np.sum(weight * np.exp(t - np.exp(t)) / (2 / 3 * max(spread, TINY) * np.exp(t) + norm.epsilon)))
+    else:
+        inverse = 0.0  # a batch of two is -1 and 1 whatever h is
+    # Gradients that come from another batch norm add up to 0 over the batch; the readout's are of random sign.
+    gain, top_gain = (inverse * g / batch for g in (f.own + f.others, f.own))
+    out = Signal(f.square, f.product, f.mean)
+    return out, gain, top_gain, (0.0, math.sqrt(shrink), -1 / (batch - 1)), f.slope_square, f.kurtosis
+
+
+def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covariance: float) -> Through:
+    """Through the activation, then batch norm.
+
+    A unit's h on a batch is a part that all examples share, u, and one of each; batch norm divides by the variance of
+    f given u. To first order in 1 / B the batch's own variance S differs from that, is correlated with f'^2, and the
+    gradient loses its mean and its part along x; kappa / B is the correlation that normalization below leaves.
+    """
+    batch = net.batch
+    common = min(max(covariance, 0.0), variance)
+    kappa = batch * min(safe_divide(covariance, variance), 0.0)
+    u, u_weight = line(np.empty(0)) if common else (np.zeros(1), np.ones(1))
+    z, weight, f, slope = on_line(net.activation, mean + math.sqrt(common) * u, math.sqrt(variance - common))
+    m = moments_of(weight, f, slope)
+
+    def expect(g: np.ndarray) -> np.ndarray:
+        return np.sum(weight * (g.mean(0) if g.ndim > z.ndim else g), -1)
+
+    v, steep = np.maximum(m.variance, TINY), np.maximum(m.slope_square, TINY)
+    rest = f - m.mean[:, None]
+    power, mean_slope = rest**2, slope.mean(0)
+    spread = (expect(power**2) + kappa * expect(z * power) ** 2) / v**2 - 1
+    shared = (expect(slope**2 * power) + kappa * expect(z * slope**2) * expect(z * power)) / (steep * v) - 1
+    bias = 1 + kappa * expect(z * rest) ** 2 / v
+    projected = 1 + expect(slope**2 * power) / (steep * v)
+    lost = spread - shared + bias - projected
+    others = (expect(mean_slope) ** 2 + expect(mean_slope * rest.mean(0)) ** 2 / v) / steep
+    lost, others = (np.clip(x / batch, -0.5, 0.5) for x in (lost, others * expect(mean_slope) ** 2 / steep))
+    direct = np.where(m.variance > TINY, m.slope_square / (v + norm.epsilon), 0.0)
+    gain, top_gain = (float(np.sum(u_weight * direct * (1 + x))) for x in (lost + others, lost))
+    square = float(np.sum(u_weight * m.variance / (v + norm.epsilon)))
+    std = math.sqrt(variance)
+    mixed = [float(np.sum(u_weight * x)) for x in (m.slope_fourth, m.slope_square)]
+    c = safe_divide(covariance, variance) if variance else 1.0
+    out = Signal(square, -square / (batch - 1), 0.0)
+    return out, gain, top_gain, (mean, std, c), mixed[1], safe_divide(mixed[0], mixed[1] ** 2)
+
+
+def in_range(signal: Signal) -> Signal:
+    """The signal, or one with the same ratios whose square is a float that can be squared."""
+    if TINY <= signal.square <= HUGE or signal.square == 0:
+        return signal
+    scale = (TINY if signal.square < TINY else HUGE) / signal.square
+    return Signal(signal.square * scale, signal.cross * scale, signal.mean * math.sqrt(scale))
+
+
+def same_signal(one: Signal, other: Signal) -> bool:
+    return all(abs(a - b) <= 1e-15 * abs(a) for a, b in zip(one, other, strict=True))
