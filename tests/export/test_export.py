@@ -21,7 +21,7 @@ from vgx.cli import app
 from vgx.errors import EnvironmentFault, RunError, install
 from vgx.export import LAYERS, MARK, export
 from vgx.export.colormap import NONFINITE, viridis
-from vgx.export.series import by_step, picked, series_of
+from vgx.export.series import by_step, series_of
 from vgx.results.verdict import slope_of
 from vgx.runner import loop
 
@@ -101,12 +101,6 @@ def test_a_thousand_layers_are_a_few_curves_unless_asked(write_run, tmp_path):
     assert scalar(events, "gradient/slope") == pytest.approx({1: -0.5, 2: -0.5})
     more = events_of(export(run, "tensorboard", tmp_path / "more", layers=20) / "lane-0000-seed-0")
     assert len([tag for tag in more.Tags()["scalars"] if tag.startswith("delta_log10/")]) == 21
-
-
-def test_layers_are_picked_evenly_with_both_ends():
-    assert picked(5, 8) == [1, 2, 3, 4, 5]
-    assert picked(100, 4) == [1, 34, 67, 100]
-    assert picked(100, 1) == [1]
 
 
 def test_the_slope_is_the_verdicts(odd_run):

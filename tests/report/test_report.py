@@ -28,11 +28,12 @@ from vgx.report.html.encode import packed
 from vgx.report.html.findings import gradient_finding, weights_finding
 from vgx.report.html.page_data import NUMBERS, STEPS, _axis, _cubes, flag, gather, word
 from vgx.report.html.sweep_summary import cell_summaries
-from vgx.report.palette import BLUE_ORANGE, VERDICTS, VIRIDIS, colour_at, ink_on, power_of_ten
+from vgx.report.palette import BLUE_ORANGE, VERDICTS, VIRIDIS, colour_at, ink_on
 from vgx.results.agreement import agreement_of
 from vgx.results.intervals import interval_of
 from vgx.results.safe_text import json_in_html
 from vgx.results.store import Run
+from vgx.results.words import power_of_ten
 from vgx.results.writer import RunWriter, metrics_rows
 from vgx.results.writer import layer_rows as table_of_layers
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+
+from vgx.results.curves import evenly
 
 STEPS = np.array([1, 3, 9])
 
@@ -23,3 +26,10 @@ def test_curves_are_what_was_written(write_run):
     assert run.curves("act_rms") == {}  # not measured
     assert run.curves("delta_log10", [7]) == {}
     np.testing.assert_array_equal(run.recorded_steps([1]), STEPS)
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "picked"), [(5, 8, [0, 1, 2, 3, 4]), (100, 4, [0, 33, 66, 99]), (100, 1, [0])]
+)
+def test_what_is_picked_evenly_has_both_ends(count, most, picked):
+    assert evenly(np.arange(count), most).tolist() == picked

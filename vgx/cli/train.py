@@ -52,7 +52,7 @@ def train(
         import vgx
         from vgx.report.terminal.progress import watching
         from vgx.report.terminal.run import expectations, last_line, show, summary
-        from vgx.report.words import plain
+        from vgx.results.words import plain
         from vgx.runner.train import run_path
 
         tree = vgx.load_config(config, overrides or [], modules or [])
@@ -118,7 +118,7 @@ def sweep(
         import vgx
         from vgx.report.terminal import sweep
         from vgx.report.terminal.run import expectations, summary
-        from vgx.report.words import plain
+        from vgx.results.words import plain
         from vgx.runner.plan import parse_memory
         from vgx.runner.sweep import sweep_path
 

@@ -41,6 +41,7 @@ from vgx.parts.initializers import HeNormal, Zeros
 from vgx.parts.normalizations import NoNormalization
 from vgx.parts.optimizers import SGD, NoClip
 from vgx.results import bounds
+from vgx.results.verdict import Word
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Width = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -154,9 +155,6 @@ class Log(Section):
     """How much is recorded of each layer."""
     tensorboard: bool = False
     """Whether event files for TensorBoard are written as well, to `tensorboard/` in the run, while it goes on."""
-
-
-Word = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "diverged"]
 
 
 class Expect(Section):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from vgx.results.columns import LAYERS, METRICS, swept_columns
-from vgx.results.curves import curves_of
+from vgx.results.curves import curves_of, evenly
 from vgx.results.safe_text import file_name
 from vgx.results.store import Run
 
@@ -47,7 +47,7 @@ def series_of(metrics: pa.Table, layers: pa.Table, count: int) -> list[Series]:
     slopes = _slopes(delta[:, :-1].astype(np.float64))
     kept = ~np.isnan(slopes)
     found.append(Series("gradient/slope", steps[kept], slopes[kept]))
-    for layer in (*picked(width - 1, count), width):
+    for layer in (*evenly(np.arange(1, width), count).tolist(), width):
         rows = layers.slice(layer - 1).take(np.arange(0, len(layers) - layer + 1, width))
         name = "readout" if layer == width else f"layer_{layer:0{len(str(width - 1))}d}"
         found += [_series(f"{statistic}/{name}", rows["step"], rows[statistic]) for statistic in LAYERS]
@@ -57,13 +57,6 @@ def series_of(metrics: pa.Table, layers: pa.Table, count: int) -> list[Series]:
 def _series(tag: str, steps: pa.ChunkedArray, column: pa.ChunkedArray) -> Series:
     known = column.is_valid().to_numpy()
     return Series(tag, steps.to_numpy()[known], column.to_numpy()[known].astype(np.float64))
-
-
-def picked(hidden: int, count: int) -> list[int]:
-    """Returns the hidden layers that have curves: at most so many, the first and the last among them."""
-    if hidden <= count:
-        return list(range(1, hidden + 1))
-    return sorted({round(x) for x in np.linspace(1, hidden, count)}) if count > 1 else [1]
 
 
 def _slopes(delta: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from vgx.export import LAYERS, require
 from vgx.export.colormap import viridis
 from vgx.export.series import begun, by_step, lane_name, options_of, series_of
-from vgx.results.columns import evenly
+from vgx.results.curves import evenly
 from vgx.results.files import explained
 from vgx.results.safe_text import everywhere
 from vgx.results.store import Run

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from vgx.results.verdict import WORDS
+
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 """Okabe and Ito 2008, Color universal design."""
 GREY = "#8a8a8a"
@@ -21,15 +23,18 @@ class Sign(NamedTuple):
     letter: str
 
 
-VERDICTS = {
-    "healthy": Sign(GREEN, "circle", "H"),
-    "vanishing": Sign(BLUE, "triangle-down", "V"),
-    "exploding": Sign(VERMILLION, "triangle-up", "X"),
-    "saturated": Sign(ORANGE, "square", "S"),
-    "dead": Sign(PURPLE, "cross", "D"),
-    "diverged": Sign("#882255", "diamond", "N"),
-}
+_SIGNS = (
+    Sign(GREEN, "circle", "H"),
+    Sign(BLUE, "triangle-down", "V"),
+    Sign(VERMILLION, "triangle-up", "X"),
+    Sign(ORANGE, "square", "S"),
+    Sign(PURPLE, "cross", "D"),
+    Sign("#882255", "diamond", "N"),
+)
 """The last colour is Tol's wine: Okabe and Ito have only so many that are seen on black and on white."""
+VERDICTS: dict[str, Sign] = dict(zip(WORDS, _SIGNS, strict=True))
+VERDICT_INKS: dict[str, str] = dict(zip(WORDS, ("green", "red", "magenta", "yellow", "red", "red"), strict=True))
+"""In a terminal, by rich's names."""
 SEEN = {"no zeros": (BLUE, "circle"), "some zeros": (ORANGE, "diamond"), "only zeros": (VERMILLION, "cross")}
 """What the optimizer saw of a layer's gradient, in the precision of the run."""
 UNJUDGED = Sign(GREY, "circle", "-")
@@ -63,13 +68,6 @@ def power_label(number: str = "datum.value") -> str:
     for plain, raised in zip("-−0123456789.", "⁻⁻⁰¹²³⁴⁵⁶⁷⁸⁹·", strict=True):
         text = f"replace({text}, regexp('[{plain}]', 'g'), '{raised}')"
     return f"'10' + {text}"
-
-
-def power_of_ten(exponent: float) -> str:
-    """Returns the number 10**exponent as it is read best: 0.0123, or 10⁻⁶²⁸·³."""
-    if -4 < exponent < 4:
-        return f"{float(f'{10**exponent:.3g}'):g}"
-    return "10" + f"{exponent:.1f}".translate(str.maketrans("-0123456789.", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·"))
 
 
 def theme(ink: str = "currentColor", faint: str = "currentColor") -> dict[str, Any]:

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from vgx.results.comparison import Divergence, Figure, GroupOutcome, RunComparison
-
-if TYPE_CHECKING:
-    pass
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 def describe_config(config: dict[str, Any], swept: Sequence[str] = ()) -> str:
@@ -46,20 +38,6 @@ def describe_config(config: dict[str, Any], swept: Sequence[str] = ()) -> str:
     if words[3] and shared("train.optimizer.learning_rate"):
         words[3] += f" {optimizer['learning_rate']:g}"
     return ", ".join(filter(None, words))
-
-
-def plain(value: Any) -> Any:
-    """Returns what JSON can say of a number: JSON has no NaN and no infinity, which become null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def duration(seconds: float) -> str:
-    """Returns a time in words: `45 s`, `12 min`, `3.5 h`."""
-    if math.isnan(seconds):
-        return "-"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 LETTERS = "ABCDEFGH"

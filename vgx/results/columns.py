@@ -215,10 +215,3 @@ def known_statistic(run: Run, name: str | None, rows: Any = None) -> str:
         measured = ", ".join(known for known in LAYERS if rows[known].null_count < len(rows))
         raise RunError(f"{run.path}: '{name}' was not measured; there are: {measured or 'none'}")
     return name
-
-
-def evenly(steps: np.ndarray, most: int) -> np.ndarray:
-    """Returns at most so many of the steps, the first and the last among them."""
-    if len(steps) <= most:
-        return steps
-    return steps[np.unique(np.linspace(0, len(steps) - 1, most).round().astype(int))]

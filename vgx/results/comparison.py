@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from vgx.errors import RunError
 from vgx.results.columns import known_statistic, swept_columns
-from vgx.results.curves import rows_by_lane
+from vgx.results.curves import evenly, rows_by_lane
 from vgx.results.divergence import Divergence, Trajectory, aligned, course_of, part
 from vgx.results.store import Run
 from vgx.results.values import inline, option_called, scalar
@@ -235,7 +235,7 @@ def _whole_name(one: RunGroup) -> str:
 
 def _curves(one: RunGroup, statistic: str) -> tuple[np.ndarray, np.ndarray]:
     """The recorded steps [T], and the hidden layers' statistic [S, T, L]; NaN where a seed has ended."""
-    steps = _some(one.run.recorded_steps(one.lanes))
+    steps = evenly(one.run.recorded_steps(one.lanes), MAX_STEPS)
     curves = one.run.curves(statistic, one.lanes, steps=steps)
     if len(steps) and not curves:
         tier = one.config["log"]["statistics"]
@@ -251,7 +251,7 @@ def _metric(one: RunGroup, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The steps [T] at which a column of the metrics table was measured, and its values [S, T, 1]."""
     table = one.run.metrics(["lane", "step", name], where=pc.field("lane").isin(list(one.lanes)))
     table = table.filter(pc.field(name).is_valid())
-    steps = _some(np.unique(table["step"].to_numpy()))
+    steps = evenly(np.unique(table["step"].to_numpy()), MAX_STEPS)
     table = table.filter(pc.field("step").isin(steps.tolist()))
     values = np.full((len(one.lanes), len(steps), 1), np.nan)
     rows = rows_by_lane(table)
@@ -260,12 +260,6 @@ def _metric(one: RunGroup, name: str) -> tuple[np.ndarray, np.ndarray]:
             mine = table.take(rows[lane])
             values[i, np.searchsorted(steps, mine["step"].to_numpy()), 0] = mine[name].to_numpy()
     return steps, values
-
-
-def _some(steps: np.ndarray) -> np.ndarray:
-    """At most MAX_STEPS of them, the first and the last included."""
-    picked = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_STEPS)).round().astype(int))
-    return steps[picked] if len(steps) else steps
 
 
 def _band(one: RunGroup, positions: np.ndarray) -> np.ndarray | None:

@@ -35,3 +35,10 @@ def rows_by_lane(table: pa.Table) -> dict[int, np.ndarray]:
     order = np.argsort(lane, kind="stable")
     numbers, starts = np.unique(lane[order], return_index=True)
     return dict(zip(map(int, numbers), np.split(order, starts)[1:], strict=True))
+
+
+def evenly(values: np.ndarray, most: int) -> np.ndarray:
+    """Returns at most so many of the values, evenly spaced, the first and the last among them."""
+    if len(values) <= most:
+        return values
+    return values[np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))]

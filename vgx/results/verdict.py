@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+
+Word = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "diverged"]
+WORDS: tuple[Word, ...] = get_args(Word)
+"""In the order in which they are listed."""
 
 SPAN = 2.0
 """Decades of gradient norm between the top and the bottom hidden layer from which a net vanishes or explodes."""
@@ -28,7 +32,7 @@ class Verdict(NamedTuple):
     """The word, the figures and the reason."""
 
     word: str
-    """healthy, vanishing, exploding, saturated, dead or diverged."""
+    """One of WORDS."""
     slope: float
     """Decades of gradient norm per layer from the top down: vanishing is negative; NaN for fewer than two layers."""
     span: float
@@ -73,7 +77,7 @@ def judge(curves: LayerCurves, diverged: tuple[int, int | None] | None = None) -
     return Verdict(word, slope, span, f"{reason}; {_travel(curves.delta_log10)}" if math.isfinite(slope) else reason)
 
 
-def _judge(curves: LayerCurves, span: float, diverged: tuple[int, int | None] | None) -> tuple[str, str]:
+def _judge(curves: LayerCurves, span: float, diverged: tuple[int, int | None] | None) -> tuple[Word, str]:
     if diverged is not None:
         step, layer = diverged
         return "diverged", f"NaN or infinity at step {step}" + (f", first in layer {layer}" if layer else "")

@@ -17,8 +17,9 @@ from vgx.report.html import run_page
 from vgx.report.html.write import bundle, refuse_others
 from vgx.report.palette import ink_on
 from vgx.report.words import LETTERS, apart_in_words, describe_config, has_layers, outcome_rows
-from vgx.results.columns import LAYERS, evenly
+from vgx.results.columns import LAYERS
 from vgx.results.comparison import RunComparison
+from vgx.results.curves import evenly
 from vgx.results.divergence import Divergence, Trajectory
 from vgx.results.files import drafted, explained
 from vgx.results.words import counted

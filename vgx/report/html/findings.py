@@ -10,8 +10,8 @@ import numpy as np
 from vgx.report.html.binning import is_null
 from vgx.report.html.chart_rows import Rows, course_rows, layer_rows
 from vgx.report.html.page_data import Contents
-from vgx.report.palette import power_of_ten
 from vgx.results.columns import METRICS
+from vgx.results.words import power_of_ten, signed
 
 
 def members(contents: Contents, lanes: Sequence[int] | None = None) -> list[int]:
@@ -88,11 +88,6 @@ def prediction_finding(contents: Contents, lanes: Sequence[int]) -> str:
         return ""
     found = signed(float(np.nanmean(measured)))
     return f"Theory: {signed(predicted)} decades per layer from the top down; measured at the first step {found}."
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """Returns a number with its sign, and no -0."""
-    return f"{round(value, digits) + 0.0:+.{digits}f}" if math.isfinite(value) else "-"
 
 
 def weights_finding(contents: Contents, lanes: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from vgx.report.html.findings import members
 from vgx.report.html.page_data import Contents
 from vgx.report.palette import BLUE_ORANGE, UNJUDGED, VERDICTS, VIRIDIS, colour_at, ink_on, theme
 from vgx.results.columns import LAYERS
-from vgx.results.files import try_to_open
+from vgx.results.files import drafted, try_to_open
 from vgx.results.recognition import PNG_MARK, SVG_MARK, is_figure
 from vgx.results.safe_text import everywhere
 
@@ -177,9 +177,8 @@ def vl_convert() -> Any:
 
 
 def _write(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_bytes(content)
-    draft.rename(path)
+    with drafted(path) as draft:
+        draft.write_bytes(content)
 
 
 def _signed(png: bytes) -> bytes:

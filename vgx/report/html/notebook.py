@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow.compute as pc
 
 from vgx.errors import RunError
-from vgx.report.palette import UNJUDGED, VERDICTS, power_of_ten
+from vgx.report.palette import UNJUDGED, VERDICTS
 from vgx.report.words import describe_config
 from vgx.results.curves import rows_by_lane
 from vgx.results.safe_text import in_html, one_line
 from vgx.results.store import Run
 from vgx.results.values import swept_options
-from vgx.results.words import counted, figure
+from vgx.results.words import counted, figure, power_of_ten
 
 WIDTH, HEIGHT = 260, 90
 """Of the picture, in pixels."""

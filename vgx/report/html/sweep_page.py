@@ -6,13 +6,12 @@ from collections import Counter
 from html import escape
 
 from vgx.report.html.chart_rows import Rows
-from vgx.report.html.findings import signed
 from vgx.report.html.page_data import Contents
 from vgx.report.html.run_page import about, badge, figure, foot, header, lane_sections
 from vgx.report.html.sweep_charts import SHOWN
 from vgx.report.html.sweep_summary import first_cell
 from vgx.results.agreement import lanes_that_hold
-from vgx.results.words import counted, speed_of
+from vgx.results.words import counted, signed, speed_of
 
 
 def sweep_page(contents: Contents, summaries: Rows, ranked: Rows, score: str) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vgx.report.claim_words import COLOURS, in_words, interval, more_seeds, ours, seeds_in_words, verdict_words
-from vgx.report.words import duration, plain
+from vgx.results.words import duration, plain
 
 if TYPE_CHECKING:
     from vgx.reproduce.evaluate import CheckResult, LaneCount, Result

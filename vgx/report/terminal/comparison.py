@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from vgx.errors import RunError
+from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.curves import INKS, curve_picture, parting_map
-from vgx.report.terminal.run import COLOURS
-from vgx.report.words import LETTERS, apart_in_words, describe_config, outcome_rows, plain
+from vgx.report.words import LETTERS, apart_in_words, describe_config, outcome_rows
 from vgx.results.columns import LAYERS
 from vgx.results.comparison import MAX_POSITIONS, MAX_STEPS, Divergence, Figure, RunComparison
-from vgx.results.words import counted
+from vgx.results.words import counted, plain
 
 
 def comparison(compared: RunComparison, step: int | None = None, width: int = 80) -> RenderableType:
@@ -85,7 +85,10 @@ def _tables(compared: RunComparison, width: int) -> list[RenderableType]:
 def _words(words: Sequence[str]) -> Text:
     counts = {word: words.count(word) for word in words}
     return Text(", ").join(
-        [Text(word if len(counts) == 1 else f"{count} {word}", COLOURS.get(word, "")) for word, count in counts.items()]
+        [
+            Text(word if len(counts) == 1 else f"{count} {word}", VERDICT_INKS.get(word, ""))
+            for word, count in counts.items()
+        ]
     )
 
 

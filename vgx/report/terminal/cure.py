@@ -11,11 +11,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vgx.report.terminal.run import COLOURS
-from vgx.report.words import describe_config, plain
+from vgx.report.palette import VERDICT_INKS
+from vgx.report.words import describe_config
 from vgx.results.store import Run
 from vgx.results.verdict import slope_of
-from vgx.results.words import counted, figure
+from vgx.results.words import counted, figure, plain, signed
 
 if TYPE_CHECKING:
     from vgx.theory.cure import Diagnosis
@@ -68,7 +68,7 @@ def diagnosis_text(diagnosis: Diagnosis, config: dict[str, Any]) -> RenderableTy
     """Returns what is wrong with a net and what helps, the smallest change first; or why nothing does."""
     verdict = diagnosis.effect.verdict
     header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
-    header.append(verdict.word, f"bold {COLOURS[verdict.word]}").append(f" (predicted): {verdict.evidence}")
+    header.append(verdict.word, f"bold {VERDICT_INKS[verdict.word]}").append(f" (predicted): {verdict.evidence}")
     if diagnosis.healthy:
         return Group(header, Text(), Text("nothing to cure"))
     if diagnosis.effect.fault != verdict.evidence:
@@ -77,7 +77,7 @@ def diagnosis_text(diagnosis: Diagnosis, config: dict[str, Any]) -> RenderableTy
     if diagnosis.cures:
         table = _table("what helps", "predicted slope")
         for cure in diagnosis.cures[:SHOWN]:
-            table.add_row(cure.in_words, Text(_slope(cure.effect.verdict.slope), "green"))
+            table.add_row(cure.in_words, Text(signed(cure.effect.verdict.slope, 4), "green"))
         parts.append(table)
         if len(diagnosis.cures) > SHOWN:
             parts.append(Text(f"... and {counted(len(diagnosis.cures) - SHOWN, 'larger change')}", "dim"))
@@ -104,14 +104,10 @@ def proof_table(proofs: Sequence[Proof]) -> RenderableType:
     for column in ("trained", "predicted", "measured", "verdict", "test"):
         table.add_column(column, justify="left" if column in ("trained", "verdict") else "right")
     for proof in proofs:
-        verdict = Text(proof.verdict, COLOURS.get(proof.verdict, ""))
+        verdict = Text(proof.verdict, VERDICT_INKS.get(proof.verdict, ""))
         accuracy = None if math.isnan(proof.accuracy) else proof.accuracy
-        table.add_row(proof.what, _slope(proof.predicted), _slope(proof.measured), verdict, figure(accuracy))
+        table.add_row(proof.what, signed(proof.predicted, 4), signed(proof.measured, 4), verdict, figure(accuracy))
     lines = [Text(f"{proof.what}: {proof.path}", "dim") for proof in proofs]
     if proofs[-1].lost:
         lines.append(Text(LOST, "yellow"))
     return Group(table, *lines)
-
-
-def _slope(value: float) -> str:
-    return f"{round(value, 4) + 0.0:+.4f}" if math.isfinite(value) else "-"

@@ -15,7 +15,8 @@ from rich.text import Text
 from vgx.errors import RunError
 from vgx.report.terminal.bars import lowest, picture, sparkline
 from vgx.report.terminal.heatmap import WIDEST, HeatMap
-from vgx.results.columns import LAYERS, evenly, known_statistic, swept_columns
+from vgx.results.columns import LAYERS, known_statistic, swept_columns
+from vgx.results.curves import evenly
 from vgx.results.store import Run
 from vgx.results.words import counted, figure
 

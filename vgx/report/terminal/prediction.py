@@ -12,12 +12,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.bars import MARK, gradient_picture
-from vgx.report.terminal.run import COLOURS
 from vgx.report.words import describe_config
 from vgx.results.agreement import agreement
 from vgx.results.attribution import Causes, attribute
 from vgx.results.verdict import slope_of, thresholds
+from vgx.results.words import figure, signed
 
 if TYPE_CHECKING:
     from vgx.theory.predict import CellPrediction, Prediction
@@ -73,7 +74,7 @@ def _against(prediction: Prediction, measured: np.ndarray) -> Table:
 
 def _shares(causes: Causes) -> str:
     shown = {name: value for name, value in causes._asdict().items() if name != "dropout" or value}
-    return ", ".join(f"{name} {_signed(value, 3)}" for name, value in shown.items())
+    return ", ".join(f"{name} {signed(value, 3)}" for name, value in shown.items())
 
 
 def _named(lines: dict[str, str]) -> Table:
@@ -100,13 +101,13 @@ def grid_table(cells: Iterable[CellPrediction]) -> RenderableType:
             table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
         for activation, group in groupby(rows, key=lambda cell: str(cell.activation)):
             figures = [
-                Text(_signed(cell.slope, 3), COLOURS[cell.verdict.word] if cell.verdict else "") for cell in group
+                Text(signed(cell.slope, 3), VERDICT_INKS[cell.verdict.word] if cell.verdict else "") for cell in group
             ]
             table.add_row(activation, *figures)
         parts += [table, Text()]
     key = Text("decades of gradient norm per layer, from the top down; ")
     for word in ("healthy", "vanishing", "exploding"):
-        key.append(word, COLOURS[word]).append(" ")
+        key.append(word, VERDICT_INKS[word]).append(" ")
     why = dict.fromkeys(cell.reason for rows in by_title.values() for cell in rows if cell.reason)
     return Group(*parts, key, *(Text(f"-: {reason}") for reason in why))
 
@@ -127,7 +128,7 @@ def outlook_table(
     table.add_column("verdict", no_wrap=True)
     why: dict[str, None] = {}
     for i, (values, one) in enumerate(zip(options, predictions, strict=True)):
-        found = [_signed(slope_of(measured[i][:-1]), 4)] if measured else []
+        found = [signed(slope_of(measured[i][:-1]), 4)] if measured else []
         if isinstance(one, str):
             table.add_row(*map(_option, values.values()), "-", *found, "-", "-", "-")
             why[one] = None
@@ -135,11 +136,11 @@ def outlook_table(
         word = one.verdict.word
         table.add_row(
             *map(_option, values.values()),
-            _signed(one.slope, 4),
+            signed(one.slope, 4),
             *found,
             _layers(one.trainable_depth, never="any").removesuffix("s").removesuffix(" layer"),
             one.limit.phase,
-            Text(word, COLOURS[word]),
+            Text(word, VERDICT_INKS[word]),
         )
         if "slope" in one.reasons:
             why[one.reasons.get("delta_log10", one.reasons["slope"])] = None
@@ -156,7 +157,7 @@ def _option(value: Any) -> str:
 
 def _figures(prediction: Prediction) -> Table:
     limit, slope = prediction.limit, prediction.slope
-    q, c, factor = (_number(value) for value in limit.fixed_point)
+    q, c, factor = (figure(None if math.isnan(value) else value, "{:.4g}") for value in limit.fixed_point)
     known = math.isfinite(prediction.curves.delta_log10[0])
     lines = {"slope": f"{_decades(slope)}, from the top down"} if math.isfinite(slope) else {}
     reasons = prediction.reasons
@@ -172,15 +173,7 @@ def _figures(prediction: Prediction) -> Table:
 
 
 def _decades(slope: float) -> str:
-    return f"{_signed(slope, 4)} decades per layer ({_signed(20 * slope, 2)} dB)" if math.isfinite(slope) else "-"
-
-
-def _signed(value: float, digits: int) -> str:
-    return f"{round(value, digits) + 0.0:+.{digits}f}" if math.isfinite(value) else "-"
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4g}" if math.isfinite(value) else "∞"
+    return f"{signed(slope, 4)} decades per layer ({signed(20 * slope, 2)} dB)" if math.isfinite(slope) else "-"
 
 
 def _layers(count: float, about: str = "", never: str = "never") -> str:
@@ -220,4 +213,4 @@ def _deviation(check: Validation) -> Text:
 
 def _verdict(prediction: Prediction) -> Text:
     word, evidence = prediction.verdict.word, prediction.verdict.evidence
-    return Text.assemble((word, f"bold {COLOURS[word]}"), f" (predicted): {evidence}")
+    return Text.assemble((word, f"bold {VERDICT_INKS[word]}"), f" (predicted): {evidence}")

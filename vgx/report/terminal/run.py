@@ -14,27 +14,21 @@ from rich.table import Table
 from rich.text import Text
 
 from vgx.errors import RunError
+from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.bars import MARK, picture, sparkline
 from vgx.report.terminal.over_steps import heat_map, layer_over_steps
-from vgx.report.words import describe_config, plain
+from vgx.report.words import describe_config
 from vgx.results.agreement import agreement_of
 from vgx.results.columns import LAYERS, known_statistic
+from vgx.results.curves import evenly
 from vgx.results.store import Run, config_of
 from vgx.results.values import swept_options
 from vgx.results.verdict import thresholds
-from vgx.results.words import counted, figure, speed_of
+from vgx.results.words import counted, figure, plain, speed_of
 
 if TYPE_CHECKING:
     from vgx.results.expectations import ExpectationResult
 
-COLOURS = {
-    "healthy": "green",
-    "vanishing": "red",
-    "exploding": "magenta",
-    "saturated": "yellow",
-    "dead": "red",
-    "diverged": "red",
-}
 SHOWN_LAYERS = 12
 """Rows of a layer table; a deeper net is sampled evenly."""
 SHOWN_LANES = 20
@@ -155,7 +149,7 @@ def layer_table(rows: pa.Table, width: int) -> RenderableType:
 
     Columns that `width` does not hold go to a second table below the first: no figure is cut.
     """
-    picked = np.unique(np.linspace(0, len(rows) - 1, min(SHOWN_LAYERS, len(rows))).round().astype(int))
+    picked = evenly(np.arange(len(rows)), SHOWN_LAYERS)
     layers = ["out" if i == len(rows) - 1 else str(rows["layer"][int(i)]) for i in picked]
     columns = {
         LAYERS[name].heading: [figure(rows[name][int(i)].as_py(), LAYERS[name].form) for i in picked]
@@ -204,7 +198,7 @@ def _verdict(row: dict[str, Any], with_accuracy: bool = False) -> Text:
     word = row["verdict"] or row["status"]
     known = with_accuracy and row["test_accuracy"] is not None
     accuracy = f"test accuracy {figure(row['test_accuracy'])}, " if known else ""
-    return Text.assemble((word, f"bold {COLOURS.get(word, '')}"), f": {accuracy}{row['evidence']}\n")
+    return Text.assemble((word, f"bold {VERDICT_INKS.get(word, '')}"), f": {accuracy}{row['evidence']}\n")
 
 
 def expectations(held: Sequence[ExpectationResult]) -> Table:
@@ -224,7 +218,7 @@ def last_line(run: Run) -> Text:
     """Returns the verdict, or several, and where the run is."""
     words = sorted({lane["verdict"] or lane["status"] for lane in run.lanes().to_pylist()}) or [run.status]
     return Text.assemble(
-        (", ".join(words), f"bold {COLOURS.get(words[0], '') if len(words) == 1 else ''}"), f"  {run.path}"
+        (", ".join(words), f"bold {VERDICT_INKS.get(words[0], '') if len(words) == 1 else ''}"), f"  {run.path}"
     )
 
 
@@ -263,7 +257,7 @@ def _run_row(run: Run) -> tuple[str | Text, ...]:
         run.path.name,
         meta["status"],
         f"{meta['lanes_done']:,}/{counted(meta['lanes'], 'lane')}" if run.is_sweep else f"{meta['step']:,}",
-        Text(words, COLOURS.get(words, "")),
+        Text(words, VERDICT_INKS.get(words, "")),
         figure(_mean([lane["slope"] for lane in lanes]), "{:+.3f}"),
         figure(_mean([lane["test_accuracy"] for lane in lanes])),
     )

@@ -15,16 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from vgx.errors import RunError, did_you_mean
+from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.bars import gradient_picture
-from vgx.report.terminal.run import COLOURS
 from vgx.report.terminal.working import Clock, working
-from vgx.report.words import describe_config, duration
+from vgx.report.words import describe_config
 from vgx.results.agreement import lanes_that_hold
 from vgx.results.sizes import size_in_words
 from vgx.results.store import Run
 from vgx.results.values import option_called, swept_options
 from vgx.results.verdict import thresholds
-from vgx.results.words import counted, figure, speed_of
+from vgx.results.words import counted, duration, figure, speed_of
 
 if TYPE_CHECKING:
     from vgx.runner.sweep import Plan, SweepProgress
@@ -228,14 +228,14 @@ def _verdict(lanes: Sequence[Row], with_slope: bool) -> Text:
     text = f"{most}" if same == len(words) else f"{same}/{len(words)} {most}"
     slopes = [lane["slope"] for lane in lanes if lane["slope"] is not None]
     slope = f" {figure(fmean(slopes), '{:+.3f}')}" if with_slope and slopes else ""
-    return Text(text + slope, COLOURS.get(most, ""))
+    return Text(text + slope, VERDICT_INKS.get(most, ""))
 
 
 def last_line(run: Run) -> Text:
     """Returns how many lanes ended how, and where the sweep is."""
     words = [lane["verdict"] or lane["status"] for lane in run.lanes().to_pylist()]
     counts = sorted({word: words.count(word) for word in words}.items(), key=lambda item: -item[1])
-    text = Text(", ").join([Text(f"{count} {word}", f"bold {COLOURS.get(word, '')}") for word, count in counts])
+    text = Text(", ").join([Text(f"{count} {word}", f"bold {VERDICT_INKS.get(word, '')}") for word, count in counts])
     return Text.assemble(text, f"  {run.path}")
 
 
