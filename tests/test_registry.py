@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from rich.console import Console
 from vgx.config.schema import Config, json_schema
 from vgx.data import DATASETS
 from vgx.parts import ACTIVATIONS, BIASES, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, Activation
-from vgx.registry import Part, Registry, registry_of
+from vgx.registry import Part, Registry, registry_of, temporary
 from vgx.report.terminal.parts import KINDS, catalogue, catalogue_json, kinds_called
 
 EVERY_PART = [(registry, part) for registry in KINDS.values() for part in registry]
@@ -33,12 +34,9 @@ def rendered(kind: str) -> str:
 
 
 @pytest.fixture
-def swoosh(monkeypatch: pytest.MonkeyPatch) -> type[Activation]:
+def swoosh() -> Iterator[type[Activation]]:
     """An activation that a user registers, for the length of a test."""
-    monkeypatch.setattr(ACTIVATIONS, "_parts", dict(ACTIVATIONS._parts))
-    monkeypatch.setattr(ACTIVATIONS, "_aliases", dict(ACTIVATIONS._aliases))
 
-    @ACTIVATIONS.register("swoosh", "whoosh")
     class Swoosh(Activation):
         """A softplus that leaks.
 
@@ -53,7 +51,8 @@ def swoosh(monkeypatch: pytest.MonkeyPatch) -> type[Activation]:
         def __call__(self, h: jax.Array) -> jax.Array:
             return jnp.logaddexp(0.0, h - 1) - self.leak * h
 
-    return Swoosh
+    with temporary():
+        yield ACTIVATIONS.register("swoosh", "whoosh")(Swoosh)
 
 
 # Every part that there is.

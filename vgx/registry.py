@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar, cast
+from weakref import WeakSet
 
 from pydantic import (
     BaseModel,
@@ -74,6 +76,8 @@ class Part(BaseModel):
 P = TypeVar("P", bound=Part)
 C = TypeVar("C", bound=type[Part])
 
+_REGISTRIES: WeakSet[Registry[Any]] = WeakSet()
+
 
 class Registry(Generic[P]):
     """The parts of one kind by name, in the order they were registered."""
@@ -82,6 +86,7 @@ class Registry(Generic[P]):
         self.kind = kind
         self._parts: dict[str, type[P]] = {}
         self._aliases: dict[str, str] = {}
+        _REGISTRIES.add(self)
 
     def __repr__(self) -> str:
         return f"Registry({self.kind!r})"
@@ -138,6 +143,17 @@ class Registry(Generic[P]):
     def field(self) -> Any:
         """What makes a pydantic field hold one of these parts, as in `Annotated[Activation, ACTIVATIONS.field]`."""
         return _PartField(self)
+
+
+@contextmanager
+def temporary() -> Iterator[None]:
+    """A context that forgets, at its end, every part that was registered inside it."""
+    before = [(registry, dict(registry._parts), dict(registry._aliases)) for registry in _REGISTRIES]
+    try:
+        yield
+    finally:
+        for registry, parts, aliases in before:
+            registry._parts, registry._aliases = parts, aliases
 
 
 class _PartField:

@@ -26,7 +26,7 @@ from vgx.parts import (
     SCHEDULES,
     Schedule,
 )
-from vgx.registry import Part, Registry
+from vgx.registry import Part, Registry, temporary
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -538,12 +538,11 @@ def test_no_mapping_makes_loading_fail_in_any_other_way(tree):
     load_or_be_told(tree)
 
 
-def test_a_part_registered_by_a_user_is_asked_for_like_any_other(monkeypatch):
-    for names in ("_parts", "_aliases"):
-        monkeypatch.setattr(SCHEDULES, names, dict(getattr(SCHEDULES, names)))
+def test_a_part_registered_by_a_user_is_asked_for_like_any_other():
     part = type("Mine", (Schedule,), {"__doc__": "Mine.", "formula": "1", "__module__": __name__})
-    SCHEDULES.register("mine", "own")(part)
-    assert load_config({}, ["train.optimizer.schedule=own"]).train.optimizer.schedule == part()
-    assert faults({"train": {"optimizer": {"name": "sgd", "schedule": "mien"}}}) == [
-        "train.optimizer.schedule: no schedule is called 'mien'; did you mean 'mine'?"
-    ]
+    with temporary():
+        SCHEDULES.register("mine", "own")(part)
+        assert load_config({}, ["train.optimizer.schedule=own"]).train.optimizer.schedule == part()
+        assert faults({"train": {"optimizer": {"name": "sgd", "schedule": "mien"}}}) == [
+            "train.optimizer.schedule: no schedule is called 'mien'; did you mean 'mine'?"
+        ]

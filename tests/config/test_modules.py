@@ -18,7 +18,7 @@ from vgx.cli import app
 from vgx.config.modules import import_module
 from vgx.config.sweep import resolved, value_at
 from vgx.errors import ConfigError, RunError
-from vgx.parts import ACTIVATIONS
+from vgx.registry import temporary
 from vgx.results.cell_configs import FILE, cell_configs, write_cell_configs
 from vgx.results.comparison import contenders_of
 from vgx.results.store import Run
@@ -53,10 +53,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A current directory of its own, where modules may be imported, and what they register is forgotten after."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    for names in ("_parts", "_aliases"):
-        monkeypatch.setattr(ACTIVATIONS, names, dict(getattr(ACTIVATIONS, names)))
     before = set(sys.modules)
-    yield tmp_path
+    with temporary():
+        yield tmp_path
     for name in set(sys.modules) - before:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]

@@ -16,6 +16,7 @@ from vgx.data import DATASETS
 from vgx.errors import ConfigError
 from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES
 from vgx.parts.activations import Activation
+from vgx.registry import temporary
 
 SCHEMA = json_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
@@ -157,13 +158,12 @@ def test_an_editor_offers_every_part_by_every_name(registry):
     assert {part.summary() for part in registry} <= descriptions
 
 
-def test_a_part_registered_later_is_in_the_schema_from_then_on(monkeypatch):
-    for names in ("_parts", "_aliases"):
-        monkeypatch.setattr(ACTIVATIONS, names, dict(getattr(ACTIVATIONS, names)))
+def test_a_part_registered_later_is_in_the_schema_from_then_on():
     part = type("Mine", (Activation,), {"__doc__": "Mine alone.", "formula": "h", "__module__": __name__})
-    ACTIVATIONS.register("mine")(part)
-    assert Draft202012Validator(json_schema()).is_valid({"model": {"activation": {"name": "mine"}}})
-    assert load_config({"model": {"activation": "mine"}}).model.activation == part()
+    with temporary():
+        ACTIVATIONS.register("mine")(part)
+        assert Draft202012Validator(json_schema()).is_valid({"model": {"activation": {"name": "mine"}}})
+        assert load_config({"model": {"activation": "mine"}}).model.activation == part()
     assert not VALIDATOR.is_valid({"model": {"activation": "mine"}})
 
 

@@ -28,7 +28,7 @@ from vgx.cli import app
 from vgx.errors import ConfigError, RunError
 from vgx.parts import ACTIVATIONS
 from vgx.parts.activations import Activation
-from vgx.registry import Registry
+from vgx.registry import temporary
 from vgx.report.terminal.sweep import show_sweep
 from vgx.results.cell_configs import cell_configs
 from vgx.runner import loop
@@ -333,7 +333,6 @@ def test_a_second_sweep_on_the_directory_is_refused_and_names_the_first(tmp_path
     vgx.sweep(sweep, runs=tmp_path, watch=watch)
 
 
-@Registry.register(ACTIVATIONS, "broken_in_a_test")
 class Broken(Activation):
     """Raises while it is traced.
 
@@ -346,11 +345,14 @@ class Broken(Activation):
         raise ZeroDivisionError("no such slope")
 
 
-del ACTIVATIONS._parts["broken_in_a_test"]  # tests over the registry must not meet it
+@pytest.fixture
+def broken():
+    """The part in the registry, where tests over the registry must not meet it."""
+    with temporary():
+        yield ACTIVATIONS.register("broken_in_a_test")(Broken)
 
 
-def test_a_round_that_fails_is_recorded_and_the_others_go_on(tmp_path, monkeypatch):
-    monkeypatch.setitem(ACTIVATIONS._parts, "broken_in_a_test", Broken)
+def test_a_round_that_fails_is_recorded_and_the_others_go_on(tmp_path, monkeypatch, broken):
     axes = {"model.activation": ["broken_in_a_test", "relu"]}
     run = vgx.sweep(sweep_of(SMALL, axes), runs=tmp_path)
     rows = run.lanes().to_pylist()

@@ -15,6 +15,7 @@ import vgx
 from vgx.cli import app
 from vgx.parts import ACTIVATIONS
 from vgx.parts.activations import Activation
+from vgx.registry import temporary
 from vgx.results.verdict import SPAN
 from vgx.runner.first_step import first_step
 from vgx.theory.layer_response import Signal
@@ -262,11 +263,7 @@ def test_batch_norm_on_the_logits_reaches_the_top_layer():
     assert logits.act_rms[-1] == pytest.approx(1, abs=1e-4)
 
 
-def test_an_activation_that_a_user_registers_is_predicted(monkeypatch):
-    monkeypatch.setattr(ACTIVATIONS, "_parts", dict(ACTIVATIONS._parts))
-    monkeypatch.setattr(ACTIVATIONS, "_aliases", dict(ACTIVATIONS._aliases))
-
-    @ACTIVATIONS.register("steps")
+def test_an_activation_that_a_user_registers_is_predicted():
     class Steps(Activation):
         """Three slopes."""
 
@@ -278,7 +275,11 @@ def test_an_activation_that_a_user_registers_is_predicted(monkeypatch):
             inner = ((h > -1) & (h < 1)) * h
             return inner + (h <= -1) * (self.outer * (h + 1) - 1) + (h >= 1) * (self.outer * (h - 1) + 1)
 
-    found = predict(config(activation={"name": "steps", "outer": 0.25}, normalization={"name": "rms", "epsilon": 0.0}))
+    with temporary():
+        ACTIVATIONS.register("steps")(Steps)
+        found = predict(
+            config(activation={"name": "steps", "outer": 0.25}, normalization={"name": "rms", "epsilon": 0.0})
+        )
     inside = math.erf(1 / math.sqrt(2))
     slope = inside + (1 - inside) / 16
     density = math.exp(-0.5) / math.sqrt(2 * math.pi)

@@ -14,17 +14,17 @@ from vgx.errors import ConfigError
 from vgx.parts import ACTIVATIONS, INITIALIZERS
 from vgx.parts.activations import Activation
 from vgx.parts.initializers import Initializer
+from vgx.registry import temporary
 from vgx.theory.validate import Ensemble, Validation, axes_of, verify
 
 SMALL = ["--width", "128", "--depth", "8", "--nets", "2"]
 
 
 @pytest.fixture
-def registered(monkeypatch):
+def registered():
     """Registries that forget what a test registers."""
-    for registry in (ACTIVATIONS, INITIALIZERS):
-        monkeypatch.setattr(registry, "_parts", dict(registry._parts))
-        monkeypatch.setattr(registry, "_aliases", dict(registry._aliases))
+    with temporary():
+        yield
 
 
 def run(*arguments: str) -> tuple[int, str]:
