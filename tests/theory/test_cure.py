@@ -49,7 +49,7 @@ def test_xavier_relu_is_cured_by_the_square_root_of_two():
 def test_a_gain_that_levels_by_saturating_is_no_cure():
     diagnosis = diagnose(config(**SICK["logistic + LeCun"]))
     assert diagnosis.cures[0].changes == {"model.normalization": {"name": "batch", "placement": "before"}}
-    gain = next(cure for cure in diagnosis.vain if cure.kind == "gain")
+    gain = next(cure for cure in diagnosis.rejected if cure.kind == "gain")
     assert abs(gain.effect.verdict.slope) < 1e-3
     assert "saturated" in (gain.fault or "")
 
@@ -72,7 +72,7 @@ def test_where_no_change_helps_the_reasons_are_said():
     # All that normalizes costs more than a hundredth of a decade per layer, and plain nets lose far more.
     hopeless = diagnose(config(depth=20_000, activation="logistic", initializer={"name": "normal", "std": 0.1}))
     assert not hopeless.healthy
-    for cure in hopeless.vain:
+    for cure in hopeless.rejected:
         assert cure.fault
 
 
@@ -160,7 +160,7 @@ def test_json_says_what_the_terminal_says(tmp_path):
     assert found["healthy"] is False
     assert found["slope"] == diagnosis.effect.verdict.slope
     assert [cure["changes"] for cure in found["cures"]] == [cure.changes for cure in diagnosis.cures]
-    assert [cure["fault"] for cure in found["vain"]] == [cure.fault for cure in diagnosis.vain]
+    assert [cure["fault"] for cure in found["vain"]] == [cure.fault for cure in diagnosis.rejected]
     path.write_text("model: {depth: 5}\n")
     well = json.loads(CliRunner().invoke(app, ["cure", str(path), "--json"]).stdout)
     assert (well["healthy"], well["cures"]) == (True, [])

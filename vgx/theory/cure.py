@@ -104,7 +104,7 @@ class Diagnosis(NamedTuple):
     effect: Effect
     cures: list[Cure]
     """What helps, the smallest change first."""
-    vain: list[Cure]
+    rejected: list[Cure]
     """What does not, and nearest comes to it: one of each kind."""
 
     @property
@@ -114,7 +114,8 @@ class Diagnosis(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Returns the diagnosis as `vgx cure --json` prints it."""
         found = {"healthy": self.healthy} | self.effect.to_json() | {"fault": self.effect.fault}
-        return found | {name: [cure.to_json() for cure in getattr(self, name)] for name in ("cures", "vain")}
+        lists = {"cures": self.cures, "vain": self.rejected}
+        return found | {name: [cure.to_json() for cure in cures] for name, cures in lists.items()}
 
 
 def diagnose(config: Config, source: InputStatistics | None = None) -> Diagnosis:
@@ -135,11 +136,11 @@ def diagnose(config: Config, source: InputStatistics | None = None) -> Diagnosis
         if any(cure.fault is None for cure in tried):
             break
     cures = [cure for cure in tried if cure.fault is None]
-    vain: dict[str, Cure] = {}
+    rejected: dict[str, Cure] = {}
     for cure in sorted(tried, key=lambda cure: np.nan_to_num(abs(cure.effect.verdict.slope), nan=np.inf)):
         if cure.fault is not None and cure.kind not in {other.kind for other in cures}:
-            vain.setdefault(cure.kind, cure)
-    return Diagnosis(before, cures, list(vain.values()))
+            rejected.setdefault(cure.kind, cure)
+    return Diagnosis(before, cures, list(rejected.values()))
 
 
 def effect_of(config: Config, source: InputStatistics) -> Effect:

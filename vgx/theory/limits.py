@@ -63,36 +63,60 @@ def limit(net: Net, signal: Signal) -> Limit:
     at = min(max(square, 1 / FAR), FAR)
     response = step(Signal(at, at, signal.mean))
     factor = width * response.weight * response.gain
-    growth = response.signal.square / at
-
-    def next_cosine(cosine: float, exact: bool = False) -> float:
-        after = response_of(net, Signal(at, at * cosine, signal.mean), width, width, exact=exact).signal
-        return after.cross / after.square
-
-    def slope_at(cosine: float) -> float:
-        """The derivative of `next_cosine`: the factor with E[f'_a f'_b] in place of E[f'^2], less dropout's share."""
-        mean, std, c = step(Signal(at, at * cosine, signal.mean)).preact
-        ratio = (
-            gaussian_pair(net.activation, mean, std, c).slope_product / gaussian(net.activation, mean, std).slope_square
-        )
-        # Of cosines from 0 on it is a power series without negative terms: below 0 is what quadrature errs by, as where
-        # a wide normal sees a sine turn many times.
-        return max(float(factor * (1 - net.dropout) * ratio / growth), 0.0)
-
-    cosine = _fixed_cosine(next_cosine, slope_at) if factor and growth else math.nan
-    if 0 < cosine < 1:
-        # A step of Newton's: what was found by interpolation becomes exact.
-        cosine += (next_cosine(cosine, exact=True) - cosine) / (1 - slope_at(cosine))
+    cosines = _CosineMap(net, at, signal.mean, factor, response.signal.square / at)
+    cosine = cosines.fixed_point()
     invariant = net.normalization.name == "none" and _is_scale_invariant(net)
     q = response.q if 0 < square < math.inf else square or step(Signal(0.0, 0.0, 0.0)).q  # biases alone are left
-    c = math.nan if math.isnan(cosine) else step(Signal(at, at * cosine, signal.mean)).c
-    slope = math.nan if math.isnan(cosine) else slope_at(cosine)
+    c = math.nan if math.isnan(cosine) else cosines.response(cosine).c
+    slope = math.nan if math.isnan(cosine) else cosines.derivative(cosine)
     return Limit(
         FixedPoint(q, c, factor),
         "scale-invariant" if invariant else _phase(factor),
         _depth_scale(factor),
         _depth_scale(slope) if slope < 1 else slope * math.inf,
     )
+
+
+class _CosineMap(NamedTuple):
+    """What a layer makes of the cosine of two inputs that have reached the fixed length."""
+
+    net: Net
+    square: float
+    """Their second moment."""
+    mean: float
+    factor: float
+    """Of the gradient, there."""
+    growth: float
+    """The second moment behind the layer, relative to the one before."""
+
+    def response(self, cosine: float, *, exact: bool = False) -> LayerResponse:
+        """Returns the layer's response to two inputs of this cosine."""
+        width = self.net.sizes[-2]
+        signal = Signal(self.square, self.square * cosine, self.mean)
+        return response_of(self.net, signal, width, width, exact=exact)
+
+    def after(self, cosine: float, *, exact: bool = False) -> float:
+        """Returns the cosine behind the layer."""
+        signal = self.response(cosine, exact=exact).signal
+        return signal.cross / signal.square
+
+    def derivative(self, cosine: float) -> float:
+        """Returns the derivative of `after`: the factor with E[f'_a f'_b] for E[f'^2], without dropout's share."""
+        activation, (mean, std, c) = self.net.activation, self.response(cosine).preact
+        ratio = gaussian_pair(activation, mean, std, c).slope_product / gaussian(activation, mean, std).slope_square
+        # Of cosines from 0 on it is a power series without negative terms: below 0 is what quadrature errs by, as where
+        # a wide normal sees a sine turn many times.
+        return max(float(self.factor * (1 - self.net.dropout) * ratio / self.growth), 0.0)
+
+    def fixed_point(self) -> float:
+        """Returns the cosine that more layers lead to; NaN where none is defined, or each stays as it is."""
+        if not (self.factor and self.growth):
+            return math.nan
+        cosine = _fixed_cosine(self.after, self.derivative)
+        if 0 < cosine < 1:
+            # One Newton step makes exact what was found by interpolation.
+            cosine += (self.after(cosine, exact=True) - cosine) / (1 - self.derivative(cosine))
+        return cosine
 
 
 def _phase(factor: float) -> str:

@@ -13,6 +13,7 @@ Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232; Y
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from vgx.parts.activations import Identity
 from vgx.parts.normalizations import BatchNorm, NoNormalization, Normalization
-from vgx.theory.finite_width import dead_share, forward_spread, saturated_share
+from vgx.theory.finite_width import Spread, dead_share, forward_spread, saturated_share
 from vgx.theory.layer_response import HUGE, TINY, LayerResponse, Net, Signal, in_range, response_of, same_signal
 
 
@@ -78,18 +79,7 @@ def propagate(net: Net, signal: Signal) -> Propagation:
     band = np.log10(np.e) / 2 * np.sqrt(_from_above(np.maximum(3 * kurtosis - 1, 0) / widths))
     act_rms = np.array([_reported(response.signal.square) for response in responses])
     preact_std = np.array([_reported(response.preact[1] ** 2) for response in responses])
-    received = np.array([signal.square, *(response.signal.square for response in responses[:-1])])
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        # Of a layer's second moment, the share that its inputs have; the rest is the biases'.
-        from_inputs = np.array(net.sizes[:-1]) * weight * received / np.array([response.q for response in responses])
-    forward = forward_spread(
-        net.activation,
-        np.array([response.preact[:2] for response in responses]),
-        np.array(net.sizes[1:]),
-        from_inputs,
-        norm.before or net.initializer.fits_to_data,
-        norm.after,
-    )
+    forward = _forward_spread(net, signal, responses)
     preact = np.array([response.preact for response in responses[:-1]])
     return Propagation(
         delta_log10=np.append(_from_above(delta), 0.0),
@@ -105,6 +95,23 @@ def propagate(net: Net, signal: Signal) -> Propagation:
         band=np.append(band, 0.0),
         act_band=act_rms * forward.act,
         preact_band=preact_std * forward.preact,
+    )
+
+
+def _forward_spread(net: Net, signal: Signal, responses: Sequence[LayerResponse]) -> Spread:
+    """Returns the spread of the forward signal over draws of the weights."""
+    norm, weight = net.normalization, np.array([response.weight for response in responses])
+    received = np.array([signal.square, *(response.signal.square for response in responses[:-1])])
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        # Of a layer's second moment, the share that its inputs have; the rest is the biases'.
+        from_inputs = np.array(net.sizes[:-1]) * weight * received / np.array([response.q for response in responses])
+    return forward_spread(
+        net.activation,
+        np.array([response.preact[:2] for response in responses]),
+        np.array(net.sizes[1:]),
+        from_inputs,
+        norm.before or net.initializer.fits_to_data,
+        norm.after,
     )
 
 

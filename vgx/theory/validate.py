@@ -50,7 +50,7 @@ class Ensemble(NamedTuple):
         return 3 * math.sqrt(5 / (self.width * self.interior * self.nets)) + 0.01
 
 
-BENCH = Ensemble()
+ENSEMBLE = Ensemble()
 
 
 class Validation(NamedTuple):
@@ -90,38 +90,40 @@ def verify(
     activations: Sequence[Activation],
     initializers: Sequence[Initializer],
     normalizations: Sequence[Normalization],
-    bench: Ensemble = BENCH,
+    ensemble: Ensemble = ENSEMBLE,
 ) -> Iterator[Validation]:
     """Yields every combination's check. One program is compiled per activation and normalization; weights are data.
 
     Raises ConfigError when the nets are too shallow to have an interior layer.
     """
-    if bench.depth < 3:
-        raise ConfigError(f"depth {bench.depth}: the shallowest net with an interior layer has 3")
+    if ensemble.depth < 3:
+        raise ConfigError(f"depth {ensemble.depth}: the shallowest net with an interior layer has 3")
     keep_compiled_programs()
     with numerics("float32", find_devices()[0]):
-        weights = {str(initializer): _draw(initializer, bench) for initializer in initializers}
+        weights = {str(initializer): _draw(initializer, ensemble) for initializer in initializers}
         for activation in activations:
             for normalization in normalizations:
-                measure = _program(activation, normalization, bench)
+                measure = _program(activation, normalization, ensemble)
                 for initializer in initializers:
                     rule = initializer if isinstance(initializer, LSUV) else None
                     deltas = [measure(kernels, key, rule) for kernels, key in weights[str(initializer)]]
                     measured = np.mean([_growth(np.asarray(delta)) for delta in deltas])
-                    predicted = _predict(activation, initializer, normalization, bench)
+                    predicted = _predict(activation, initializer, normalization, ensemble)
                     yield Validation(
                         activation,
                         initializer,
                         normalization,
                         predicted,
                         10 ** float(measured),
-                        bench.tolerance,
+                        ensemble.tolerance,
                     )
 
 
-def _predict(activation: Activation, initializer: Initializer, normalization: Normalization, bench: Ensemble) -> float:
-    sizes = (*(bench.width,) * (bench.depth + 1), CLASSES)
-    net = Net(sizes, activation, initializer, Zeros(), normalization, 0.0, bench.batch)
+def _predict(
+    activation: Activation, initializer: Initializer, normalization: Normalization, ensemble: Ensemble
+) -> float:
+    sizes = (*(ensemble.width,) * (ensemble.depth + 1), CLASSES)
+    net = Net(sizes, activation, initializer, Zeros(), normalization, 0.0, ensemble.batch)
     curves = mean_field.propagate(net, Signal(square=1.0, cross=0.0, mean=0.0))
     return 10 ** _growth(curves.delta_log10)
 
@@ -135,28 +137,28 @@ Kernels = tuple[jax.Array, jax.Array]
 """Of the hidden layers [L, N, N], and of the readout [1, N, C]."""
 
 
-def _draw(initializer: Initializer, bench: Ensemble) -> list[tuple[Kernels, jax.Array]]:
+def _draw(initializer: Initializer, ensemble: Ensemble) -> list[tuple[Kernels, jax.Array]]:
     """Each net's weights, and its key for all else."""
 
     @jax.jit
     def draw(key: jax.Array) -> Kernels:
         hidden, readout = jax.random.split(key)
         # Layer by layer: the factorization of an orthogonal one gains nothing from a batch.
-        keys, shape = jax.random.split(hidden, bench.depth), (bench.width, bench.width)
+        keys, shape = jax.random.split(hidden, ensemble.depth), (ensemble.width, ensemble.width)
         layers = jax.lax.map(lambda key: initializer(key, shape), keys)
-        return layers, initializer(readout, (bench.width, CLASSES))[None]
+        return layers, initializer(readout, (ensemble.width, CLASSES))[None]
 
-    keys = jax.random.split(jax.random.key(0), 2 * bench.nets)
+    keys = jax.random.split(jax.random.key(0), 2 * ensemble.nets)
     return [(draw(one), other) for one, other in zip(keys[::2], keys[1::2], strict=True)]
 
 
 def _program(
-    activation: Activation, normalization: Normalization, bench: Ensemble
+    activation: Activation, normalization: Normalization, ensemble: Ensemble
 ) -> Callable[[Kernels, jax.Array, LSUV | None], jax.Array]:
     """The jitted first backward pass: weights, a key and LSUV's rule, if any, to log10 |delta| [L + 1]."""
     model = Model(
-        depth=bench.depth,
-        width=bench.width,
+        depth=ensemble.depth,
+        width=ensemble.width,
         activation=activation,
         initializer=Zeros(),
         normalization=normalization,
@@ -165,8 +167,8 @@ def _program(
     @partial(jax.jit, static_argnums=2)
     def measure(kernels: Kernels, key: jax.Array, rule: LSUV | None) -> jax.Array:
         data, classes, noise = jax.random.split(key, 3)
-        x = jax.random.normal(data, (bench.batch, bench.width))
-        labels = jax.random.randint(classes, (bench.batch,), 0, CLASSES)
+        x = jax.random.normal(data, (ensemble.batch, ensemble.width))
+        labels = jax.random.randint(classes, (ensemble.batch,), 0, CLASSES)
         mlp = MLP(model, tuple(InitialWeights(kernel, jnp.zeros(kernel.shape[::2])) for kernel in kernels))
         if rule is not None:
             mlp = fit_to_data(mlp, x, noise, rule)

@@ -83,9 +83,9 @@ def diagnosis_text(diagnosis: Diagnosis, config: dict[str, Any]) -> RenderableTy
             parts.append(Text(f"... and {counted(len(diagnosis.cures) - SHOWN, 'larger change')}", "dim"))
     else:
         parts.append(Text("nothing helps that may be touched: activation, shape and data are yours", "red"))
-    if diagnosis.vain:
+    if diagnosis.rejected:
         table = _table("what does not (nearest of each kind)", "why")
-        for cure in diagnosis.vain:
+        for cure in diagnosis.rejected:
             table.add_row(cure.in_words, cure.fault)
         parts += [Text(), table]
     return Group(*parts)
