@@ -435,3 +435,24 @@ def test_rm_takes_no_name_for_two(run, tmp_path):
     assert done.output == f"{other}: deleted; kept what vgx did not write: notes.txt\n"
     assert contents(other) == {"notes.txt": b"mine"}
     assert run.path.exists()
+
+
+def test_a_run_is_read_where_there_is_no_fcntl_and_writing_one_is_refused(run, tmp_path):
+    script = f"""
+        import os, sys, numpy
+        sys.modules["fcntl"] = None
+        del os.uname, os.O_NONBLOCK, os.pread, os.pwrite
+        import vgx
+        from vgx.errors import EnvironmentFault
+        from vgx.results import directories
+        run = vgx.open_run({str(run.path)!r})
+        run.lanes(), run.metrics(), run.layers(), run.verdict
+        try:
+            with directories.draft({str(tmp_path / "new")!r}):
+                pass
+        except EnvironmentFault as fault:
+            print(fault)
+    """
+    done = python(script)
+    assert done.returncode == 0, done.stderr
+    assert "this system cannot lock a file" in done.stdout

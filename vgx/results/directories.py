@@ -13,7 +13,6 @@ as vgx wrote it. All of it lies beside the run:
 from __future__ import annotations
 
 import errno
-import fcntl
 import glob
 import logging
 import os
@@ -23,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vgx.errors import RunError
+from vgx.results import locks
 from vgx.results.files import Leftover, explained, hidden, is_alive, leftovers, short
 from vgx.results.recognition import EXPORT_MARK, FOLDERS, WRITTEN, is_run_of_vgx, sort
 
@@ -38,10 +38,11 @@ def lock(path: Path) -> int:
         while True:
             held = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locks.take(held)
                 if os.path.samestat(os.fstat(held), os.stat(path / ".lock")):
                     os.ftruncate(held, 0)
-                    os.pwrite(held, str(os.getpid()).encode(), 0)
+                    os.lseek(held, 0, os.SEEK_SET)
+                    os.write(held, str(os.getpid()).encode())
                     return held
             except BlockingIOError:
                 busy = _busy(path, _holder(held))
@@ -54,7 +55,8 @@ def lock(path: Path) -> int:
 
 
 def _holder(held: int) -> str:
-    return os.pread(held, 32, 0).decode(errors="replace") or "?"
+    os.lseek(held, 0, os.SEEK_SET)
+    return os.read(held, 32).decode(errors="replace") or "?"
 
 
 def _busy(path: Path, process: int | str) -> RunError:
@@ -64,9 +66,9 @@ def _busy(path: Path, process: int | str) -> RunError:
 def refuse_busy(path: Path) -> None:
     """Raises RunError when another process writes the run at `path`."""
     with explained(path, "read"), suppress(FileNotFoundError):
-        held = os.open(path / ".lock", os.O_RDONLY | os.O_NONBLOCK)
+        held = os.open(path / ".lock", os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
-            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            locks.take(held, shared=True)
         except BlockingIOError:
             raise _busy(path, _holder(held)) from None
         finally:
@@ -255,8 +257,8 @@ def _abandoned(left: Leftover) -> Iterator[bool]:
         yield not is_alive(left.process)
         return
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        locks.take(held)
+    except OSError:  # it is locked, or this system cannot tell
         yield False
     else:
         yield True

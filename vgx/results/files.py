@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +94,7 @@ def try_to_open(count: int) -> None:
 
 def host() -> str:
     """Returns this machine's name as it stands in hidden names: letters, digits and hyphens."""
-    return re.sub(r"[^A-Za-z0-9-]+", "-", os.uname().nodename) or "-"
+    return re.sub(r"[^A-Za-z0-9-]+", "-", platform.node()) or "-"
 
 
 def hidden(target: Path, kind: str) -> Path:
@@ -127,9 +129,11 @@ def leftovers(folder: Path, name: str | None = None) -> list[Leftover]:
 
 
 def is_alive(process: int) -> bool:
-    """Whether another process of this number is there."""
+    """Whether another process of this number is there; on Windows, where asking would end it, always."""
     if process == os.getpid():
         return False
+    if sys.platform == "win32":
+        return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
