@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vgx.config.schema import Config
+from vgx.training.inputs import Images
 from vgx.training.lanes import make_chunk, make_initial_states, make_lanes, put, spread_over
-from vgx.training.step import Images, Program, shared_config
+from vgx.training.program import Program, shared_config
 
 EXAMPLES, CLASSES = 5000, 10
 

@@ -23,8 +23,9 @@ from vgx.data import DATASETS, Dataset, Source, Split
 from vgx.errors import DataError
 from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES
 from vgx.registry import Part, Registry, registry_of
+from vgx.training.inputs import encode, to_device
 from vgx.training.lanes import lane_axes, make_initial_states, make_lanes, make_plain_steps, spread_over
-from vgx.training.step import Program, encode, shared_config, to_device
+from vgx.training.program import Program, shared_config
 
 FEATURES, CLASSES, EXAMPLES, STEPS, BATCH, SEED = 6, 3, 24, 3, 8, 7
 

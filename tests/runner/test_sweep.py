@@ -34,7 +34,7 @@ from vgx.results.cell_configs import cell_configs
 from vgx.runner import loop
 from vgx.runner.plan import parse_memory, plan_rounds, program_key
 from vgx.training.lanes import lane_bytes, make_chunk, make_initial_states, make_lanes, spread_over
-from vgx.training.step import Program, shared_config
+from vgx.training.program import Program, shared_config
 
 SMALL = {
     "name": "small",
@@ -209,7 +209,7 @@ def test_the_memory_estimate_bounds_what_xla_says_it_takes(settings):
         mesh, configs = spread_over(jax.devices()[:1], 1), [config] * lanes
         lane = make_lanes(configs, list(range(lanes)))
         few = dataset.train._replace(images=dataset.train.images[:8], labels=dataset.train.labels[:8])
-        data = vgx.training.step.to_device(few, dataset)
+        data = vgx.training.inputs.to_device(few, dataset)
         state = jax.eval_shape(make_initial_states(program, configs, mesh), lane, data, np.arange(8))
         batches = jax.ShapeDtypeStruct((1, 1, lanes, config.train.batch_size), np.int32)
         lengths = jax.ShapeDtypeStruct((1,), np.int32)

@@ -14,8 +14,9 @@ from vgx.config.sweep import load_sweep
 from vgx.results.columns import DEAD_UNITS
 from vgx.results.lane_results import judge_lanes
 from vgx.theory.predict import predict
+from vgx.training.inputs import encode, to_device
 from vgx.training.lanes import make_examine, make_initial_states, make_lanes, spread_over
-from vgx.training.step import Program, encode, shared_config, to_device
+from vgx.training.program import Program, shared_config
 
 STEPS, HIDDEN = 8, 3
 

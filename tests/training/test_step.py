@@ -11,10 +11,11 @@ import vgx
 from vgx.config.schema import Config
 from vgx.data import Dataset, Split
 from vgx.training.batches import Batches, next_chunk
+from vgx.training.inputs import encode, to_device
 from vgx.training.lanes import lane_axes, make_chunk, make_evaluate, make_initial_states, make_lanes, spread_over
 from vgx.training.model import MLP
 from vgx.training.probes import log2_norm
-from vgx.training.step import Program, encode, fill, shared_config, to_device
+from vgx.training.program import Program, fill, shared_config
 
 torch.set_num_threads(1)
 STEPS = 6

@@ -9,9 +9,11 @@ from vgx.config.schema import Config
 from vgx.devices import find_devices, keep_compiled_programs, numerics
 from vgx.errors import DataError
 from vgx.training.batches import Batches
+from vgx.training.inputs import to_device
 from vgx.training.lanes import make_chunk, make_initial_states, make_lanes, spread_over
 from vgx.training.probes import LayerRecord
-from vgx.training.step import LSUV_EXAMPLES, Program, shared_config, to_device
+from vgx.training.program import Program, shared_config
+from vgx.training.step import LSUV_EXAMPLES
 
 
 def first_step(config: Config) -> LayerRecord:

@@ -25,6 +25,7 @@ from vgx.runner import checkpoint
 from vgx.runner.stopping import Interrupted, stop_signals
 from vgx.runner.tables import Rows, rows_of, tables
 from vgx.training.batches import Batches, ChunkPlan, next_chunk
+from vgx.training.inputs import Images, master_dtype, to_device
 from vgx.training.lanes import (
     lane_axes,
     lanes_on,
@@ -37,17 +38,8 @@ from vgx.training.lanes import (
     put,
     spread_over,
 )
-from vgx.training.step import (
-    LSUV_EXAMPLES,
-    Images,
-    Lane,
-    Program,
-    State,
-    is_examined,
-    master_dtype,
-    shared_config,
-    to_device,
-)
+from vgx.training.program import Program, shared_config
+from vgx.training.step import LSUV_EXAMPLES, Lane, State, is_examined
 
 FLUSH_SECONDS = 5.0
 """How often what was measured goes to disk; in a long run up to MAX_FLUSH_SECONDS, so that its parts do not get too

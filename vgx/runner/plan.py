@@ -17,7 +17,7 @@ from vgx.errors import VgxError
 from vgx.results.sizes import parse_size
 from vgx.runner.loop import steps_of
 from vgx.training.lanes import lane_bytes
-from vgx.training.step import Program, shared_config, shared_model, shared_train
+from vgx.training.program import Program, shared_config, shared_model, shared_train
 
 COMPILE_SECONDS = 6.0
 """About what a program takes to be traced and compiled."""

@@ -22,7 +22,8 @@ from vgx.results.verdict import SPAN, LayerCurves, Verdict, judge, named_layers,
 from vgx.theory import mean_field
 from vgx.theory.layer_response import Net, Signal
 from vgx.theory.limits import Limit, limit
-from vgx.training.step import EXAMINED, SMALL_BATCH, encode, to_device
+from vgx.training.inputs import encode, to_device
+from vgx.training.step import EXAMINED, SMALL_BATCH
 
 TRAINABLE = 6.0
 """Correlation depth scales that a net may be deep: Schoenholz et al. 2017, arXiv:1611.01232, figure 5."""

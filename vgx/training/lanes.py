@@ -20,27 +20,22 @@ from jax.typing import ArrayLike
 
 from vgx.config.schema import Config
 from vgx.parts.initializers import LSUV, Initializer, Zeros
+from vgx.training.inputs import Images, master_dtype
 from vgx.training.model import InitialWeights, draw_weights, stacks_of
+from vgx.training.program import Program, blank, fill, floats, numbers_of
 from vgx.training.step import (
     EVALUATION_BATCH,
     Evaluation,
-    Images,
     Lane,
-    Program,
     Record,
     Scalars,
     State,
-    blank,
     evaluate,
     examine,
-    fill,
     first_state,
     fit_lane,
-    floats,
     lane_keys,
     make_step,
-    master_dtype,
-    numbers_of,
 )
 
 LANES = "lanes"

@@ -1,6 +1,6 @@
 """The pure training step, written for one lane.
 
-`State` is what a step changes, `Lane` what sets one run apart from its neighbours, `Program` what is compiled.
+`State` is what a step changes, `Lane` what sets one run apart from its neighbours.
 `vgx.training.lanes` maps the step over many lanes and spreads those over devices.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,14 @@ import numpy as np
 import optax
 from jax import Array
 
-from vgx.config.schema import Config, Model, Train
-from vgx.data import Dataset, Split
+from vgx.config.schema import Config
 from vgx.parts import Clip, Optimizer
-from vgx.parts.initializers import LSUV, Zeros
+from vgx.parts.initializers import LSUV
 from vgx.parts.normalizations import Moments
-from vgx.registry import Part
+from vgx.training.inputs import Images, compute_dtype, encode, master_dtype
 from vgx.training.model import MLP, InitialWeights, fit_to_data
 from vgx.training.probes import LOG10_2, Forward, LayerRecord, Probe, log2_norm, log2_root_sum_square, noise_scale
+from vgx.training.program import Program, fill
 
 EVALUATION_BATCH = 1000
 LSUV_EXAMPLES = 1024
@@ -32,18 +32,6 @@ SMALL_BATCH = 32
 """Examples in a batch below which a unit that is off for all of them may well be on for others."""
 EXAMINED = 512
 """Training examples that tell whether it is, where batches are smaller than SMALL_BATCH."""
-
-
-P = TypeVar("P", bound=Part)
-
-
-class Program(NamedTuple):
-    """What is compiled: the config (as `shared_config` leaves it), the data's sizes, the length of the run."""
-
-    config: Config
-    features: int
-    classes: int
-    steps: int
 
 
 class Lane(NamedTuple):
@@ -63,21 +51,6 @@ class State(NamedTuple):
     model: MLP
     running: tuple[Moments | None, ...]
     optimizer: optax.OptState
-
-
-class Images(NamedTuple):
-    """A split on the device, and how its raw values become inputs."""
-
-    images: Array
-    """[n, D], as stored: uint8, or float32."""
-    labels: Array
-    """[n] int32."""
-    scale: Array
-    """The raw value that becomes 1, []."""
-    mean: Array
-    """Of each input over the training set, [D]."""
-    std: Array
-    """Of each input over the training set, [D]."""
 
 
 class Scalars(NamedTuple):
@@ -103,89 +76,10 @@ class Evaluation(NamedTuple):
     accuracy: Array
 
 
-def numbers_of(config: Config) -> dict[str, dict[str, float]]:
-    """Returns the numbers of a config that a lane carries as data: the float options of optimizer, schedule and
-    clipping.
-
-    A 0 is left out: it may switch a term off, and that is the program's business.
-    """
-    optimizer, clip = config.train.optimizer, config.train.clip
-    return {"optimizer": floats(optimizer), "schedule": floats(optimizer.schedule), "clip": floats(clip)}
-
-
-def floats(part: Part) -> dict[str, float]:
-    """Returns the numbers of a part that a lane may carry: its float options that are not 0."""
-    fields = type(part).model_fields
-    return {name: value for name, value in part if fields[name].annotation is float and value != 0}
-
-
-def shared_config(config: Config) -> Config:
-    """Returns the config without what a lane carries: those that agree in it are lanes of one program.
-
-    Left out are the name, the seeds, the initializers of weights and biases, and the `numbers_of` the config.
-    """
-    sections = {"train": shared_train(config.train), "model": shared_model(config.model)}
-    return config.model_copy(update={"name": "program", "seeds": 1} | sections)
-
-
-def shared_train(train: Train) -> Train:
-    """Returns the section without the numbers that a lane carries."""
-    optimizer = blank(train.optimizer.model_copy(update={"schedule": blank(train.optimizer.schedule)}))
-    return train.model_copy(update={"optimizer": optimizer, "clip": blank(train.clip)})
-
-
-def shared_model(model: Model) -> Model:
-    """Returns the section without the initializers, which no step looks at."""
-    return model.model_copy(update={"initializer": Zeros(), "bias": Zeros()})
-
-
-def blank(part: P) -> P:
-    """Returns the part with a 1 for each number that a lane carries."""
-    return part.model_copy(update=dict.fromkeys(floats(part), 1.0))
-
-
-def to_device(split: Split, dataset: Dataset) -> Images:
-    """Returns the split on the device, in the types it is stored in."""
-    return Images(
-        jnp.asarray(split.images),
-        jnp.asarray(split.labels),
-        *map(jnp.asarray, (np.float32(dataset.scale), dataset.mean, dataset.std)),
-    )
-
-
-def encode(data: Images, index: Array, kind: str, dtype: jnp.dtype) -> Array:
-    """Returns the inputs [B, D] of the examples `index` [B], encoded as `data.input` says."""
-    unit = data.images[index].astype(dtype) / data.scale.astype(dtype)
-    match kind:
-        case "centered":
-            return unit - 0.5
-        case "standardized":
-            return (unit - data.mean.astype(dtype)) / data.std.astype(dtype)
-        case "binary":
-            return (unit >= 0.5).astype(dtype)
-        case _:
-            return unit
-
-
-def compute_dtype(config: Config) -> jnp.dtype:
-    """Returns the type of the arithmetic; parameters are float64 with float64 and float32 otherwise."""
-    return jnp.dtype(config.train.precision)
-
-
-def master_dtype(config: Config) -> jnp.dtype:
-    """Returns the type in which parameters, losses and inputs are kept."""
-    return jnp.promote_types(compute_dtype(config), jnp.float32)
-
-
 def lane_keys(key: Array) -> tuple[Array, Array]:
     """Returns a lane's key for its initial weights and its key for the noise of training."""
     initial, noise = jax.random.split(key)
     return initial, noise
-
-
-def fill(part: P, numbers: dict[str, Any]) -> P:
-    """Returns the part with a lane's numbers, which may be arrays, in place of its own."""
-    return part.model_copy(update=numbers)
 
 
 def first_state(program: Program, weights: tuple[InitialWeights, ...], numbers: dict[str, dict[str, Any]]) -> State:
