@@ -21,7 +21,6 @@ from vgx.cli import process
 from vgx.errors import Damaged, EnvironmentFault, RunError, VgxError
 from vgx.results import directories, files
 from vgx.runner import checkpoint
-from vgx.runner.loop import Loop
 from vgx.runner.stopping import Interrupted
 
 SMALL = {
@@ -79,10 +78,10 @@ def test_a_signal_ends_a_command_with_130_and_a_line_even_while_it_imports(numbe
 
 SWALLOWED = """
     import os, signal, sys
-    import vgx.runner.loop
+    import vgx.runner.preparation
     from vgx.cli import main
 
-    before = vgx.runner.loop.spread_over
+    before = vgx.runner.preparation.spread_over
 
     def lost(*arguments):  # as jax loses one, where its C++ calls Python
         try:
@@ -91,7 +90,7 @@ SWALLOWED = """
             pass
         return before(*arguments)
 
-    vgx.runner.loop.spread_over = lost
+    vgx.runner.preparation.spread_over = lost
     sys.argv = ["vgx", "train", sys.argv[1], "--runs", sys.argv[2], "--quiet"]
     main()
 """
@@ -121,7 +120,7 @@ def whole(tmp_path_factory):
 def stop_in(monkeypatch, name: str, number: int) -> None:
     """Sends a signal the first time that a function is called, before it does anything."""
     owner, _, attribute = name.rpartition(".")
-    module = sys.modules.get(owner, Loop)
+    module = sys.modules[owner]
     before, turns = getattr(module, attribute), []
 
     def signalling(*arguments, **options):
@@ -133,8 +132,9 @@ def stop_in(monkeypatch, name: str, number: int) -> None:
     monkeypatch.setattr(module, attribute, signalling)
 
 
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("Loop._dispatch", "Loop._evaluate")]
-MOMENTS = ["Loop._prepare", "Loop._flush", "vgx.runner.train.judge_lanes", *OTHERS]
+LOOP = "vgx.runner.loop"
+OTHERS = [pytest.param(f"{LOOP}.{name}", marks=pytest.mark.slow) for name in ("_dispatch", "_evaluate")]
+MOMENTS = [f"{LOOP}.prepare", f"{LOOP}._flush", "vgx.runner.train.judge_lanes", *OTHERS]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -167,7 +167,7 @@ def whole_sweep(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "moment", ["Loop._prepare", pytest.param("vgx.runner.sweep.judge_lanes", marks=pytest.mark.slow)]
+    "moment", [f"{LOOP}.prepare", pytest.param("vgx.runner.sweep.judge_lanes", marks=pytest.mark.slow)]
 )
 def test_a_sweep_stopped_at_any_time_goes_on_with_the_same_command(moment, whole_sweep, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:

@@ -31,7 +31,7 @@ from vgx.parts.activations import Activation
 from vgx.registry import temporary
 from vgx.report.terminal.sweep import show_sweep
 from vgx.results.cell_configs import cell_configs
-from vgx.runner import loop
+from vgx.runner import preparation
 from vgx.runner.plan import parse_memory, plan_rounds, program_key
 from vgx.training.lanes import lane_bytes, make_chunk, make_initial_states, make_lanes, spread_over
 from vgx.training.program import Program, shared_config
@@ -177,13 +177,13 @@ def test_rounds_fit_into_memory_and_hold_every_lane_once():
     lanes = [(i, cell.config) for i, cell in enumerate(cells)]
     dataset = cells[0].config.data.load()
     each = plan_rounds(lanes, lambda config: dataset, 2, 10**12)[0]
-    assert (len(each.lanes), each.room) == (23, 24)
-    memory = 7 * each.bytes // each.room
+    assert (len(each.lanes), each.capacity) == (23, 24)
+    memory = 7 * each.bytes // each.capacity
     rounds = plan_rounds(lanes, lambda config: dataset, 2, memory)
     assert sorted(lane for planned in rounds for lane in planned.lanes) == list(range(23))
-    assert {planned.room for planned in rounds} == {6}
+    assert {planned.capacity for planned in rounds} == {6}
     assert all(planned.bytes <= memory for planned in rounds)
-    assert [planned.room for planned in plan_rounds(lanes[:1], lambda config: dataset, 2, 1)] == [1]
+    assert [planned.capacity for planned in plan_rounds(lanes[:1], lambda config: dataset, 2, 1)] == [1]
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_a_round_that_fails_is_recorded_and_the_others_go_on(tmp_path, monkeypat
 def test_a_round_that_is_out_of_memory_is_tried_with_half_the_lanes(tmp_path, monkeypatch):
     sweep = sweep_of(SMALL, {"train.optimizer.learning_rate": [0.1 * (i + 1) for i in range(7)]})
     whole = vgx.sweep(sweep, runs=tmp_path / "whole")
-    monkeypatch.setattr(loop.Loop, "bytes", property(lambda self: 10**12 if len(self.seats) > 2 else 1))
+    monkeypatch.setattr(preparation.Prepared, "bytes", property(lambda self: 10**12 if len(self.lane_specs) > 2 else 1))
     notes = []
     run = vgx.sweep(sweep, runs=tmp_path, memory=10**9, watch=lambda progress: notes.append(progress.note))
     assert sum("trying half as many" in note for note in notes) == 3  # 7 to 4 and 3, and each of those again

@@ -16,7 +16,8 @@ from vgx.reproduce.findings import BAD, OPEN, OTHER, Arm, Finding, NotMeasured, 
 from vgx.reproduce.metrics import LaneOutcome, LayerMetric, Metric
 from vgx.results.store import Run
 from vgx.runner.rounds import PENDING
-from vgx.runner.sweep import Watch, sweep, sweep_path
+from vgx.runner.sweep import sweep, sweep_path
+from vgx.runner.sweep_progress import Watch
 from vgx.theory.predict import predict
 
 

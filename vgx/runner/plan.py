@@ -15,7 +15,7 @@ from vgx.config.schema import NO_NUMBERS, Config, Section
 from vgx.data import Dataset
 from vgx.errors import VgxError
 from vgx.results.sizes import parse_size
-from vgx.runner.loop import steps_of
+from vgx.runner.preparation import steps_of
 from vgx.training.lanes import lane_bytes
 from vgx.training.program import Program, shared_config, shared_model, shared_train
 
@@ -33,7 +33,7 @@ class PlannedRound(NamedTuple):
     lanes: tuple[int, ...]
     steps: int
     """Of each lane."""
-    room: int
+    capacity: int
     """How many lanes the compiled program has; those beyond `lanes` are padding."""
     bytes: int
     """About what it takes on all devices together, at the most."""
@@ -91,10 +91,10 @@ def _rounds(
     devices = min(devices, len(members))
     most = max(memory // each // devices, 1) * devices
     count = -(-len(members) // most)
-    room = -(-len(members) // (count * devices)) * devices
+    capacity = -(-len(members) // (count * devices)) * devices
     per_step = _products(config, features, dataset.classes)
-    groups = [tuple(members[start : start + room]) for start in range(0, len(members), room)]
-    return [PlannedRound(key, group, steps, room, room * each, room * steps * per_step) for group in groups]
+    groups = [tuple(members[start : start + capacity]) for start in range(0, len(members), capacity)]
+    return [PlannedRound(key, group, steps, capacity, capacity * each, capacity * steps * per_step) for group in groups]
 
 
 def _products(config: Config, features: int, classes: int) -> float:

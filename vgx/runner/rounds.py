@@ -95,8 +95,8 @@ class SweepState:
         planned = {lane for state in self.rounds.values() for lane in state["lanes"]}
         return [lane["lane"] for lane in self.lanes if lane["lane"] not in planned and lane["status"] in PENDING]
 
-    def add_round(self, program: str, lanes: Sequence[int], room: int) -> int:
-        """Plans a round of these lanes, in a program with `room` for so many; returns its number."""
+    def add_round(self, program: str, lanes: Sequence[int], capacity: int) -> int:
+        """Plans a round of these lanes, in a program for `capacity` of them; returns its number."""
         number = max(self.rounds, default=-1) + 1
         self._write(
             number,
@@ -105,7 +105,7 @@ class SweepState:
                 "lanes": list(lanes),
                 "cells": [self.lanes[lane]["cell"] for lane in lanes],
                 "seeds": [self.lanes[lane]["seed"] for lane in lanes],
-                "room": room,
+                "room": capacity,
                 "status": "pending",
                 "step": 0,
                 "seconds": 0.0,
@@ -119,11 +119,11 @@ class SweepState:
         self.rounds[number] = state
         with explained(self.writer.path, run=True):
             (self.writer.path / "rounds").mkdir(exist_ok=True)
-        self.writer.write_json(self.file(number), state)
+        self.writer.write_json(f"rounds/{number:04d}.json", state)
 
-    def file(self, number: int) -> str:
-        """Returns the name of a round's file in the run directory."""
-        return f"rounds/{number:04d}.json"
+    def update(self, number: int, values: Mapping[str, Any]) -> None:
+        """Notes how far a round is."""
+        self._write(number, {**self.rounds[number], **values})
 
     def checkpoint(self, number: int) -> str:
         """Returns the name of a round's checkpoint folder in the run directory."""
@@ -162,15 +162,15 @@ class SweepState:
         """Makes two rounds of one, which begin anew; returns False when it cannot be made any smaller."""
         state = self.rounds[number]
         half = -(-len(state["lanes"]) // 2)
-        room = -(-half // devices) * devices
-        if room >= state["room"]:
+        capacity = -(-half // devices) * devices
+        if capacity >= state["room"]:
             return False
         self._clear(number)
         rest = state["lanes"][half:]
         first = {key: state[key][:half] for key in ("lanes", "cells", "seeds") if key in state}
-        self._write(number, state | first | {"room": room, "step": 0, "status": "pending"})
+        self._write(number, state | first | {"room": capacity, "step": 0, "status": "pending"})
         if rest:
-            self.add_round(state["program"], rest, room)
+            self.add_round(state["program"], rest, capacity)
         return True
 
     def retry_failed(self) -> None:

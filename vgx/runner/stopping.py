@@ -40,6 +40,8 @@ def ending_noted(path: Path, goes_on: str, note: Callable[[str, str | None], Non
             note(status, None if stopped else f"{type(error).__name__}: {error}")
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"{path}: stopped; {goes_on}") from None
+        if isinstance(error, Interrupted):
+            raise Interrupted(f"{error}; {goes_on}") from None
         if isinstance(error.__cause__, BrokenPipeError):
             raise Interrupted(f"{path}: stopped, since nobody reads what it prints any more; {goes_on}") from None
         raise

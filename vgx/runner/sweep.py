@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -17,15 +17,12 @@ from vgx.data import Dataset
 from vgx.devices import (
     Device,
     Platform,
-    describe,
     find_devices,
     keep_compiled_programs,
-    matmul_precision,
     memory_for_lanes,
     numerics,
 )
 from vgx.errors import Damaged, RunError, VgxError
-from vgx.export import tensorboard
 from vgx.results import directories
 from vgx.results.cell_configs import write_cell_configs
 from vgx.results.lane_results import judge_lanes
@@ -33,36 +30,14 @@ from vgx.results.reading import FORMAT
 from vgx.results.store import LaneResult, Run
 from vgx.results.writer import RunWriter
 from vgx.runner import checkpoint
-from vgx.runner.loop import LaneSpec, Loop, ProgramCache, ProgressPaths, TrainingProgress, steps_of
+from vgx.runner.loop import TrainingResult, train_lanes
+from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
 from vgx.runner.plan import plan_rounds, seconds_for
 from vgx.runner.predictions import PredictionWriter
+from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache, steps_of
 from vgx.runner.rounds import PENDING, SweepState
 from vgx.runner.stopping import Interrupted, ending_noted
-from vgx.runner.train import load_data, now
-
-
-class SweepProgress(NamedTuple):
-    """What a watcher is told whenever something happened."""
-
-    rounds: int
-    rounds_done: int
-    programs: int
-    lanes: int
-    lanes_done: int
-    run_steps: float
-    """Steps times lanes, of the whole sweep."""
-    run_steps_done: float
-    seconds_left: float
-    """About; NaN before anything is known."""
-    config: Config | None
-    """Of the first lane of the round that runs."""
-    current: TrainingProgress | None
-    """Of that round."""
-    note: str
-    """What went wrong just now, if anything."""
-
-
-Watch = Callable[[SweepProgress], None]
+from vgx.runner.sweep_progress import ProgressTeller, Watch
 
 
 class Plan(NamedTuple):
@@ -76,7 +51,7 @@ class Plan(NamedTuple):
     """Lanes that are done already."""
     programs: int
     rounds: int
-    room: int
+    capacity: int
     """Lanes of the largest round."""
     run_steps: float
     devices: list[str]
@@ -100,7 +75,7 @@ def plan(sweep: Sweep, *, runs: str | Path = "runs", device: Platform | None = N
         sweep = _grown(path, sweep)
         done = {(row["cell"], row["seed"]) for row in Run(path).lanes().to_pylist() if row["status"] not in PENDING}
     devices = find_devices(device, 2)
-    data = _Data(sweep)
+    data = _DataSets(sweep)
     seeds = sweep.base.seed_list
     left = [cell.config for cell in sweep.cells for seed in seeds if (cell.key, seed) not in done]
     rounds = plan_rounds(list(enumerate(left)), data, len(devices), memory or memory_for_lanes(devices))
@@ -112,7 +87,7 @@ def plan(sweep: Sweep, *, runs: str | Path = "runs", device: Platform | None = N
         done=len(sweep.cells) * len(seeds) - len(left),
         programs=len({planned.program for planned in rounds}),
         rounds=len(rounds),
-        room=max((planned.room for planned in rounds), default=0),
+        capacity=max((planned.capacity for planned in rounds), default=0),
         run_steps=float(sum(len(planned.lanes) * planned.steps for planned in rounds)),
         devices=[f"{device.platform}: {device.device_kind}" for device in devices],
         bytes=max((planned.bytes for planned in rounds), default=0),
@@ -151,13 +126,12 @@ def sweep(
         Interrupted: Ctrl-C or SIGTERM came; everything is saved.
     """
     path = sweep_path(sweep, runs)
-    directories.ready(path, overwrite)
-    if any(cell.config.log.tensorboard for cell in sweep.cells):
-        tensorboard.check()
+    existing_run(path, (cell.config for cell in sweep.cells), overwrite)
     keep_compiled_programs()
     devices = find_devices(device, 2)
-    data = _Data(sweep)
-    writer = _opened(path, sweep, devices, overwrite)
+    data = _DataSets(sweep)
+    counts = dict.fromkeys(("lanes", "lanes_done", "programs", "rounds", "rounds_done"), 0)
+    writer = open_writer(path, sweep.to_yaml(), initial_meta(sweep.base, devices) | counts, overwrite)
     with closing(writer):
         sweep = _grown(path, sweep)
         writer.write_text("config.yaml", sweep.to_yaml())
@@ -166,7 +140,7 @@ def sweep(
     return Run(path)
 
 
-class _Data:
+class _DataSets:
     """The data sets of a sweep, each read once; every cell's batch fits."""
 
     def __init__(self, sweep: Sweep):
@@ -178,26 +152,6 @@ class _Data:
         if repr(config.data) not in self.sets:
             self.sets[repr(config.data)] = load_data(config)
         return self.sets[repr(config.data)]
-
-
-def _opened(path: Path, sweep: Sweep, devices: list[Device], overwrite: bool) -> RunWriter:
-    """Makes the directory, or opens the one that is there."""
-    if directories.occupied(path) and not overwrite:
-        Run(path)
-        return RunWriter(path)
-    meta = {
-        "status": "running",
-        "step": 0,
-        "started": now(),
-        **describe(devices),
-        "precision": sweep.base.train.precision,
-        "matmul_precision": matmul_precision(sweep.base.train.precision),
-        "seconds": 0.0,
-        "compile_seconds": 0.0,
-        "steps_per_second": None,
-        **dict.fromkeys(("lanes", "lanes_done", "programs", "rounds", "rounds_done"), 0),
-    }
-    return RunWriter.create(path, sweep.to_yaml(), meta, overwrite)
 
 
 def _grown(path: Path, sweep: Sweep) -> Sweep:
@@ -225,166 +179,134 @@ class _Sweeping:
     def __init__(
         self,
         sweep: Sweep,
-        data: _Data,
+        data: _DataSets,
         devices: list[Device],
         memory: int | None,
         writer: RunWriter,
         watch: Watch,
     ):
-        self.sweep, self.data, self.devices, self.writer, self.watch = sweep, data, devices, writer, watch
+        self.sweep, self.data, self.devices, self.writer = sweep, data, devices, writer
         self.memory = memory or memory_for_lanes(devices)
         self.cells: dict[str, Cell] = {cell.key: cell for cell in sweep.cells}
-        self.ledger = SweepState(writer)
-        self.shelf = ProgramCache()
+        self.state = SweepState(writer)
+        self.cache = ProgramCache()
         known = {name: value for name, value in Run(writer.path).meta.items() if name != "error"}
         self.meta = known | {"format": FORMAT}
-        self.began = time.monotonic()
-        self.before: float | None = None
-        self.note = ""
+        self.progress = ProgressTeller(self.state, self._steps, watch)
 
     def run(self, retry_failed: bool) -> None:
-        paths = self.sweep.paths
-        options = {cell.key: {path: value_at(cell.config, path) for path in paths} for cell in self.sweep.cells}
-        wanted = [(cell.key, seed) for cell in self.sweep.cells for seed in self.sweep.base.seed_list]
-        if strangers := {lane["cell"] for lane in self.ledger.lanes} - set(self.cells):
-            raise Damaged(
-                self.writer.path / "lanes.parquet", f"has a cell {min(strangers)} that is none of the sweep's"
-            )
-        self.ledger.add_lanes(wanted, options)
-        Run(self.writer.path).check()
-        for number in self.ledger.lost_results():
-            self._judge_again(number)
-        if retry_failed:
-            self.ledger.retry_failed()
-        lanes = [(lane, self._config(lane)) for lane in self.ledger.unplanned()]
-        for planned in plan_rounds(lanes, self.data, len(self.devices), self.memory):
-            self.ledger.add_round(planned.program, planned.lanes, planned.room)
+        """Runs what is left."""
+        self._plan(retry_failed)
         self._write_meta("running")
         with ending_noted(self.writer.path, "the same command goes on", self._note):
             try:
-                for number in self.ledger.to_do():
+                for number in self.state.to_do():
                     self._round(number)
             finally:
-                ended = [lane for lane in self.ledger.lanes if lane["status"] in ("done", "diverged")]
-                oracle = PredictionWriter(self.data)
-                oracle.write(self.writer, {lane["lane"]: self.cells[lane["cell"]].config for lane in ended})
-                self.meta["prediction_fault"] = oracle.fault or None
+                ended = [lane for lane in self.state.lanes if lane["status"] in ("done", "diverged")]
+                predictions = PredictionWriter(self.data)
+                predictions.write(self.writer, {lane["lane"]: self._config(lane["lane"]) for lane in ended})
+                self.meta["prediction_fault"] = predictions.fault or None
         Run(self.writer.path).check()
         self.meta["ended"] = now()
         self._write_meta("done")
-        self._tell(None, None)
+        self.progress.tell()
+
+    def _plan(self, retry_failed: bool) -> None:
+        """Gives every lane a number and every one that is left a round."""
+        options = {
+            cell.key: {path: value_at(cell.config, path) for path in self.sweep.paths} for cell in self.sweep.cells
+        }
+        wanted = [(cell.key, seed) for cell in self.sweep.cells for seed in self.sweep.base.seed_list]
+        if strangers := {lane["cell"] for lane in self.state.lanes} - set(self.cells):
+            raise Damaged(
+                self.writer.path / "lanes.parquet", f"has a cell {min(strangers)} that is none of the sweep's"
+            )
+        self.state.add_lanes(wanted, options)
+        Run(self.writer.path).check()
+        for number in self.state.lost_results():
+            self._judge_again(number)
+        if retry_failed:
+            self.state.retry_failed()
+        lanes = [(lane, self._config(lane)) for lane in self.state.unplanned()]
+        for planned in plan_rounds(lanes, self.data, len(self.devices), self.memory):
+            self.state.add_round(planned.program, planned.lanes, planned.capacity)
 
     def _config(self, lane: int) -> Config:
-        return self.cells[self.ledger.lanes[lane]["cell"]].config
+        return self.cells[self.state.lanes[lane]["cell"]].config
+
+    def _steps(self, lane: int) -> int:
+        config = self._config(lane)
+        return steps_of(config, self.data(config))
 
     def _judge_again(self, number: int) -> None:
         """Makes the rows of the lane table again that a round had written, from its tables."""
-        state = self.ledger.rounds[number]
+        state = self.state.rounds[number]
         if state["status"] == "failed":
-            self.ledger.fail(number, state.get("error", ""), state.get("details", ""))
+            self.state.fail(number, state.get("error", ""), state.get("details", ""))
         else:
-            self.ledger.finish(number, self._results(state["lanes"]), state["step"])
+            self.state.finish(number, self._results(state["lanes"]), state["step"])
 
     def _results(self, lanes: Sequence[int]) -> list[LaneResult]:
         """How lanes of one program ended."""
-        seeds = [self.ledger.lanes[lane]["seed"] for lane in lanes]
+        seeds = [self.state.lanes[lane]["seed"] for lane in lanes]
         return judge_lanes(Run(self.writer.path), lanes, seeds, len(self._config(lanes[0]).model.widths))
 
     def _round(self, number: int) -> None:
         """Runs a round to its end, or notes why it cannot be."""
-        state = self.ledger.rounds[number]
+        lanes = self.state.rounds[number]["lanes"]
         try:
-            results, step = self._trained(number, state)
+            result = self._train(number)
+            results = self._results(lanes)
         except (Interrupted, VgxError):
             raise
         except Exception as error:
             # A part may be the user's, and memory may end: whatever stops one round must not stop the others.
             text = f"{type(error).__name__}: {error}".splitlines()[0][:500]
             memory = isinstance(error, MemoryError | jax.errors.JaxRuntimeError) and _is_memory(str(error))
-            if memory and self.ledger.halve(number, len(self.devices)):
-                self.note = f"round {number}: out of memory with {len(state['lanes'])} lanes; trying half as many"
+            if memory and self.state.halve(number, len(self.devices)):
+                note = f"round {number}: out of memory with {len(lanes)} lanes; trying half as many"
             else:
-                self.ledger.fail(number, text, traceback.format_exc())
-                self.note = f"round {number}: failed: {text}"
-            self._tell(None, None)
+                self.state.fail(number, text, traceback.format_exc())
+                note = f"round {number}: failed: {text}"
+            self.progress.tell(note=note)
             return
-        self.ledger.finish(number, results, step)
+        self.state.finish(number, results, result.step)
         self._write_meta("running")
 
-    def _trained(self, number: int, state: dict[str, Any]) -> tuple[list[Any], int]:
-        cells = [self.ledger.lanes[lane]["cell"] for lane in state["lanes"]]
-        order = list(dict.fromkeys(cells))
-        seats = [
-            LaneSpec(lane, order.index(cell), self.cells[cell].config, self.ledger.lanes[lane]["seed"])
+    def _train(self, number: int) -> TrainingResult:
+        """Trains a round's lanes from where they stand."""
+        state = self.state.rounds[number]
+        cells = [self.state.lanes[lane]["cell"] for lane in state["lanes"]]
+        order = {cell: i for i, cell in enumerate(dict.fromkeys(cells))}
+        specs = [
+            LaneSpec(lane, order[cell], self.cells[cell].config, self.state.lanes[lane]["seed"])
             for lane, cell in zip(state["lanes"], cells, strict=True)
         ]
-        config = seats[0].config
-        dataset = self.data(config)
-        account = ProgressPaths(self.ledger.file(number), self.ledger.checkpoint(number))
-        step = checkpoint.newest(self.writer.path / account.checkpoint) or 0
+        config, folder = specs[0].config, self.state.checkpoint(number)
+        step = checkpoint.newest(self.writer.path / folder) or 0
         self.writer.drop_after(step, state["lanes"])
-        state |= {"step": step}
+        group = LaneGroup(specs, state["room"], self.data(config), folder, step)
 
-        def watch(progress: TrainingProgress) -> None:
-            self._tell(seats, progress)
+        def report(result: TrainingResult) -> None:
+            self.state.update(number, result.added_to(state))
 
         with numerics(config.train.precision, self.devices[0]):
-            loop = Loop(seats, state["room"], dataset, self.devices, self.writer, account, state, watch, self.shelf)
-            if loop.bytes > self.memory and len(seats) > len(self.devices):
-                raise MemoryError(f"out of memory: {loop.bytes:,} bytes are more than {self.memory:,}")
-            try:
-                step = loop.run()
-            except Interrupted as interrupted:
-                raise Interrupted(f"{interrupted}; the same command goes on") from None
-            results = self._results(state["lanes"])
-            loop.note(step, "running")
-        return results, step
-
-    def _tell(self, seats: list[LaneSpec] | None, current: TrainingProgress | None) -> None:
-        rounds = self.ledger.rounds.values()
-        done = [state for state in rounds if state["status"] not in PENDING]
-        total = done_steps = now_steps = 0.0
-        for state in rounds:
-            config = self._config(state["lanes"][0])
-            steps = len(state["lanes"]) * steps_of(config, self.data(config))
-            total += steps
-            done_steps += steps if state["status"] not in PENDING else 0.0
-        if seats and current:
-            now_steps = len(seats) * float(current.step)
-        if self.before is None:
-            self.before = done_steps + now_steps
-        seconds = time.monotonic() - self.began
-        gained = done_steps + now_steps - self.before
-        left = seconds / gained * (total - done_steps - now_steps) if gained > 0 else float("nan")
-        self.watch(
-            SweepProgress(
-                rounds=len(self.ledger.rounds),
-                rounds_done=len(done),
-                programs=len({state["program"] for state in rounds}),
-                lanes=len(self.ledger.lanes),
-                lanes_done=sum(len(state["lanes"]) for state in done),
-                run_steps=total,
-                run_steps_done=done_steps + now_steps,
-                seconds_left=left,
-                config=seats[0].config if seats else None,
-                current=current,
-                note=self.note,
-            )
-        )
-        self.note = ""
+            watch = partial(self.progress.tell, specs)
+            return train_lanes(group, self.devices, self.writer, report, watch, self.cache, self.memory)
 
     def _write_meta(self, status: str) -> None:
-        rounds = self.ledger.rounds.values()
+        rounds = self.state.rounds.values()
         done = [state for state in rounds if state["status"] == "done"]
         run_steps = sum(state["step"] * len(state["lanes"]) for state in done)
         training = sum(state["seconds"] - state["compile_seconds"] for state in done)
         self.meta |= {
             "status": status,
             "step": run_steps,
-            "lanes": len(self.ledger.lanes),
+            "lanes": len(self.state.lanes),
             "lanes_done": sum(len(state["lanes"]) for state in done),
             "programs": len({state["program"] for state in rounds}),
-            "rounds": len(self.ledger.rounds),
+            "rounds": len(self.state.rounds),
             "rounds_done": len(done),
             "seconds": sum(state["seconds"] for state in rounds),
             "compile_seconds": sum(state["compile_seconds"] for state in rounds),

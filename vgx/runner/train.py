@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vgx.config.schema import Config
 from vgx.data import Dataset
-from vgx.devices import Device, Platform, describe, find_devices, keep_compiled_programs, matmul_precision, numerics
-from vgx.errors import DataError, RunError
-from vgx.export import tensorboard
+from vgx.devices import Device, Platform, find_devices, keep_compiled_programs, numerics
+from vgx.errors import RunError
 from vgx.results import directories
 from vgx.results.lane_results import judge_lanes
-from vgx.results.reading import FORMAT
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter, lane_rows
 from vgx.runner import checkpoint
-from vgx.runner.loop import LaneSpec, Loop, ProgressPaths, Watch
+from vgx.runner.loop import TrainingResult, Watch, train_lanes
+from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
 from vgx.runner.predictions import PredictionWriter
-from vgx.runner.stopping import Interrupted, ending_noted
+from vgx.runner.preparation import LaneGroup, LaneSpec
+from vgx.runner.stopping import ending_noted
 
 
 def run_path(config: Config, runs: str | Path = "runs") -> Path:
@@ -59,11 +58,7 @@ def train(
     if resume and overwrite:
         raise RunError("--resume goes on with a run, and --overwrite starts it again: choose one")
     path = run_path(config, runs)
-    if config.log.tensorboard:
-        tensorboard.check()
-    directories.ready(path, overwrite)
-    if directories.occupied(path) and not overwrite:
-        existing = Run(path)
+    if (existing := existing_run(path, [config], overwrite)) is not None:
         if not resume:
             raise RunError(_in_the_way(existing))
         if existing.status == "done" and (path / "lanes.parquet").exists():
@@ -76,24 +71,35 @@ def train(
     with numerics(config.train.precision, devices[0]):
         writer, meta = _open(path, config, dataset, devices, overwrite)
         with closing(writer), ending_noted(path, "--resume goes on", partial(_note, writer)):
-            lanes, oracle = range(len(config.seed_list)), PredictionWriter(lambda config: dataset)
-            oracle.write(writer, dict.fromkeys(lanes, config))
-            meta["prediction_fault"] = oracle.fault or None
-            seats = [LaneSpec(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
-            account = ProgressPaths("meta.json", "checkpoint")
-            loop = Loop(seats, 0, dataset, devices, writer, account, meta, watch or (lambda progress: None))
-            try:
-                step = loop.run()
-            except Interrupted as interrupted:
-                raise Interrupted(f"{interrupted}; --resume goes on") from None
-            oracle.write(writer, dict.fromkeys(lanes, config))
-            results = judge_lanes(Run(path), lanes, config.seed_list, len(config.model.widths))
-            writer.write_lanes(lane_rows(results))
-            Run(path).check()
-            meta["ended"] = now()
-            loop.note(step, "done")
-            loop.watch(loop.progress._replace(phase="done", step=step))
+            _train(config, dataset, devices, writer, meta, watch or (lambda progress: None))
     return Run(path)
+
+
+def _train(
+    config: Config,
+    dataset: Dataset,
+    devices: Sequence[Device],
+    writer: RunWriter,
+    meta: dict[str, Any],
+    watch: Watch,
+) -> None:
+    """Trains the lanes of an open run from where it stands, and judges them."""
+    lanes, predictions = range(len(config.seed_list)), PredictionWriter(lambda config: dataset)
+    predictions.write(writer, dict.fromkeys(lanes, config))
+    meta["prediction_fault"] = predictions.fault or None
+
+    def report(result: TrainingResult) -> None:
+        writer.write_json("meta.json", meta | result.added_to(meta))
+
+    specs = [LaneSpec(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
+    result = train_lanes(LaneGroup(specs, 0, dataset, "checkpoint", meta["step"]), devices, writer, report, watch)
+    predictions.write(writer, dict.fromkeys(lanes, config))
+    run = Run(writer.path)
+    writer.write_lanes(lane_rows(judge_lanes(run, lanes, config.seed_list, len(config.model.widths))))
+    Run(writer.path).check()
+    meta["ended"] = now()
+    report(result._replace(status="done"))
+    watch(result.progress._replace(phase="done", step=result.step))
 
 
 def _note(writer: RunWriter, status: str, error: str | None) -> None:
@@ -101,22 +107,6 @@ def _note(writer: RunWriter, status: str, error: str | None) -> None:
     meta = Run(writer.path).meta
     if meta["status"] != "done":
         writer.write_json("meta.json", meta | {"status": status} | ({"error": error} if error else {}))
-
-
-def now() -> str:
-    """Returns the time as a run notes it: UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def load_data(config: Config) -> Dataset:
-    """Returns the config's data set. Raises DataError when it is missing, broken or smaller than a batch."""
-    dataset = config.data.load()
-    examples, batch = len(dataset.train.labels), config.train.batch_size
-    if batch > examples:
-        raise DataError(
-            f"train.batch_size: {batch} is more than the {examples} training examples of '{dataset.name}'; lower it"
-        )
-    return dataset
 
 
 def _in_the_way(run: Run) -> str:
@@ -130,22 +120,11 @@ def _open(
     path: Path, config: Config, dataset: Dataset, devices: Sequence[Device], overwrite: bool
 ) -> tuple[RunWriter, dict[str, Any]]:
     """Makes the run directory, or opens the one that is there, at its last checkpoint."""
-    meta: dict[str, Any] = {
-        "format": FORMAT,
-        "status": "running",
-        "step": 0,
-        "started": now(),
-        **describe(devices[: len(config.seed_list)]),
-        "precision": config.train.precision,
-        "matmul_precision": matmul_precision(config.train.precision),
-        "data_digest": dataset.digest,
-        "seconds": 0.0,
-        "compile_seconds": 0.0,
-        "steps_per_second": None,
-    }
-    if overwrite or not directories.occupied(path):
-        return RunWriter.create(path, config.to_yaml(), meta, overwrite), meta
-    writer = RunWriter(path)
+    meta = initial_meta(config, devices[: len(config.seed_list)]) | {"data_digest": dataset.digest}
+    resumes = directories.occupied(path) and not overwrite
+    writer = open_writer(path, config.to_yaml(), meta, overwrite)
+    if not resumes:
+        return writer, meta
     kept = Run(path).meta
     if kept.get("data_digest") != dataset.digest:
         writer.close()

@@ -27,7 +27,8 @@ from vgx.results.verdict import thresholds
 from vgx.results.words import counted, duration, figure, speed_of
 
 if TYPE_CHECKING:
-    from vgx.runner.sweep import Plan, SweepProgress
+    from vgx.runner.sweep import Plan
+    from vgx.runner.sweep_progress import SweepProgress
 
 CELL = 19
 """Columns of a cell of a grid."""
@@ -247,7 +248,7 @@ def show_plan(plan: Plan) -> Text:
         "cells": f"{plan.cells:,}, {counted(plan.seeds, 'seed')} each",
         "lanes": f"{plan.lanes:,} to run{done}",
         "programs": f"{plan.programs:,} to compile",
-        "rounds": f"{plan.rounds:,}, of up to {counted(plan.room, 'lane')}",
+        "rounds": f"{plan.rounds:,}, of up to {counted(plan.capacity, 'lane')}",
         "devices": f"{len(plan.devices)} ({', '.join(sorted(set(plan.devices)))})",
         "memory": f"up to about {size_in_words(plan.bytes)} in a round",
         "work": f"{plan.run_steps:,.0f} run-steps",

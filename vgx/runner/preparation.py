@@ -1,0 +1,237 @@
+"""Lanes made ready to train: their data and states on the devices, their program compiled."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pyarrow.compute as pc
+from jax.sharding import Mesh
+
+from vgx.config.schema import Config
+from vgx.data import Dataset
+from vgx.devices import Device
+from vgx.results.columns import LAYERS
+from vgx.results.lane_results import first_bad_steps
+from vgx.results.store import Run
+from vgx.runner import checkpoint
+from vgx.training.batches import Batches, ChunkPlan
+from vgx.training.inputs import Images, master_dtype, to_device
+from vgx.training.lanes import (
+    lane_axes,
+    lanes_on,
+    make_chunk,
+    make_evaluate,
+    make_examine,
+    make_initial_states,
+    make_lanes,
+    make_plain_steps,
+    put,
+    spread_over,
+)
+from vgx.training.program import Program, shared_config
+from vgx.training.step import LSUV_EXAMPLES, Lane, State, is_examined
+
+CHUNK_BYTES = 2**24
+"""What the batches and the records of one chunk may take on the device."""
+NEVER = np.iinfo(np.int64).max
+
+
+class LaneSpec(NamedTuple):
+    """One lane to train."""
+
+    lane: int
+    """Its number in the run's tables."""
+    cell: int
+    """Lanes of one cell differ in the seed alone, and stop together."""
+    config: Config
+    seed: int
+
+
+class LaneGroup(NamedTuple):
+    """Lanes of one program, to train side by side."""
+
+    lane_specs: Sequence[LaneSpec]
+    capacity: int
+    """How many lanes the compiled program has, at least; those beyond the specs are padding."""
+    dataset: Dataset
+    checkpoint: str
+    """The folder of its checkpoint in the run directory."""
+    step: int
+    """The step of the checkpoint to resume from; 0: there is none."""
+
+
+class Compiled(NamedTuple):
+    """A program, compiled for R lanes: every group of that many can use it."""
+
+    chunk: Any
+    plain: Any
+    evaluate: Any
+    examine: Any
+    """None where batches are large enough."""
+
+
+class ProgramCache:
+    """What the rounds of a sweep have in common: data on the devices, compiled programs."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, tuple[Images, dict[str, Images]]] = {}
+        self.programs: dict[tuple[str, int], Compiled] = {}
+
+
+class Prepared(NamedTuple):
+    """Lanes that are ready to train."""
+
+    lane_specs: Sequence[LaneSpec]
+    config: Config
+    """Of the first lane: what the others have in common with it is what a program needs."""
+    program: Program
+    steps_per_epoch: int
+    mesh: Mesh
+    data: Images
+    """The training split."""
+    held_out: dict[str, Images]
+    batches: Batches
+    lane: Lane
+    """The numbers of the lanes, [R] each."""
+    state: State
+    """At the start; the first chunk takes its memory."""
+    bad_since: np.ndarray
+    """[R], the first step known to be NaN or infinite, or NEVER."""
+    capacity: tuple[int, int]
+    """The most periods in a chunk, and the most steps of one period."""
+    compiled: Compiled
+    seconds: float
+    """What all this took."""
+
+    @property
+    def every(self) -> int:
+        """Steps from one recorded step to the next."""
+        return self.config.log.every if self.config.log.statistics != "none" else 1
+
+    @property
+    def bytes(self) -> int:
+        """What the compiled chunk takes on all devices together, in bytes; 0 where jax cannot tell."""
+        memory = self.compiled.chunk.memory_analysis()
+        if memory is None:
+            return 0
+        return self.mesh.size * (memory.temp_size_in_bytes + memory.argument_size_in_bytes)
+
+    def arguments(self, state: State, plan: ChunkPlan, done: int) -> tuple[State, Lane, Images, jax.Array, jax.Array]:
+        """Returns what the chunk takes: every step's examples, in places for the most periods and the longest."""
+        most, longest = self.capacity
+        batches = np.zeros((most, longest, len(self.batches.seeds), self.config.train.batch_size), np.int32)
+        lengths = np.zeros(most, np.int32)
+        lengths[: len(plan.lengths)] = plan.lengths
+        for i, length in enumerate(plan.lengths):
+            for j in range(length):
+                batches[i, j] = self.batches.at(done + j)
+            done += length
+        return state, self.lane, self.data, *put((batches, lengths), self.mesh)
+
+    def plain_arguments(self, state: State, plan: ChunkPlan, done: int) -> tuple[Any, ...]:
+        """Returns what plain steps take."""
+        batches = np.zeros((self.capacity[1], len(self.batches.seeds), self.config.train.batch_size), np.int32)
+        for j in range(plan.steps):
+            batches[j] = self.batches.at(done + j)
+        return state, self.lane, self.data, *put((batches, np.int32(plan.steps)), self.mesh)
+
+
+def steps_of(config: Config, dataset: Dataset) -> int:
+    """Returns how many steps a run has."""
+    return config.train.steps or (config.train.epochs or 0) * (len(dataset.train.labels) // config.train.batch_size)
+
+
+def prepare(group: LaneGroup, devices: Sequence[Device], path: Path, cache: ProgramCache) -> Prepared:
+    """Puts data and lanes on the devices, compiles, and makes the states or restores them from the run at `path`."""
+    began = time.monotonic()
+    specs, dataset = group.lane_specs, group.dataset
+    config = specs[0].config
+    steps = steps_of(config, dataset)
+    mesh = spread_over(devices, len(specs))
+    lanes = max(group.capacity, lanes_on(mesh, len(specs)))
+    program = Program(shared_config(config), dataset.train.images.shape[1], dataset.classes, steps)
+    data, held_out = _on_devices(dataset, config, mesh, cache)
+    padded = [*specs, *[specs[0]] * (lanes - len(specs))]
+    configs, seeds = [spec.config for spec in padded], [spec.seed for spec in padded]
+    batches = Batches(tuple(dict.fromkeys(seeds)), len(dataset.train.labels), config.train.batch_size)
+    lane = make_lanes(configs, seeds)
+    prepared = Prepared(
+        lane_specs=specs,
+        config=config,
+        program=program,
+        steps_per_epoch=len(dataset.train.labels) // config.train.batch_size,
+        mesh=mesh,
+        data=data,
+        held_out=held_out,
+        batches=batches,
+        lane=put(lane, mesh, jax.tree.map(lambda leaf: 0, lane)),
+        state=_states(group, program, configs, lane, mesh, path),
+        bad_since=_bad_since(group, path),
+        capacity=_chunk_capacity(config, steps, lanes, len(batches.seeds)),
+        compiled=Compiled(None, None, None, None),
+        seconds=0.0,
+    )
+    prepared = prepared._replace(compiled=_compiled(prepared, lanes, cache))
+    jax.block_until_ready(prepared.state)
+    return prepared._replace(seconds=time.monotonic() - began)
+
+
+def _on_devices(dataset: Dataset, config: Config, mesh: Mesh, cache: ProgramCache) -> tuple[Images, dict[str, Images]]:
+    """The training split and the held-out ones, a copy on each device."""
+    key = f"{dataset.digest} {mesh.devices.tolist()} {master_dtype(config)}"
+    if key not in cache.data:
+        splits = {"test": dataset.test} | ({"validation": dataset.validation} if dataset.validation else {})
+        train = put(to_device(dataset.train, dataset), mesh)
+        cache.data[key] = train, {name: put(to_device(split, dataset), mesh) for name, split in splits.items()}
+    return cache.data[key]
+
+
+def _states(group: LaneGroup, program: Program, configs: Sequence[Config], lane: Lane, mesh: Mesh, path: Path) -> State:
+    """The states to begin with: from the checkpoint, or before the first step."""
+    train = group.dataset.train
+    few = train._replace(images=train.images[:LSUV_EXAMPLES], labels=train.labels[:LSUV_EXAMPLES])
+    begin = make_initial_states(program, configs, mesh)
+    arguments = lane, to_device(few, group.dataset), np.arange(len(few.labels))
+    if not group.step:
+        return begin(*arguments)
+    shapes = jax.eval_shape(begin, *arguments)
+    return put(checkpoint.load(path / group.checkpoint, group.step, shapes), mesh, lane_axes(program))
+
+
+def _bad_since(group: LaneGroup, path: Path) -> np.ndarray:
+    since = np.full(len(group.lane_specs), NEVER)
+    if group.step:
+        places = {spec.lane: i for i, spec in enumerate(group.lane_specs)}
+        metrics = Run(path).metrics(where=pc.field("lane").isin(list(places)))
+        for lane, step in first_bad_steps(metrics).items():
+            since[places[lane]] = step
+    return since
+
+
+def _chunk_capacity(config: Config, steps: int, lanes: int, seeds: int) -> tuple[int, int]:
+    """The most periods in a chunk, and the most steps of one period."""
+    measures = config.log.statistics != "none"
+    every = config.log.every if measures else 1
+    longest = min(every, 256)
+    columns = len(LAYERS) if measures else 0
+    bytes_per_period = master_dtype(config).itemsize * lanes * (len(config.model.widths) + 1) * columns
+    bytes_per_period += 4 * longest * seeds * config.train.batch_size
+    return max(1, min(256, CHUNK_BYTES // bytes_per_period, math.ceil(steps / every))), longest
+
+
+def _compiled(prepared: Prepared, lanes: int, cache: ProgramCache) -> Compiled:
+    program, mesh, (most, longest) = prepared.program, prepared.mesh, prepared.capacity
+    key = f"{program.config.model_dump_json()} {mesh.devices.tolist()}", lanes
+    if key not in cache.programs:
+        arguments = prepared.arguments(prepared.state, ChunkPlan(True, ()), 0)
+        chunk = make_chunk(program, most, mesh).lower(*arguments).compile()
+        examine = make_examine(program, mesh) if is_examined(prepared.config) else None
+        plain, evaluate = make_plain_steps(program, longest, mesh), make_evaluate(program, mesh)
+        cache.programs[key] = Compiled(chunk, plain, evaluate, examine)
+    return cache.programs[key]
