@@ -32,7 +32,7 @@ class Run(store.Run):
         """Writes the run as one HTML page that works offline, and its figures as files; returns the page's path.
 
         Args:
-            output: the page's path; `report.html` in the run directory unless told. An older page is replaced.
+            output: the page's path; `report.html` in the run directory by default. An older page is replaced.
 
         Raises RunError when something else than a page of vgx is there; EnvironmentFault when the disk refuses.
         """

@@ -119,7 +119,7 @@ def looks_at_it(bench: Bench, random: Random) -> None:
 
 
 def goes_on_to_the_same_bits(bench: Bench) -> None:
-    """The command that made the run goes on with it to all its rows, or says why it cannot."""
+    """The command that made the run resumes it to all its rows, or says why it cannot."""
     settings = samples.grid(bench.kind) if bench.kind.startswith("grid") else samples.single(bench.kind)
     config = bench.folder / "config.yaml"
     config.write_text(samples.text(settings))

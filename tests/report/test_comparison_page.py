@@ -98,7 +98,7 @@ def test_the_courses_over_steps_are_those_of_the_tables(pair, compared):
 def test_the_page_says_what_the_terminal_says(compared):
     text = " ".join("".join(parsed(page.comparison_page(compared)).itertext()).split())
     assert f"B against A: {apart_in_words(compared, 1)}." in text
-    assert apart_in_words(compared, 1).startswith("apart beyond the seeds' spread in layers 1-")
+    assert apart_in_words(compared, 1).startswith("diverge beyond the seeds' spread in layers 1-")
     for name, cells in outcome_rows(compared).items():
         assert f"{name}{''.join(cells)}" in text
     assert "model.activationrelutanh" in text

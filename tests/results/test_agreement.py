@@ -87,7 +87,7 @@ def test_theory_departs_at_the_first_step_that_leaves_three_bands():
     delta[3, 0] += 9.0
     found = agreement(predicted, band, delta, np.array([1, 5, 9, 13]))
     assert (found.holds, found.departed) == (True, 9)
-    assert "no longer at step 9 (layer 2: +0.31 decades, 3.1 spreads)" in found.sentence
+    assert "first deviates at step 9 (layer 2: +0.31 decades, 3.1 sigma)" in found.sentence
     assert agreement(predicted, band, delta[:2], np.array([1, 5])).sentence.endswith("and to step 5")
     off = agreement(predicted, band, delta[3:], np.array([1]))
     assert not off.holds
@@ -120,4 +120,4 @@ def test_a_sweep_says_in_how_many_lanes_theory_held(tmp_path):
     output = CliRunner().invoke(app, ["show", str(run.path)]).output
     held, known = lanes_that_hold(run)
     assert known == 4
-    assert f"theory held at the first step of {held} of 4 lanes" in output
+    assert f"theory matched at the first step of {held} of 4 lanes" in output

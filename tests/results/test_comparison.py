@@ -82,7 +82,7 @@ def test_seeds_alone_bring_equal_nets_apart_one_time_in_twenty(write_run):
     compared = compare([one for run in runs for one in contenders_of(run)])
     assert compared.partings[0].apart.mean() == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / (STEPS * 100)))
     assert not compared.partings[0].since.any()
-    assert "nowhere apart for good" in plain(comparison(compared))
+    assert "no lasting difference" in plain(comparison(compared))
 
 
 def test_layers_are_aligned_by_relative_depth(write_run):
@@ -177,7 +177,7 @@ def test_the_terminal_says_all_of_it_in_80_columns(pair):
     text = plain(comparison(compare([one for run in pair for one in contenders_of(run)])))
     assert max(map(len, text.splitlines())) <= 80
     words = " ".join(text.split())
-    assert "B against A: apart beyond the seeds' spread in layers 1-4 of 10, from step 21; most in layer" in words
+    assert "B against A: diverge beyond the seeds' spread in layers 1-4 of 10, from step 21; most in layer" in words
     assert "model.activation relu tanh" in words
     assert "steps to 0.6000 20 40" in words
     assert "input ┤" + "·" * 20 + "-" * 20 in text
@@ -246,4 +246,6 @@ def test_without_layers_the_outcomes_are_compared(write_run, list_parts):
         list_parts(run)
     compared = compare([one for run in runs for one in contenders_of(run)])
     assert (compared.courses, compared.partings) == ((), ())
-    assert "no layer is recorded; the training loss parts at step 1" in " ".join(plain(comparison(compared)).split())
+    assert "no layer is recorded; the training losses diverge at step 1" in " ".join(
+        plain(comparison(compared)).split()
+    )

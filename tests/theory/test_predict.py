@@ -197,7 +197,7 @@ def test_the_picture_is_plain_and_fits_80_columns_in_a_pipe(model, file):
     assert max(map(len, text.splitlines())) <= 80
     assert "predicted by mean-field theory" in text
     labels = [line.split("  ")[0] for line in text.splitlines()]
-    assert [label for label in ("slope", "spread", "phase", "far up", "e-fold in", "trains to") if label in labels]
+    assert [label for label in ("slope", "spread", "phase", "far up", "decay length", "trains to") if label in labels]
     assert text.rstrip().splitlines()[-1]
 
 
@@ -212,7 +212,7 @@ def test_measure_draws_the_first_step_over_the_prediction_and_says_why(file):
     text = run(path, "--measure")
     assert max(map(len, text.splitlines())) <= 80
     assert "●" in text
-    assert "theory held at the first step" in text
+    assert "theory matched at step 1" in text
     assert "by the activation's derivative" in " ".join(text.split())
     found = json.loads(run(path, "--measure", "--json"))
     assert found["measured"]["slope"] == pytest.approx(found["slope"], abs=0.03)

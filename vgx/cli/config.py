@@ -58,7 +58,7 @@ def schema(modules: Modules = None) -> None:
 @app.command()
 def new(
     name: Annotated[
-        str | None, typer.Argument(help="The config's name; NAME.yaml is written. The example's unless told.")
+        str | None, typer.Argument(help="The config's name; NAME.yaml is written. The example's by default.")
     ] = None,
     example: Annotated[str | None, typer.Option("--from", metavar="EXAMPLE", help="Copy this example.")] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the examples, and write nothing.")] = False,
@@ -127,7 +127,7 @@ def list_data() -> None:
 def get(
     name: Annotated[str, typer.Argument(help="mnist, fashion_mnist or kmnist.")],
     directory: Annotated[
-        Path | None, typer.Option("--dir", help="Where to put it; $VGX_DATA_DIR/NAME or the user cache unless told.")
+        Path | None, typer.Option("--dir", help="Where to put it; $VGX_DATA_DIR/NAME or the user cache by default.")
     ] = None,
     mirror: Annotated[str | None, typer.Option(help="An address to fetch the files from first.")] = None,
 ) -> None:

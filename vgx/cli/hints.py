@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 RUNS = Path("runs")
-"""Where runs are unless told."""
+"""Where runs are by default."""
 
 
 def say_aside(line: str) -> None:

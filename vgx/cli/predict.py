@@ -200,7 +200,7 @@ def _say_what_follows(config: str, proofs: Sequence[Proof], write: Path | None, 
 def verify_theory(
     axes: Annotated[
         list[str] | None,
-        typer.Option("--axis", metavar="PART=NAME,...", help="Only these, as activation=relu,elu; all unless told."),
+        typer.Option("--axis", metavar="PART=NAME,...", help="Only these, as activation=relu,elu; all by default."),
     ] = None,
     width: Annotated[int, typer.Option(min=2, help="Units per layer.")] = 512,
     depth: Annotated[int, typer.Option(min=3, help="Hidden layers.")] = 20,
@@ -208,7 +208,7 @@ def verify_theory(
     modules: Modules = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Hold theory against nets at initialization, for every combination of parts; exit 3 where it does not hold."""
+    """Check theory against measured networks, for every combination of parts; exit 3 where it does not hold."""
     from vgx.report.terminal.working import working
 
     console, checks = make_console(), []

@@ -31,11 +31,11 @@ def reproduce_claim(
     write: Annotated[bool, typer.Option("--write", help="With --all: write docs/CLAIMS.md, here.")] = False,
     runs: RunsFolder = Path("runs"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again from nothing.")] = False,
-    device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice unless told.")] = None,
+    device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice by default.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last line of each only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Put a claim to the test: list the experiments, or run one; exit 3 when a published number is not reproduced."""
+    """Test a claim: list the experiments, or run one; exit 3 when a published number is not reproduced."""
     from vgx.errors import ConfigError
     from vgx.report.terminal.working import working
 

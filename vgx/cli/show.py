@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @app.command()
 def show(
     run: RunName,
-    step: Annotated[int | None, typer.Option(help="The step to show; the last recorded one unless told.")] = None,
-    lane: Annotated[int | None, typer.Option(help="The lane to show; of a single run the first unless told.")] = None,
+    step: Annotated[int | None, typer.Option(help="The step to show; the last recorded one by default.")] = None,
+    lane: Annotated[int | None, typer.Option(help="The lane to show; of a single run the first by default.")] = None,
     statistic: Annotated[str | None, typer.Option(help="A column of the layer table, instead of the gradient.")] = None,
     layer: Annotated[int | None, typer.Option(help="A layer to show over the steps.")] = None,
     rows: GridRows = None,
@@ -71,7 +71,7 @@ def compare(
         ),
     ],
     statistic: Annotated[str, typer.Option(help="A column of the layer table.")] = "delta_log10",
-    step: Annotated[int | None, typer.Option(help="The step to draw; the last recorded one unless told.")] = None,
+    step: Annotated[int | None, typer.Option(help="The step to draw; the last recorded one by default.")] = None,
     where: Annotated[
         list[str] | None, typer.Option("--where", metavar="OPTION=VALUE", help="Of sweeps, these cells alone.")
     ] = None,
@@ -81,7 +81,7 @@ def compare(
         Path | None, typer.Option("--html", metavar="FILE", help="Write one HTML page instead, which works offline.")
     ] = None,
 ) -> None:
-    """Compare runs: configs, outcomes, and where and when their gradients part beyond the seeds' spread."""
+    """Compare runs: configs, outcomes, and where and when their gradients diverge beyond the seeds' spread."""
     from vgx.errors import RunError
     from vgx.report.terminal.comparison import comparison, to_json
     from vgx.report.terminal.working import working
@@ -138,10 +138,10 @@ def export(
     run: RunName,
     to: Annotated[Literal["csv", "npz", "tensorboard", "wandb", "mlflow"], typer.Option("--to", help="The format.")],
     output: Annotated[
-        Path | None, typer.Option("--output", help="A folder, a file for npz; exports/ in the run unless told.")
+        Path | None, typer.Option("--output", help="A folder, a file for npz; exports/ in the run by default.")
     ] = None,
     layers: Annotated[
-        int | None, typer.Option(min=1, help="How many layers have curves of their own, 8 unless told.")
+        int | None, typer.Option(min=1, help="How many layers have curves of their own, 8 by default.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
     runs: RunsFolder = Path("runs"),
@@ -161,7 +161,7 @@ def report(
     run: RunName,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="The page; report.html in the run unless told."),
+        typer.Option("--output", "-o", metavar="FILE", help="The page; report.html in the run by default."),
     ] = None,
     show_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     runs: RunsFolder = Path("runs"),

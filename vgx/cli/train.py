@@ -38,9 +38,9 @@ def train(
     overrides: Overrides = None,
     modules: Modules = None,
     runs: RunsFolder = Path("runs"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume a run that was cut off.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that exists.")] = False,
-    device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice unless told.")] = None,
+    device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice by default.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last line only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
@@ -102,7 +102,7 @@ def sweep(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again from nothing.")] = False,
     retry: Annotated[Literal["failed"] | None, typer.Option(help="Try the lanes again that failed.")] = None,
     memory: Annotated[str | None, typer.Option(help="What a round may take, as 4GB; half of what is free.")] = None,
-    device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice unless told.")] = None,
+    device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice by default.")] = None,
     rows: GridRows = None,
     columns: GridColumns = None,
     value: GridValue = None,
@@ -110,7 +110,7 @@ def sweep(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last line only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Train a grid of configs side by side; the same command goes on with a sweep that was cut off or has grown."""
+    """Train a grid of configs side by side; the same command resumes a sweep that was cut off or has grown."""
     from vgx.report.terminal.working import working
 
     console, silent = make_console(), quiet or as_json

@@ -78,7 +78,7 @@ class Model(Section):
     """A deep MLP: hidden layers x = norm(f(W x + b)), and a linear readout."""
 
     depth: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Hidden layers, when `width` is one number (20 unless told)."""
+    """Hidden layers, when `width` is one number (20 by default)."""
     width: Annotated[
         Annotated[Width, Tag("one")] | Annotated[list[Width], Field(min_length=1, max_length=100_000), Tag("many")],
         _OneOrMany,

@@ -27,9 +27,9 @@ def export(run: Run, to: str, output: Path | None = None, layers: int | None = N
     Args:
         run: what to write, a sweep with all its lanes that have begun.
         to: one of FORMATS.
-        output: a folder (a file for npz); `exports/<to>` in the run directory unless told.
+        output: a folder (a file for npz); `exports/<to>` in the run directory by default.
         layers: how many hidden layers, evenly over the depth, get curves of their own besides the readout; LAYERS
-            unless told. csv and npz have every layer.
+            by default. csv and npz have every layer.
         overwrite: replaces what an earlier export wrote there, and nothing else.
 
     Raises RunError when there is something at `output`, EnvironmentFault when the format's library is missing.

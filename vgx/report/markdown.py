@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vgx.reproduce.findings import Finding
 
 HEAD = """\
-# The article's claims, put to the test
+# The article's claims, tested
 
 Written by `vgx reproduce --all --scale {scale} --write` from the runs themselves; nothing here is typed by hand. `vgx
 reproduce NAME` makes any line again, and each experiment is a YAML file in [configs/reproduce](../configs/reproduce).

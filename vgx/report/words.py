@@ -72,15 +72,15 @@ def _figure(figure: Figure, form: str) -> str:
 
 
 def apart_in_words(compared: RunComparison, i: int) -> str:
-    """Returns where and when contender `i`, counted from 0, is apart from the first, and when its training loss is."""
+    """Returns where and when contender `i`, counted from 0, diverges from the first, and its training loss."""
     curves = _sentence(compared, compared.partings[i - 1]) if compared.partings else "no layer is recorded"
     loss = compared.loss_partings[i - 1].since
     since = int(loss[0]) if len(loss) else 0
-    return f"{curves}; the training loss {f'parts at step {since:,}' if since else 'does not part'}"
+    return f"{curves}; the training losses {f'diverge at step {since:,}' if since else 'do not'}"
 
 
 def _sentence(compared: RunComparison, parting: Divergence) -> str:
-    """`apart from step 1 on in layers 1-27 of 30, most in layer 1 (-4.2)`."""
+    """`diverge in layers 1-27 of 30, from step 1; most in layer 1 (-4.2)`."""
     if not len(parting.steps):
         return "no step is recorded by both"
     where = np.flatnonzero(parting.since)
@@ -88,15 +88,14 @@ def _sentence(compared: RunComparison, parting: Divergence) -> str:
         parting.by, f"by {parting.by} (one seed each: no spread to hold it against)"
     )
     if not len(where):
-        passing = " for good, though now and then" if parting.apart.any() else ""
-        return f"nowhere apart{passing} {beyond}"
+        return f"no {'lasting' if parting.apart.any() else 'significant'} difference {beyond}"
     first, all_of = int(parting.since[where].min()), int(parting.since[where].max())
     when = f"from step {first:,}" if first == all_of else f"from step {first:,}, everywhere there by step {all_of:,}"
     last = parting.difference[-1]
     size = np.where(np.isfinite(last), np.abs(last), np.inf)
     most = where[int(np.argmax(size[where]))]
     figure = f"{last[most]:+.3g}" if math.isfinite(last[most]) else "one is 0 or NaN"
-    return f"apart {beyond} in {_places(compared, where)}, {when}; most in {_places(compared, most[None])} ({figure})"
+    return f"diverge {beyond} in {_places(compared, where)}, {when}; most in {_places(compared, most[None])} ({figure})"
 
 
 def _places(compared: RunComparison, which: np.ndarray) -> str:

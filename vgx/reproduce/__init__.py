@@ -1,1 +1,1 @@
-"""Claims, put to the test by sweeps."""
+"""Claims, tested by sweeps."""

@@ -60,7 +60,7 @@ class Number(Hypothesis):
     of_number = True
 
     of: Arm = Field(default_factory=dict)
-    """The arm; the only one unless told."""
+    """The arm; the only one by default."""
     minus: Arm | None = None
     """An arm whose figures are taken off, seed by seed."""
     published: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
@@ -121,7 +121,7 @@ class Threshold(Hypothesis):
     formula = "ours > limit, or ours < limit"
 
     of: Arm = Field(default_factory=dict)
-    """The arm; the only one unless told."""
+    """The arm; the only one by default."""
     holds: str
     """The bound, as '> 0.5' or '< 0.01'."""
 
@@ -149,7 +149,7 @@ class Share(Hypothesis):
     formula = "share of seeds in which ours is so > more_than"
 
     of: Arm = Field(default_factory=dict)
-    """The arm; the only one unless told."""
+    """The arm; the only one by default."""
     that: str
     """What a seed comes to, as '< 0.25'."""
     more_than: float = Field(default=0.5, ge=0, lt=1)
@@ -331,7 +331,7 @@ class Theory(Hypothesis):
     formula = "|ours / predicted - 1| <= tolerance"
 
     of: Arm = Field(default_factory=dict)
-    """The arm; the only one unless told."""
+    """The arm; the only one by default."""
     tolerance: float = Field(gt=0)
     """How far ours may be off, in parts of the prediction."""
 

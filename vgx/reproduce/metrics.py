@@ -57,7 +57,7 @@ class Accuracy(Metric):
     split: Split = "test"
     """Whose examples; `train` is the last batch."""
     epoch: Annotated[float, Field(gt=0)] | None = None
-    """How many epochs are looked at; all unless told."""
+    """How many epochs are looked at; all by default."""
     which: Literal["last", "best", "worst"] = "last"
     """Which of the evaluations."""
 

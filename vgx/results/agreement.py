@@ -60,7 +60,7 @@ class Agreement(NamedTuple):
     """How the gradient of one lane's hidden layers compares with its prediction."""
 
     off: np.ndarray
-    """[T, L], decades by which |dloss/dh| over the readout's is larger than predicted, at the recorded steps."""
+    """[T, L], decades by which |dloss/dh|, relative to the output layer, is larger than predicted."""
     allowed: np.ndarray
     """[L], decades."""
     band: np.ndarray
@@ -81,19 +81,22 @@ class Agreement(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """Whether theory held at the first step, and up to where in training."""
+        """Whether theory matched at the first step, and up to where in training."""
         first, layers = self.off[0], self.off.shape[1]
         if not np.isfinite(first).all():
             return "theory and measurement cannot be compared: no finite gradient in some layer"
         far = int(np.sum(np.abs(first) > self.allowed))
         if far:
-            return f"theory is off in {far} of {counted(layers, 'layer')} at the first step (most in {self._worst(0)})"
-        text = f"theory held at the first step (most off in {self._worst(0)})"
+            count = f"{far} of {counted(layers, 'layer')}"
+            return f"theory deviates in {count} at step {self.steps[0]:,} (most in {self._worst(0)})"
+        text = f"theory matched at step {self.steps[0]:,} (largest deviation in {self._worst(0)})"
         if len(self.steps) == 1:
             return text
         if self.departed is None:
-            return f"{text} and to step {self.steps[-1]:,}"
-        return f"{text}, and no longer at step {self.departed:,} ({self._worst(list(self.steps).index(self.departed))})"
+            return f"{text} and up to step {self.steps[-1]:,}"
+        return (
+            f"{text}; first deviates at step {self.departed:,} ({self._worst(list(self.steps).index(self.departed))})"
+        )
 
     def _worst(self, row: int) -> str:
         """The layer that is farthest off, in parts of what is allowed."""
@@ -101,15 +104,15 @@ class Agreement(NamedTuple):
         layer = int(np.argmax(np.nan_to_num(np.abs(off), nan=np.inf) / self.allowed))
         if not math.isfinite(off[layer]):
             return f"layer {layer + 1}: no finite gradient"
-        spreads = f", {abs(off[layer]) / self.band[layer]:.1f} spreads" if self.band[layer] else ""
-        return f"layer {layer + 1}: {off[layer]:+.2f} decades{spreads}"
+        sigmas = f", {abs(off[layer]) / self.band[layer]:.1f} sigma" if self.band[layer] else ""
+        return f"layer {layer + 1}: {off[layer]:+.2f} decades{sigmas}"
 
 
 def agreement(predicted: np.ndarray, band: np.ndarray, delta_log10: np.ndarray, steps: np.ndarray) -> Agreement:
     """Returns how measured gradients compare with predicted ones.
 
     Args:
-        predicted: [L + 1], log10 of the gradient over the readout's.
+        predicted: [L + 1], log10 of the gradient relative to the output layer's.
         band: [L + 1], a deviation of that over draws of the weights.
         delta_log10: [T, L + 1], measured.
         steps: [T], where.

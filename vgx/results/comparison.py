@@ -1,4 +1,4 @@
-"""Nets side by side: aligned by relative depth, and where and when their curves part beyond the seeds' spread."""
+"""Nets side by side: aligned by relative depth, and where and when their curves diverge beyond the seeds' spread."""
 
 from __future__ import annotations
 

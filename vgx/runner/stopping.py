@@ -25,7 +25,7 @@ def ending_noted(path: Path, goes_on: str, note: Callable[[str, str | None], Non
 
     Args:
         path: of its directory.
-        goes_on: what goes on with it.
+        goes_on: what resumes it.
         note: is called with the status and what went wrong, if anything did: `interrupted` when it was stopped or the
             machine stood in the way, and `failed` otherwise.
 

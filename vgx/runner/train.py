@@ -43,7 +43,7 @@ def train(
     Args:
         config: what to train.
         runs: the folder that the run directory is made in.
-        resume: goes on with a run that was cut off (to the same bits); starts it when there is none, and leaves one
+        resume: resumes a run that was cut off (to the same bits); starts it when there is none, and leaves one
             that is done.
         overwrite: replaces a run that exists.
         device: cpu, gpu or tpu; jax's own choice when None.
@@ -56,7 +56,7 @@ def train(
         Interrupted: Ctrl-C or SIGTERM came; the run is saved.
     """
     if resume and overwrite:
-        raise RunError("--resume goes on with a run, and --overwrite starts it again: choose one")
+        raise RunError("--resume and --overwrite exclude each other: the one resumes a run, the other starts it again")
     path = run_path(config, runs)
     if (existing := existing_run(path, [config], overwrite)) is not None:
         if not resume:

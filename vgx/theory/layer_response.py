@@ -31,7 +31,7 @@ class Net(NamedTuple):
     batch: int
     """Examples that batch norm sees at a time."""
     examined: int | None = None
-    """Examples for all of which a unit must be off to be dead; a batch unless told."""
+    """Examples for all of which a unit must be off to be dead; a batch by default."""
 
 
 class Signal(NamedTuple):

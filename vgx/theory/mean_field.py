@@ -29,7 +29,7 @@ class Propagation(NamedTuple):
     """The prediction for each layer, from the first to the readout: [L + 1] each."""
 
     delta_log10: np.ndarray
-    """log10 of the norm of dloss/dh over the readout's."""
+    """log10 of the norm of dloss/dh relative to the output layer's."""
     factor: np.ndarray
     """Growth of its square from the layer above; NaN for the readout."""
     weight_gain: np.ndarray

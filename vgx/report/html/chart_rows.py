@@ -45,7 +45,7 @@ def layer_rows(contents: Contents, lanes: Sequence[int], step: int, names: Seque
         contents: of the run.
         lanes: their positions.
         step: of the bins, from 0.
-        names: of the statistics that are wanted; every one unless told.
+        names: of the statistics that are wanted; every one by default.
     """
     number = contents.axis_of[lanes[0]]
     assert number is not None

@@ -35,7 +35,7 @@ def write_comparison(compared: RunComparison, target: Path, step: int | None = N
     Args:
         compared: what to show.
         target: the page's path; an older page is replaced.
-        step: at which the curves are drawn at first; the last one unless told.
+        step: at which the curves are drawn at first; the last one by default.
 
     Raises RunError for a step that was not recorded, and when something else than a page of vgx is there;
     EnvironmentFault when the disk refuses.
@@ -153,8 +153,8 @@ def _body(compared: RunComparison) -> str:
 <ul class="verdicts">
 {nets}
 </ul>
-<section id="apart" aria-label="Where and when they part">
-<h2>Where and when they part</h2>
+<section id="apart" aria-label="Where and when they diverge">
+<h2>Where and when they diverge</h2>
 {apart}
 </section>
 <section id="outcomes" aria-label="Outcomes">
@@ -276,13 +276,14 @@ def _partings(compared: RunComparison, label: str) -> str:
             parting.by, f"{parting.by} (one seed each)"
         )
         caption = (
-            f"Apart at {parting.apart.mean():.0%} of all steps and places. Orange: above {LETTERS[0]}, blue: below, by"
-            f" more than {beyond}. Grey: not apart. Pink: one of them is exactly 0. Vermillion: one is NaN or infinite."
+            f"They diverge at {parting.apart.mean():.0%} of all steps and places. Orange: above {LETTERS[0]}, blue:"
+            f" below, by more than {beyond}. Grey: no significant difference. Pink: one of them is exactly 0."
+            " Vermillion: one is NaN or infinite."
         )
         shown = len(_drawn(compared, parting))
         if shown < len(parting.steps):
             caption += f" Drawn are {shown} of {len(parting.steps):,} steps; the numbers have all."
-        title = f"{LETTERS[i]} less {LETTERS[0]}: {label}{decades}"
+        title = f"{LETTERS[i]} - {LETTERS[0]}: {label}{decades}"
         drawn.append(run_page.figure(f"parting-{i}", title, caption, run_page.Numbers("parting", [str(i)])))
     if not drawn:
         return ""

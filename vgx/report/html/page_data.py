@@ -1,4 +1,4 @@
-"""What a page shows of a run: its tables, thinned to what can be drawn, lane by lane."""
+"""What a page shows of a run: its tables, downsampled for display, lane by lane."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Contents(NamedTuple):
     forecasts: list[dict[str, Forecast]]
     """For each lane what was predicted, by statistic."""
     held: list[str | None]
-    """For each lane whether theory held; of a sweep's lanes at the first step."""
+    """For each lane whether theory matched; of a sweep's lanes at the first step."""
 
     @property
     def is_sweep(self) -> bool:

@@ -194,7 +194,7 @@ def lane_sections(contents: Contents, menus: str, lanes: Sequence[int] | None = 
     Args:
         contents: of the run.
         menus: HTML of the menus that choose a lane.
-        lanes: those that are shown first, for the captions; all unless told.
+        lanes: those that are shown first, for the captions; all by default.
     """
     has, said = set(contents.statistics), captions(contents, members(contents, lanes))
     parts = [

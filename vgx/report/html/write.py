@@ -36,7 +36,7 @@ def write_report(run: Run, output: Path | None = None) -> list[Path]:
 
     Args:
         run: in whatever state.
-        output: the page's path; `report.html` in the run directory unless told. An older page is replaced.
+        output: the page's path; `report.html` in the run directory by default. An older page is replaced.
 
     Raises RunError when something else than a page or a figure of vgx is there; EnvironmentFault when the disk
     refuses.

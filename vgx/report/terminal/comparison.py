@@ -24,7 +24,7 @@ def comparison(compared: RunComparison, step: int | None = None, width: int = 80
 
     Args:
         compared: what to show.
-        step: at which the curves are drawn; the last one unless told, of a contender that had ended by then its last.
+        step: at which the curves are drawn; the last one by default, of a contender that had ended by then its last.
         width: columns.
 
     Raises RunError for a step that was not recorded.

@@ -51,8 +51,8 @@ def layer_over_steps(
         run: what to show.
         layer: from 1; L + 1 is the readout.
         lane: of the run.
-        step: of which the numbers stand beside the first ones; the last one unless told.
-        statistic: a column of the layer table; every one unless told.
+        step: of which the numbers stand beside the first ones; the last one by default.
+        statistic: a column of the layer table; every one by default.
         width: columns.
 
     Raises RunError for a layer, a lane, a step or a statistic that is not there.
@@ -115,8 +115,8 @@ def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | No
 
     Args:
         run: a sweep.
-        statistic: a column of the layer table; the gradient unless told.
-        step: at which the columns are relative depths; each lane's last one unless told.
+        statistic: a column of the layer table; the gradient by default.
+        step: at which the columns are relative depths; each lane's last one by default.
         layer: of which the columns are steps instead.
 
     Raises RunError for a statistic, a step or a layer that no lane has, and for both a step and a layer.

@@ -47,10 +47,10 @@ def forecast(
     """
     header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
     header.append("predicted by mean-field theory, before any training\n", "dim")
-    label, marks = "predicted |dloss/dh| over the readout's", None
+    label, marks = "predicted |dloss/dh| relative to the output layer", None
     if measured is not None:
         marks = measured[:-1] - measured[-1]
-        label = f"|dloss/dh| over the readout's, predicted (bars) and measured ({MARK}),"
+        label = f"|dloss/dh| relative to the output layer, predicted (bars) and measured ({MARK}),"
     picture = gradient_picture(prediction.curves.delta_log10[:-1], width, label=label, marks=marks)
     parts: list[RenderableType] = [header, picture, Text(), _figures(prediction)]
     if measured is not None:
@@ -68,7 +68,7 @@ def _against(prediction: Prediction, measured: np.ndarray) -> Table:
     causes = attribute(curves, measured)
     if math.isfinite(causes.slope):
         lines["causes"] = _shares(causes)
-    lines["in a word"] = causes.sentence
+    lines["summary"] = causes.sentence
     return _named(lines)
 
 
@@ -166,7 +166,8 @@ def _figures(prediction: Prediction) -> Table:
         "spread": f"± {prediction.curves.band[0]:.2g} decades at layer 1, over draws of the weights" if known else "-",
         "phase": f"{limit.phase}: {PHASES[limit.phase]}",
         "far up": f"factor {factor}, E[h^2] {q}, correlation of two inputs {c}",
-        "e-fold in": f"{_layers(limit.depth_scale)} (gradient), {_layers(limit.correlation_depth_scale)} (correlation)",
+        "decay length": f"{_layers(limit.depth_scale)} (gradient),"
+        f" {_layers(limit.correlation_depth_scale)} (correlation)",
         "trains to": _layers(prediction.trainable_depth, about="about ", never="any depth, as far as theory knows"),
     }
     return _named(lines)

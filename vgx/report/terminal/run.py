@@ -50,7 +50,7 @@ def show(
 
     Args:
         run: what to show.
-        step: of the layers; the last recorded one unless told.
+        step: of the layers; the last recorded one by default.
         lane: of the run.
         width: columns.
         statistic: a column of the layer table, drawn instead of the gradient.
@@ -111,7 +111,7 @@ def _layers(
 
 
 def _predicted(run: Run, statistic: str, lane: int, values: np.ndarray) -> np.ndarray | None:
-    """What theory says of a statistic at the start, [L]; of the gradient over the readout's, so on top of that."""
+    """What theory says of a statistic at the start, [L]; of the gradient relative to the output layer, so on top of it."""
     mine = (pc.field("lane") == lane) & (pc.field("statistic") == statistic) & (pc.field("layer") < len(values))
     predicted = run.prediction(where=mine)["predicted"].to_numpy()
     if not len(predicted) or not np.isfinite(values[-1]):

@@ -47,9 +47,9 @@ def show_sweep(
 
     Args:
         run: a sweep.
-        rows: the option that the rows stand for; the first axis unless told. The end of a path is enough.
-        columns: likewise the columns; the second axis unless told. Each setting of further axes has its own grid.
-        value: a column of `lanes.parquet`; the test accuracy and the verdict unless told.
+        rows: the option that the rows stand for; the first axis by default. The end of a path is enough.
+        columns: likewise the columns; the second axis by default. Each setting of further axes has its own grid.
+        value: a column of `lanes.parquet`; the test accuracy and the verdict by default.
         best_over: an option to choose by the best mean validation accuracy, instead of showing it.
         width: columns of the terminal.
 
@@ -79,7 +79,7 @@ def show_sweep(
     held, known = lanes_that_hold(run)
     if known:
         off = "" if held == known else f"; off in {known - held}, by the z_score in {run.path / 'prediction.parquet'}"
-        grids.append(Text(f"theory held at the first step of {held:,} of {counted(known, 'lane')}{off}", "dim"))
+        grids.append(Text(f"theory matched at the first step of {held:,} of {counted(known, 'lane')}{off}", "dim"))
     if value in (None, "verdict"):
         grids.append(Text(thresholds(), "dim"))
     return Group(_header(run, swept), *grids, last_line(run))

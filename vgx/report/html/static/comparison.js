@@ -166,7 +166,7 @@ function partingTable(number) {
     const [x, y] = [a, b].map(course => shown(course.mean[course.steps.indexOf(one.steps[t]) * WIDTH + p]));
     return `${x} → ${y}${star}`;
   };
-  return [["step; * apart", ...DATA.positions.map((_, p) => place(p))],
+  return [["step; * diverge", ...DATA.positions.map((_, p) => place(p))],
           one.steps.map((step, t) => [String(step), ...DATA.positions.map((_, p) => cell(t, p))])];
 }
 
