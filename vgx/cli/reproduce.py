@@ -1,10 +1,11 @@
-"""The command that puts claims to the test."""
+"""The command that tests claims."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,7 +13,8 @@ from vgx.cli.hints import going_on, say_next, short_name
 from vgx.cli.options import CLAIMS_PAGE, Modules, Overrides, Platform, RunsFolder, app, make_console
 
 if TYPE_CHECKING:
-    pass
+    from vgx.reproduce.evaluate import Result
+    from vgx.reproduce.experiment import Experiment
 
 
 @app.command(name="reproduce")
@@ -47,36 +49,23 @@ def reproduce_claim(
         from vgx.report.markdown import refuse_others
 
         refuse_others(CLAIMS_PAGE)
-    console, results, silent = make_console(), [], quiet or as_json
+    silent = quiet or as_json
     with working("reading what has been run", silent=quiet):
-        from vgx.report.terminal import claims
-        from vgx.report.terminal.sweep import watching_sweep
-        from vgx.reproduce.evaluate import count, finished, reproduce
         from vgx.reproduce.experiment import experiment_called, find_experiments, load_experiment
 
         files = [experiment_called(name)] if name else find_experiments().values()
         asked = scale, overrides or [], activations or [], seeds, modules or []
         loaded = [load_experiment(file, *asked) for file in files]
         experiments = sorted(loaded, key=lambda experiment: experiment.claim.letter)
-        known = [] if name or every else [finished(experiment, runs) for experiment in experiments]
-        counts = [] if name or every else [count(experiment, runs) for experiment in experiments]
-    if not name and not every:
-        if as_json:
-            listed = [claims.listed_json(*pair) for pair in zip(experiments, known, strict=True)]
-            print(json.dumps({"experiments": listed}))
-        else:
-            console.print(claims.experiments_table(experiments, counts, known))
-        return
-    for experiment in experiments:
-        if every and not silent:
-            console.print(f"{experiment.name}: {experiment.claim.says}", soft_wrap=True)
-        with going_on(silent=silent), watching_sweep(console, silent=silent) as watch:
-            result = reproduce(experiment, runs=runs, overwrite=overwrite, device=device, watch=watch)
-        results.append(result)
-        if not as_json:
-            console.print(claims.last_line(result) if quiet else claims.show_result(result), soft_wrap=quiet)
+        if not name and not every:
+            _list(experiments, runs, as_json)
+            return
+    how = {"runs": runs, "overwrite": overwrite, "device": device}
+    results = [_reproduced(experiment, how, titled=every, quiet=quiet, as_json=as_json) for experiment in experiments]
     if as_json:
-        print(json.dumps({"experiments": [claims.to_json(result) for result in results]}, allow_nan=False))
+        from vgx.report.terminal.claims import to_json
+
+        print(json.dumps({"experiments": [to_json(result) for result in results]}, allow_nan=False))
     if write:
         from vgx.report.markdown import write_page
 
@@ -87,3 +76,33 @@ def reproduce_claim(
         say_next("reproduce", "--scale", scale, runs=runs)
     if any(result.failed for result in results):
         raise typer.Exit(3)
+
+
+def _list(experiments: Sequence[Experiment], runs: Path, as_json: bool) -> None:
+    """Prints the experiments, and what was found of those that have been run."""
+    from vgx.report.terminal import claims
+    from vgx.reproduce.evaluate import count, finished
+
+    known = [finished(experiment, runs) for experiment in experiments]
+    if as_json:
+        listed = [claims.listed_json(*pair) for pair in zip(experiments, known, strict=True)]
+        print(json.dumps({"experiments": listed}))
+    else:
+        counts = [count(experiment, runs) for experiment in experiments]
+        make_console().print(claims.experiments_table(experiments, counts, known))
+
+
+def _reproduced(experiment: Experiment, how: dict[str, Any], *, titled: bool, quiet: bool, as_json: bool) -> Result:
+    """Runs an experiment and prints what it found, its claim before it where several are run."""
+    from vgx.report.terminal import claims
+    from vgx.report.terminal.sweep import watching_sweep
+    from vgx.reproduce.evaluate import reproduce
+
+    console, silent = make_console(), quiet or as_json
+    if titled and not silent:
+        console.print(f"{experiment.name}: {experiment.claim.says}", soft_wrap=True)
+    with going_on(silent=silent), watching_sweep(console, silent=silent) as watch:
+        result = reproduce(experiment, watch=watch, **how)
+    if not as_json:
+        console.print(claims.last_line(result) if quiet else claims.show_result(result), soft_wrap=quiet)
+    return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from vgx.config.sweep import Sweep
     from vgx.results.expectations import ExpectationResult
     from vgx.results.store import Run
+    from vgx.runner.sweep import Plan
 
 
 @app.command()
@@ -116,9 +118,7 @@ def sweep(
     console, silent = make_console(), quiet or as_json
     with working("planning", silent=quiet):
         import vgx
-        from vgx.report.terminal import sweep
-        from vgx.report.terminal.run import expectations, summary
-        from vgx.results.words import plain
+        from vgx.report.terminal.sweep import last_line, show_sweep, watching_sweep
         from vgx.runner.plan import parse_memory
         from vgx.runner.sweep import sweep_path
 
@@ -126,36 +126,51 @@ def sweep(
         limit = parse_memory(memory) if memory else None
         planned = vgx.plan(grid, runs=runs, device=device, memory=limit) if plan else None
     if planned:
-        if as_json:
-            print(json.dumps(planned._asdict() | {"path": str(planned.path)}))
-        else:
-            console.print(sweep.show_plan(planned))
+        _print_plan(planned, as_json)
         return
     begun = sweep_path(grid, runs) / "config.yaml"
-    with going_on(config=begun, silent=silent), sweep.watching_sweep(console, silent=silent) as watch:
+    with going_on(config=begun, silent=silent), watching_sweep(console, silent=silent) as watch:
         again = retry == "failed"
         run = vgx.sweep(
             grid, runs=runs, overwrite=overwrite, retry_failed=again, device=device, memory=limit, watch=watch
         )
     _tell_of_fault(run)
+    if quiet and not as_json:
+        console.print(last_line(run), soft_wrap=True)
+    elif not as_json:
+        with working("reading"):
+            shown = show_sweep(run, rows, columns, value, best_over, console.width)
+        console.print(shown)
     held = _held_in_sweep(grid, run)
+    _print_expectations(run, held, as_json)
+    if not silent:
+        _say_what_follows(run, begun, runs)
+    if not all(one.holds for one in held):
+        raise typer.Exit(3)
+
+
+def _print_plan(planned: Plan, as_json: bool) -> None:
+    from vgx.report.terminal.sweep import show_plan
+
+    if as_json:
+        print(json.dumps(planned._asdict() | {"path": str(planned.path)}))
+    else:
+        make_console().print(show_plan(planned))
+
+
+def _print_expectations(run: Run, held: Sequence[ExpectationResult], as_json: bool) -> None:
+    """Prints what was expected of a sweep and did not hold; as JSON the run's summary with all that was expected."""
+    from vgx.report.terminal.run import expectations, summary
+    from vgx.results.words import plain
+
+    broken = [one for one in held if not one.holds]
     if as_json:
         expected = {"expect": [one._asdict() | {"found": plain(one.found)} for one in held]} if held else {}
         print(json.dumps(summary(run) | expected))
-    elif quiet:
-        console.print(sweep.last_line(run), soft_wrap=True)
-    else:
-        with working("reading"):
-            shown = sweep.show_sweep(run, rows, columns, value, best_over, console.width)
-        console.print(shown)
-    broken = [one for one in held if not one.holds]
-    if broken and not as_json:
+    elif broken:
+        console = make_console()
         console.print()
         console.print(expectations(broken))
-    if not silent:
-        _say_what_follows(run, begun, runs)
-    if broken:
-        raise typer.Exit(3)
 
 
 def _say_what_follows(run: Run, begun: Path, runs: Path) -> None:

@@ -111,7 +111,7 @@ def _layers(
 
 
 def _predicted(run: Run, statistic: str, lane: int, values: np.ndarray) -> np.ndarray | None:
-    """What theory says of a statistic at the start, [L]; of the gradient relative to the output layer, so on top of it."""
+    """What theory says of a statistic at the start, [L]; of the gradient, relative to the output layer."""
     mine = (pc.field("lane") == lane) & (pc.field("statistic") == statistic) & (pc.field("layer") < len(values))
     predicted = run.prediction(where=mine)["predicted"].to_numpy()
     if not len(predicted) or not np.isfinite(values[-1]):
