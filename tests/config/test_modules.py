@@ -20,7 +20,7 @@ from vgx.config.sweep import resolved, value_at
 from vgx.errors import ConfigError, RunError
 from vgx.registry import temporary
 from vgx.results.cell_configs import FILE, cell_configs, write_cell_configs
-from vgx.results.comparison import contenders_of
+from vgx.results.comparison import groups_of
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter
 from vgx.runner.plan import program_key
@@ -292,10 +292,10 @@ def test_each_section_of_the_cells_is_kept_once(swept: Run):
 
 
 def test_cells_of_parts_that_are_not_known_are_compared_by_what_their_lanes_say(swept: Run):
-    known = contenders_of(swept, cell_configs(swept))
+    known = groups_of(swept, cell_configs(swept))
     (swept.path / FILE).unlink()
     assert cell_configs(swept) is None
-    guessed = contenders_of(swept)
+    guessed = groups_of(swept)
     assert [one.layers for one in guessed] == [one.layers for one in known] == [2, 2, 3, 3]
     assert [one.config["model"]["activation"]["name"] for one in guessed] == ["tanh", "elu", "tanh", "elu"]
     config = swept.config

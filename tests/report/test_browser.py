@@ -18,7 +18,7 @@ import pytest
 import vgx
 from vgx.report.html.comparison_page import write_comparison
 from vgx.report.html.write import write_report
-from vgx.results.comparison import compare, contenders_of
+from vgx.results.comparison import compare, groups_of
 from vgx.results.store import Run
 
 pytest.importorskip("playwright", reason="playwright is not here: pip install -e '.[browser]'")
@@ -265,7 +265,7 @@ def test_a_gradient_is_said_as_a_gradient_under_the_pointer_and_in_the_table(pag
     mantissa, exponent = unfolded(deep_page, "gradient")["gradient |dloss/dh|"][0].split("e")
     assert math.log10(float(mantissa)) + int(exponent) == pytest.approx(curve(deep, 1, 0)[0], abs=1e-3)
     # And so in a comparison.
-    one = [contender for name in ("twenty", "full") for contender in contenders_of(Run(pages[name].parent))]
+    one = [group for name in ("twenty", "full") for group in groups_of(Run(pages[name].parent))]
     write_comparison(compare(one), tmp_path / "both.html", 1)
     page = visit(tmp_path / "both.html")
     first = 10 ** float(np.mean([curve(one[0].run, 1, lane)[0] for lane in (0, 1)]))
@@ -469,7 +469,7 @@ def test_everything_is_reached_by_the_tabulator(pages, visit):
 
 def test_a_comparison_draws_the_means_at_every_step_and_what_is_apart(pages, visit, tmp_path):
     runs = [Run(pages[name].parent) for name in ("twenty", "full", "diverged")]
-    compared = compare([one for run in runs for one in contenders_of(run)])
+    compared = compare([one for run in runs for one in groups_of(run)])
     write_comparison(compared, tmp_path / "comparison.html")
     for viewport, scheme in ((PHONE, "dark"), (DESKTOP, "light")):
         page = visit(tmp_path / "comparison.html", viewport, scheme)
@@ -480,19 +480,19 @@ def test_a_comparison_draws_the_means_at_every_step_and_what_is_apart(pages, vis
         slider.press(key)
         page.wait_for_function("step => document.getElementById('step-name').textContent === `step ${step}`", arg=step)
         page.wait_for_timeout(100)
-        expected = np.concatenate([course.mean[course.steps.searchsorted(step)] for course in compared.courses])
+        expected = np.concatenate([course.mean[course.steps.searchsorted(step)] for course in compared.trajectories])
         assert near(points(page, "curves", "value"), list(expected[np.isfinite(expected)]), page, "curves")
-    for i, parting in enumerate(compared.partings, start=1):
+    for i, divergence in enumerate(compared.divergences, start=1):
         kinds = page.evaluate("id => views[id].view.data('cells').map(row => row.kind)", f"parting-{i}")
-        assert len(kinds) == parting.apart.size
-        assert len(kinds) - kinds.count("level") == parting.apart.sum()
+        assert len(kinds) == divergence.apart.size
+        assert len(kinds) - kinds.count("level") == divergence.apart.sum()
     page.click("#figure-parting-1 summary")
     page.locator("#figure-parting-1 tbody tr td").first.wait_for()  # the numbers come a moment after the unfolding
     cells = page.locator("#figure-parting-1 tbody tr").first.locator("td").all_inner_texts()
     assert [float(cell.removesuffix(" *")) for cell in cells] == pytest.approx(
-        compared.partings[0].difference[0].tolist(), rel=1e-4
+        compared.divergences[0].difference[0].tolist(), rel=1e-4
     )
-    assert [cell.endswith("*") for cell in cells] == compared.partings[0].apart[0].tolist()
+    assert [cell.endswith("*") for cell in cells] == compared.divergences[0].apart[0].tolist()
 
 
 def test_a_name_of_markup_is_text(pages, visit, tmp_path):

@@ -16,7 +16,7 @@ from vgx.errors import RunError
 from vgx.report.html import comparison_page as page
 from vgx.report.html.comparison_charts import COLOURS, DASHES, SHAPES
 from vgx.report.words import apart_in_words, outcome_rows
-from vgx.results.comparison import compare, contenders_of
+from vgx.results.comparison import compare, groups_of
 
 STEPS, SEEDS = 12, 3
 EVIL = "<script>alert('x')</script>"
@@ -27,9 +27,9 @@ def settings(name: str, depth: int = 5, **model) -> dict:
 
 
 def figures(accuracy: float = 0.9) -> dict[str, np.ndarray]:
-    course = np.ma.array(np.full((STEPS, SEEDS), accuracy), mask=True)
-    course.mask[3::4] = False
-    return {"train_loss": np.tile(np.linspace(2, 1, STEPS)[:, None], (1, SEEDS)), "test_accuracy": course}
+    trajectory = np.ma.array(np.full((STEPS, SEEDS), accuracy), mask=True)
+    trajectory.mask[3::4] = False
+    return {"train_loss": np.tile(np.linspace(2, 1, STEPS)[:, None], (1, SEEDS)), "test_accuracy": trajectory}
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def pair(write_run):
 
 @pytest.fixture
 def compared(pair):
-    return compare([one for run in pair for one in contenders_of(run)])
+    return compare([one for run in pair for one in groups_of(run)])
 
 
 @pytest.fixture(autouse=True)
@@ -74,17 +74,25 @@ def numbers(text: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def test_the_numbers_of_the_page_are_the_comparisons_to_the_bit(compared):
     data = embedded(page.comparison_page(compared))
-    assert np.isneginf(compared.courses[1].mean).sum() == 6
-    assert np.isnan(compared.courses[1].mean).sum() == 1
-    for key, courses in (("courses", compared.courses), ("loss", compared.losses), ("accuracy", compared.accuracies)):
-        for packed, course in zip(data[key], courses, strict=True):
-            assert packed["steps"] == course.steps.tolist()
+    assert np.isneginf(compared.trajectories[1].mean).sum() == 6
+    assert np.isnan(compared.trajectories[1].mean).sum() == 1
+    for key, trajectories in (
+        ("courses", compared.trajectories),
+        ("loss", compared.losses),
+        ("accuracy", compared.accuracies),
+    ):
+        for packed, trajectory in zip(data[key], trajectories, strict=True):
+            assert packed["steps"] == trajectory.steps.tolist()
             for name, kind in (("mean", "<f8"), ("spread", "<f8"), ("seeds", "<i4")):
-                np.testing.assert_array_equal(numbers(packed[name], kind, course.mean.shape), getattr(course, name))
-    for packed, parting in zip(data["partings"], compared.partings, strict=True):
-        assert packed["since"] == parting.since.tolist()
+                np.testing.assert_array_equal(
+                    numbers(packed[name], kind, trajectory.mean.shape), getattr(trajectory, name)
+                )
+    for packed, divergence in zip(data["partings"], compared.divergences, strict=True):
+        assert packed["since"] == divergence.since.tolist()
         for name, kind in (("difference", "<f8"), ("limit", "<f8"), ("apart", "<i4")):
-            np.testing.assert_array_equal(numbers(packed[name], kind, parting.apart.shape), getattr(parting, name))
+            np.testing.assert_array_equal(
+                numbers(packed[name], kind, divergence.apart.shape), getattr(divergence, name)
+            )
 
 
 def test_the_courses_over_steps_are_those_of_the_tables(pair, compared):
@@ -162,7 +170,7 @@ def test_without_layers_there_are_no_curves_over_the_depth(write_run, list_parts
         for part in (run.path / "layers").iterdir():
             part.unlink()
         list_parts(run)
-    html = page.comparison_page(compare([one for run in runs for one in contenders_of(run)]))
+    html = page.comparison_page(compare([one for run in runs for one in groups_of(run)]))
     assert "One of them has no layer recorded" in html
     assert {e.attrib.get("id") for e in parsed(html).iter("figure")} == {"figure-loss", "figure-accuracy"}
 

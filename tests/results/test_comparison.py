@@ -16,8 +16,8 @@ import vgx
 from vgx.cli import app
 from vgx.errors import RunError
 from vgx.report.terminal.comparison import comparison, to_json
-from vgx.report.terminal.curves import curve_picture, parting_map
-from vgx.results.comparison import MAX_GROUPS, compare, contenders_of
+from vgx.report.terminal.curves import curve_picture, divergence_map
+from vgx.results.comparison import MAX_GROUPS, compare, groups_of
 
 STEPS = 40
 
@@ -33,9 +33,9 @@ def noise(seeds: int, depth: int, draw: int, size: float = 0.1) -> np.ndarray:
 
 def figures(seeds: int, loss: float = 1.0, accuracy: float = 0.9) -> dict[str, np.ndarray]:
     of_seed = np.linspace(0.9, 1.1, seeds)
-    course = np.ma.array(np.tile(accuracy * np.linspace(0.5, 1, STEPS)[:, None], (1, seeds)), mask=True)
-    course.mask[9::10] = False
-    return {"train_loss": np.tile(loss * of_seed, (STEPS, 1)), "test_accuracy": course}
+    trajectory = np.ma.array(np.tile(accuracy * np.linspace(0.5, 1, STEPS)[:, None], (1, seeds)), mask=True)
+    trajectory.mask[9::10] = False
+    return {"train_loss": np.tile(loss * of_seed, (STEPS, 1)), "test_accuracy": trajectory}
 
 
 def plain(renderable, width: int = 80) -> str:
@@ -57,20 +57,20 @@ def pair(write_run):
 
 
 def test_curves_part_where_and_when_they_were_made_to(pair):
-    compared = compare([one for run in pair for one in contenders_of(run)])
-    parting = compared.partings[0]
-    assert parting.by == "seeds"
-    assert parting.since.tolist() == [21] * 4 + [0] * 6
-    assert parting.difference[-1, :4] == pytest.approx(-3, abs=0.3)
-    assert compared.loss_partings[0].since.tolist() == [0]
+    compared = compare([one for run in pair for one in groups_of(run)])
+    divergence = compared.divergences[0]
+    assert divergence.by == "seeds"
+    assert divergence.since.tolist() == [21] * 4 + [0] * 6
+    assert divergence.difference[-1, :4] == pytest.approx(-3, abs=0.3)
+    assert compared.loss_divergences[0].since.tolist() == [0]
 
 
 def test_the_limit_is_students(pair):
-    compared = compare([one for run in pair for one in contenders_of(run)])
-    parting = compared.partings[0]
+    compared = compare([one for run in pair for one in groups_of(run)])
+    divergence = compared.divergences[0]
     first, second = (run.layers()["delta_log10"].to_numpy().reshape(STEPS, 3, 11)[..., :10] for run in pair)
     p = ttest_ind(first, second, axis=1).pvalue
-    np.testing.assert_array_equal(parting.apart, p < 0.05)
+    np.testing.assert_array_equal(divergence.apart, p < 0.05)
 
 
 def test_seeds_alone_bring_equal_nets_apart_one_time_in_twenty(write_run):
@@ -79,9 +79,9 @@ def test_seeds_alone_bring_equal_nets_apart_one_time_in_twenty(write_run):
         write_run(settings(name, 100), {"delta_log10": draw.normal(size=(STEPS, 3, 101))}, figures(3, loss))
         for name, loss in (("a", 1.0), ("b", 1.01))
     ]
-    compared = compare([one for run in runs for one in contenders_of(run)])
-    assert compared.partings[0].apart.mean() == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / (STEPS * 100)))
-    assert not compared.partings[0].since.any()
+    compared = compare([one for run in runs for one in groups_of(run)])
+    assert compared.divergences[0].apart.mean() == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / (STEPS * 100)))
+    assert not compared.divergences[0].since.any()
     assert "no lasting difference" in plain(comparison(compared))
 
 
@@ -95,10 +95,10 @@ def test_layers_are_aligned_by_relative_depth(write_run):
         )
         for depth in (11, 101)
     ]
-    compared = compare([one for run in runs for one in contenders_of(run)])
+    compared = compare([one for run in runs for one in groups_of(run)])
     assert len(compared.positions) == 100
-    np.testing.assert_allclose(compared.courses[0].mean, compared.courses[1].mean, atol=1e-6)
-    assert not compared.partings[0].apart.any()
+    np.testing.assert_allclose(compared.trajectories[0].mean, compared.trajectories[1].mean, atol=1e-6)
+    assert not compared.divergences[0].apart.any()
     assert "relative depth" in plain(comparison(compared))
 
 
@@ -111,10 +111,10 @@ def test_a_gradient_of_0_is_apart_from_any_other_and_from_none_of_its_kind(write
         write_run(settings(name, 4), {"delta_log10": delta}, figures(2))
         for name, delta in (("level", noise(2, 4, 1)), ("zero", zero), ("broken", broken))
     ]
-    ones = [one for run in runs for one in contenders_of(run)]
-    assert compare(ones).partings[0].since.tolist() == [1, 0, 0, 0]
-    assert compare(ones).partings[1].since.tolist() == [1, 31, 0, 0]
-    assert compare(ones[1:]).partings[0].since.tolist() == [0, 31, 0, 0]
+    ones = [one for run in runs for one in groups_of(run)]
+    assert compare(ones).divergences[0].since.tolist() == [1, 0, 0, 0]
+    assert compare(ones).divergences[1].since.tolist() == [1, 31, 0, 0]
+    assert compare(ones[1:]).divergences[0].since.tolist() == [0, 31, 0, 0]
     text = plain(comparison(compare(ones)))
     assert "        0 ┤B" in text
     assert "        ? ┤" in text
@@ -127,10 +127,10 @@ def test_single_seeds_are_held_against_what_theory_knows_else_against_a_factor(w
     runs = [
         write_run(settings(f"one{i}", 4), {"delta_log10": curve}, figures(1, 1 + i)) for i, curve in enumerate(curves)
     ]
-    ones = [one for run in runs for one in contenders_of(run)]
-    parting = compare(ones).partings[0]
-    assert (parting.by, parting.since.tolist()) == ("a factor of 2", [1] * 4)
-    assert parting.limit[0, 0] == pytest.approx(math.log10(2))
+    ones = [one for run in runs for one in groups_of(run)]
+    divergence = compare(ones).divergences[0]
+    assert (divergence.by, divergence.since.tolist()) == ("a factor of 2", [1] * 4)
+    assert divergence.limit[0, 0] == pytest.approx(math.log10(2))
     for run in runs:
         rows = {
             "lane": [0] * 5,
@@ -140,8 +140,8 @@ def test_single_seeds_are_held_against_what_theory_knows_else_against_a_factor(w
         }
         schema = pa.schema({"lane": pa.int32(), "layer": pa.int32(), "statistic": pa.string(), "band": pa.float64()})
         parquet.write_table(pa.table(rows, schema=schema), run.path / "prediction.parquet")
-    parting = compare(ones).partings[0]
-    assert (parting.by, parting.since.tolist()) == (
+    divergence = compare(ones).divergences[0]
+    assert (divergence.by, divergence.since.tolist()) == (
         "theory",
         [0, 0, 1, 1],
     )  # 0.5 / (0.3 sqrt 2) is 1.18, less than 1.96
@@ -156,7 +156,7 @@ def test_the_configs_differ_in_what_was_changed_and_nothing_else(write_run):
             settings("b", activation=leaky, initializer={"name": "he_normal", "gain": 1.0}) | {"log": {"every": 2}},
         )
     ]
-    compared = compare([one for run in runs for one in contenders_of(run)])
+    compared = compare([one for run in runs for one in groups_of(run)])
     assert compared.differences == {
         "model.activation": ("relu", "{name: leaky_relu, negative_slope: 0.2}"),
         "model.initializer.gain": ("2", "1"),
@@ -164,7 +164,7 @@ def test_the_configs_differ_in_what_was_changed_and_nothing_else(write_run):
 
 
 def test_accuracy_and_cost_stand_beside_it(pair):
-    compared = compare([one for run in pair for one in contenders_of(run)])
+    compared = compare([one for run in pair for one in groups_of(run)])
     assert compared.accuracy == pytest.approx(0.6)
     good, bad = compared.outcomes
     assert (good.reached, bad.reached) == (20, 40)  # 0.9 (0.5 + 0.5 t) is 0.6 at a third of the way, evaluated every 10
@@ -174,7 +174,7 @@ def test_accuracy_and_cost_stand_beside_it(pair):
 
 
 def test_the_terminal_says_all_of_it_in_80_columns(pair):
-    text = plain(comparison(compare([one for run in pair for one in contenders_of(run)])))
+    text = plain(comparison(compare([one for run in pair for one in groups_of(run)])))
     assert max(map(len, text.splitlines())) <= 80
     words = " ".join(text.split())
     assert "B against A: diverge beyond the seeds' spread in layers 1-4 of 10, from step 21; most in layer" in words
@@ -185,7 +185,7 @@ def test_the_terminal_says_all_of_it_in_80_columns(pair):
 
 
 def test_a_step_of_the_past_is_drawn_when_asked(pair):
-    compared = compare([one for run in pair for one in contenders_of(run)])
+    compared = compare([one for run in pair for one in groups_of(run)])
     assert "step 1; dots" in plain(comparison(compared, step=1))
     assert plain(comparison(compared, step=1)) != plain(comparison(compared))
     with pytest.raises(RunError, match="step 77 is none that is compared; the nearest is 40"):
@@ -205,7 +205,7 @@ def test_the_map_tells_above_from_below():
     apart = np.zeros((10, 4), bool)
     apart[5:, 0] = apart[:5, 3] = True
     difference = np.where(np.arange(4) == 3, 1.0, -1.0) * np.ones((10, 4))
-    lines = [line[11:] for line in parting_map(difference, apart, "1", "10").plain.splitlines()[:4]]
+    lines = [line[11:] for line in divergence_map(difference, apart, "1", "10").plain.splitlines()[:4]]
     assert lines == ["+++++·····", "··········", "··········", "·····-----"]
 
 
@@ -228,7 +228,7 @@ def test_a_comparison_that_cannot_be_made_gets_one_line(pair, arguments, line):
 
 
 def test_one_run_twice_and_more_than_can_be_drawn_are_refused(pair):
-    ones = [one for run in pair for one in contenders_of(run)]
+    ones = [one for run in pair for one in groups_of(run)]
     with pytest.raises(RunError, match="given twice"):
         compare([*ones, ones[0]])
     with pytest.raises(RunError, match=f"{MAX_GROUPS} are the most"):
@@ -244,8 +244,8 @@ def test_without_layers_the_outcomes_are_compared(write_run, list_parts):
         for part in (run.path / "layers").iterdir():
             part.unlink()
         list_parts(run)
-    compared = compare([one for run in runs for one in contenders_of(run)])
-    assert (compared.courses, compared.partings) == ((), ())
+    compared = compare([one for run in runs for one in groups_of(run)])
+    assert (compared.trajectories, compared.divergences) == ((), ())
     assert "no layer is recorded; the training losses diverge at step 1" in " ".join(
         plain(comparison(compared)).split()
     )

@@ -89,9 +89,9 @@ def compare(
 
     if html and as_json:
         raise RunError("--html, --json: choose one")
-    contenders, console = _contenders(names, runs, where or []), make_console()
+    groups, console = _groups(names, runs, where or []), make_console()
     with working("comparing") as say:
-        compared = compare(contenders, statistic)
+        compared = compare(groups, statistic)
         if html:
             from vgx.report.html.comparison_page import write_comparison
 
@@ -105,10 +105,10 @@ def compare(
         console.print(comparison(compared, step, console.width))
 
 
-def _contenders(names: list[str], runs: Path, where: list[str]) -> list[RunGroup]:
+def _groups(names: list[str], runs: Path, where: list[str]) -> list[RunGroup]:
     """What the runs, and the cells of sweeps among them, are to a comparison."""
     from vgx.errors import RunError
-    from vgx.results.comparison import contenders_of, unended_cells
+    from vgx.results.comparison import groups_of, unended_cells
     from vgx.results.store import find_run
     from vgx.results.words import counted
 
@@ -118,7 +118,7 @@ def _contenders(names: list[str], runs: Path, where: list[str]) -> list[RunGroup
     for run in found:
         if run.is_sweep and (missing := unended_cells(run)):
             say_aside(f"{run.path.name}: {counted(missing, 'cell')} left out, of which no lane has ended")
-    return [one for run in found for one in contenders_of(run, _configs(run) if run.is_sweep else {}, where)]
+    return [one for run in found for one in groups_of(run, _configs(run) if run.is_sweep else {}, where)]
 
 
 def _configs(run: Run) -> dict[str, dict[str, Any]]:

@@ -72,26 +72,26 @@ def _figure(figure: Figure, form: str) -> str:
 
 
 def apart_in_words(compared: RunComparison, i: int) -> str:
-    """Returns where and when contender `i`, counted from 0, diverges from the first, and its training loss."""
-    curves = _sentence(compared, compared.partings[i - 1]) if compared.partings else "no layer is recorded"
-    loss = compared.loss_partings[i - 1].since
+    """Returns where and when group `i`, counted from 0, diverges from the first, and its training loss."""
+    curves = _sentence(compared, compared.divergences[i - 1]) if compared.divergences else "no layer is recorded"
+    loss = compared.loss_divergences[i - 1].since
     since = int(loss[0]) if len(loss) else 0
     return f"{curves}; the training losses {f'diverge at step {since:,}' if since else 'do not'}"
 
 
-def _sentence(compared: RunComparison, parting: Divergence) -> str:
+def _sentence(compared: RunComparison, divergence: Divergence) -> str:
     """`diverge in layers 1-27 of 30, from step 1; most in layer 1 (-4.2)`."""
-    if not len(parting.steps):
+    if not len(divergence.steps):
         return "no step is recorded by both"
-    where = np.flatnonzero(parting.since)
+    where = np.flatnonzero(divergence.since)
     beyond = {"seeds": "beyond the seeds' spread", "theory": "beyond the spread that theory predicts"}.get(
-        parting.by, f"by {parting.by} (one seed each: no spread to hold it against)"
+        divergence.by, f"by {divergence.by} (one seed each: no spread to hold it against)"
     )
     if not len(where):
-        return f"no {'lasting' if parting.apart.any() else 'significant'} difference {beyond}"
-    first, all_of = int(parting.since[where].min()), int(parting.since[where].max())
+        return f"no {'lasting' if divergence.apart.any() else 'significant'} difference {beyond}"
+    first, all_of = int(divergence.since[where].min()), int(divergence.since[where].max())
     when = f"from step {first:,}" if first == all_of else f"from step {first:,}, everywhere there by step {all_of:,}"
-    last = parting.difference[-1]
+    last = divergence.difference[-1]
     size = np.where(np.isfinite(last), np.abs(last), np.inf)
     most = where[int(np.argmax(size[where]))]
     figure = f"{last[most]:+.3g}" if math.isfinite(last[most]) else "one is 0 or NaN"
@@ -116,4 +116,4 @@ def _places(compared: RunComparison, which: np.ndarray) -> str:
 
 def has_layers(compared: RunComparison) -> bool:
     """Returns whether all are of one depth and each position is a layer of theirs."""
-    return {one.layers for one in compared.contenders} == {len(compared.positions)}
+    return {one.layers for one in compared.groups} == {len(compared.positions)}

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from vgx.errors import RunError
 from vgx.results.columns import known_statistic, swept_columns
 from vgx.results.curves import evenly, rows_by_lane
-from vgx.results.divergence import Divergence, Trajectory, aligned, course_of, part
+from vgx.results.divergence import Divergence, Trajectory, aligned, part, trajectory_of
 from vgx.results.store import Run
 from vgx.results.values import inline, option_called, scalar
 
@@ -74,7 +74,7 @@ class GroupOutcome(NamedTuple):
 class RunComparison(NamedTuple):
     """Contenders side by side."""
 
-    contenders: tuple[RunGroup, ...]
+    groups: tuple[RunGroup, ...]
     outcomes: tuple[GroupOutcome, ...]
     differences: dict[str, tuple[str, ...]]
     """By path, the options that the configs differ in, each contender's value in words; `-` where it has none."""
@@ -83,10 +83,10 @@ class RunComparison(NamedTuple):
     statistic: str
     positions: np.ndarray
     """[P], relative depths, from 0 at the first hidden layer to 1 at the top; empty where no layers are recorded."""
-    courses: tuple[Trajectory, ...]
-    partings: tuple[Divergence, ...]
+    trajectories: tuple[Trajectory, ...]
+    divergences: tuple[Divergence, ...]
     """Of each contender but the first."""
-    loss_partings: tuple[Divergence, ...]
+    loss_divergences: tuple[Divergence, ...]
     """Likewise of the training loss, P = 1."""
     losses: tuple[Trajectory, ...]
     """Of the training loss, P = 1."""
@@ -94,7 +94,7 @@ class RunComparison(NamedTuple):
     """Of the test accuracy, P = 1, at the steps that measured it; T = 0 for none."""
 
 
-def contenders_of(
+def groups_of(
     run: Run, configs: Mapping[str, dict[str, Any]] | None = None, where: Sequence[str] = ()
 ) -> list[RunGroup]:
     """Returns the contender that a run is, or those that the cells of a sweep are.
@@ -172,61 +172,61 @@ def in_words(value: Any) -> str:
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else inline(value)
 
 
-def compare(contenders: Sequence[RunGroup], statistic: str = "delta_log10") -> RunComparison:
+def compare(groups: Sequence[RunGroup], statistic: str = "delta_log10") -> RunComparison:
     """Returns contenders side by side, the first as what the others are held against.
 
     Args:
-        contenders: two or more, by `contenders_of`.
+        groups: two or more, by `groups_of`.
         statistic: a column of the layer table.
 
     Raises RunError for fewer than two or more than MAX_GROUPS, and for a statistic that one of them did not measure.
     """
-    named = _named(contenders)
-    known_statistic(contenders[0].run, statistic)
+    named = _named(groups)
+    known_statistic(groups[0].run, statistic)
     layers = [one.layers for one in named]
     positions = np.linspace(0, 1, min(max(layers), MAX_POSITIONS)) if max(layers) > 1 else np.ones(1)
     raw = [_curves(one, statistic) for one in named]
     recorded = all(steps.size for steps, _ in raw)
-    courses = [course_of(steps, aligned(values, positions)) for steps, values in raw] if recorded else []
-    losses = [course_of(*_metric(one, "train_loss")) for one in named]
+    trajectories = [trajectory_of(steps, aligned(values, positions)) for steps, values in raw] if recorded else []
+    losses = [trajectory_of(*_metric(one, "train_loss")) for one in named]
     bands = [_band(one, positions) if statistic == "delta_log10" else None for one in named]
     ends = [_evaluated(one) for one in named]
     finals = [accuracy[-1] for _, accuracy in ends if len(accuracy)]
     least = min(finals) if len(finals) == len(named) else math.nan
     return RunComparison(
-        contenders=named,
+        groups=named,
         outcomes=tuple(_outcome(one, end, least) for one, end in zip(named, ends, strict=True)),
         differences=_differences([one.config for one in named]),
         accuracy=least,
         statistic=statistic,
         positions=positions if recorded else positions[:0],
-        courses=tuple(courses),
-        partings=tuple(
-            part(statistic, courses[0], course, bands[0], band)
-            for course, band in zip(courses[1:], bands[1:], strict=False)
+        trajectories=tuple(trajectories),
+        divergences=tuple(
+            part(statistic, trajectories[0], trajectory, bands[0], band)
+            for trajectory, band in zip(trajectories[1:], bands[1:], strict=False)
         ),
-        loss_partings=tuple(part("train_loss", losses[0], one) for one in losses[1:]),
+        loss_divergences=tuple(part("train_loss", losses[0], one) for one in losses[1:]),
         losses=tuple(losses),
-        accuracies=tuple(course_of(*_metric(one, "test_accuracy")) for one in named),
+        accuracies=tuple(trajectory_of(*_metric(one, "test_accuracy")) for one in named),
     )
 
 
-def _named(contenders: Sequence[RunGroup]) -> tuple[RunGroup, ...]:
+def _named(groups: Sequence[RunGroup]) -> tuple[RunGroup, ...]:
     """The contenders under names that tell them apart."""
-    if len(contenders) < 2:
+    if len(groups) < 2:
         raise RunError("there is only one to compare; name another run")
-    if len(contenders) > MAX_GROUPS:
+    if len(groups) > MAX_GROUPS:
         raise RunError(
-            f"{len(contenders):,} are too many to compare, {MAX_GROUPS} are the most; choose with --where OPTION=VALUE"
+            f"{len(groups):,} are too many to compare, {MAX_GROUPS} are the most; choose with --where OPTION=VALUE"
         )
-    places = [(one.run.path.resolve(), one.lanes) for one in contenders]
+    places = [(one.run.path.resolve(), one.lanes) for one in groups]
     for i, place in enumerate(places):
         if place in places[:i]:
-            raise RunError(f"{contenders[i].run.path}: given twice; name another run")
+            raise RunError(f"{groups[i].run.path}: given twice; name another run")
     for longer in (lambda one: f"{one.run.config['name']}: {one.name}", lambda one: one.run.path.name, _whole_name):
-        names = [one.name for one in contenders]
-        contenders = [one._replace(name=longer(one)) if names.count(one.name) > 1 else one for one in contenders]
-    return tuple(contenders)
+        names = [one.name for one in groups]
+        groups = [one._replace(name=longer(one)) if names.count(one.name) > 1 else one for one in groups]
+    return tuple(groups)
 
 
 def _whole_name(one: RunGroup) -> str:

@@ -61,7 +61,7 @@ def aligned(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(below) & np.isfinite(above), between, nearest)
 
 
-def course_of(steps: np.ndarray, values: np.ndarray) -> Trajectory:
+def trajectory_of(steps: np.ndarray, values: np.ndarray) -> Trajectory:
     """Returns the mean and the spread over seeds of [S, T, P]."""
     finite = np.isfinite(values)
     count = finite.sum(0)

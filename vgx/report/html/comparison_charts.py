@@ -91,7 +91,7 @@ def curves(count: int, layers: int, label: str, log10: bool) -> Any:
     return chart.add_params(*parameters("lo", "hi"))
 
 
-def course(name: str, count: int, title: str, log: bool = False, share: bool = False) -> Any:
+def trajectory(name: str, count: int, title: str, log: bool = False, share: bool = False) -> Any:
     """A column of the metrics table over the steps, of so many contenders; the data is called `name`."""
     scale = (
         alt.Scale(domain=[0, 1]) if share else (alt.Scale(type="log") if log else alt.Scale(type="linear", zero=False))
@@ -109,7 +109,7 @@ def course(name: str, count: int, title: str, log: bool = False, share: bool = F
     return alt.layer(*drawn.layers(tooltip, 26), height=HEIGHT, width="container", title=title)
 
 
-def parting(layers: int, log10: bool) -> Any:
+def divergence(layers: int, log10: bool) -> Any:
     """How far a contender is from the first, over steps and depth: blue below it, orange above, grey not apart."""
     base = alt.Chart(alt.NamedData(name="cells"))
     ends = alt.Scale(domain=[expression("first"), expression("last")], nice=False, zero=False)

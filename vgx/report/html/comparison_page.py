@@ -48,7 +48,7 @@ def write_comparison(compared: RunComparison, target: Path, step: int | None = N
 
 def comparison_page(compared: RunComparison, step: int | None = None) -> str:
     """Returns contenders side by side as HTML; raises RunError for a step that was not recorded."""
-    names = [one.name for one in compared.contenders]
+    names = [one.name for one in compared.groups]
     data = {"data": packed(compared, step), "specs": specs(compared)}
     scripts = [bundle(), run_page.static("page.js"), run_page.static("comparison.js")]
     return run_page.shell(f"{' / '.join(names)} - vgx", _body(compared), data, scripts, NO_SCRIPT)
@@ -56,23 +56,23 @@ def comparison_page(compared: RunComparison, step: int | None = None) -> str:
 
 def specs(compared: RunComparison) -> dict[str, Any]:
     """Returns the figures, as far as what they draw was measured."""
-    count, look = len(compared.contenders), LAYERS[compared.statistic]
+    count, look = len(compared.groups), LAYERS[compared.statistic]
     layers = len(compared.positions) if has_layers(compared) else 0
     charts: dict[str, Any] = {}
-    if compared.courses:
+    if compared.trajectories:
         charts["curves"] = figures.curves(count, layers, look.label, look.scale == "log10")
-    if any(len(course.steps) for course in compared.losses):
-        charts["loss"] = figures.course("loss", count, "training loss", log=_spans_decades(compared.losses))
-    if any(len(course.steps) for course in compared.accuracies):
-        charts["accuracy"] = figures.course("accuracy", count, "test accuracy", share=True)
-    if any(len(parting.steps) for parting in compared.partings):
-        charts["parting"] = figures.parting(layers, look.scale == "log10")
+    if any(len(trajectory.steps) for trajectory in compared.losses):
+        charts["loss"] = figures.trajectory("loss", count, "training loss", log=_spans_decades(compared.losses))
+    if any(len(trajectory.steps) for trajectory in compared.accuracies):
+        charts["accuracy"] = figures.trajectory("accuracy", count, "test accuracy", share=True)
+    if any(len(divergence.steps) for divergence in compared.divergences):
+        charts["parting"] = figures.divergence(layers, look.scale == "log10")
     return {key: chart.to_dict() for key, chart in charts.items()}
 
 
-def _spans_decades(courses: Sequence[Trajectory]) -> bool:
+def _spans_decades(trajectories: Sequence[Trajectory]) -> bool:
     """Whether curves and their bands are positive and so far apart that a linear axis would show but the largest."""
-    low = np.concatenate([(course.mean - np.nan_to_num(course.spread)).ravel() for course in courses])
+    low = np.concatenate([(trajectory.mean - np.nan_to_num(trajectory.spread)).ravel() for trajectory in trajectories])
     low = low[np.isfinite(low)]
     return len(low) > 0 and low.min() > 0 and low.max() > 100 * low.min()
 
@@ -82,7 +82,11 @@ def packed(compared: RunComparison, step: int | None = None) -> dict[str, Any]:
 
     Raises RunError for a step that was not recorded.
     """
-    known = np.unique(np.concatenate([course.steps for course in compared.courses])) if compared.courses else np.ones(0)
+    known = (
+        np.unique(np.concatenate([trajectory.steps for trajectory in compared.trajectories]))
+        if compared.trajectories
+        else np.ones(0)
+    )
     if step is not None and len(known) and step not in known:
         raise RunError(f"step {step} is none that is compared; the nearest is {known[np.argmin(np.abs(known - step))]}")
     return {
@@ -94,40 +98,40 @@ def packed(compared: RunComparison, step: int | None = None) -> dict[str, Any]:
         "step": len(known) - 1 if step is None else int(np.searchsorted(known, step)),
         "contenders": [
             {"letter": letter, "name": one.name, "shape": shape}
-            for letter, shape, one in zip(LETTERS, figures.SHAPES, compared.contenders, strict=False)
+            for letter, shape, one in zip(LETTERS, figures.SHAPES, compared.groups, strict=False)
         ],
-        "courses": [_course(course) for course in compared.courses],
-        "loss": [_course(course) for course in compared.losses],
-        "accuracy": [_course(course) for course in compared.accuracies],
-        "partings": [_parting(parting, _drawn(compared, parting)) for parting in compared.partings],
+        "courses": [_course(trajectory) for trajectory in compared.trajectories],
+        "loss": [_course(trajectory) for trajectory in compared.losses],
+        "accuracy": [_course(trajectory) for trajectory in compared.accuracies],
+        "partings": [_divergence(divergence, _drawn(compared, divergence)) for divergence in compared.divergences],
     }
 
 
-def _course(course: Trajectory) -> dict[str, Any]:
+def _course(trajectory: Trajectory) -> dict[str, Any]:
     return {
-        "steps": course.steps.tolist(),
-        "mean": _base64(course.mean, "<f8"),
-        "spread": _base64(course.spread, "<f8"),
-        "seeds": _base64(course.seeds, "<i4"),
+        "steps": trajectory.steps.tolist(),
+        "mean": _base64(trajectory.mean, "<f8"),
+        "spread": _base64(trajectory.spread, "<f8"),
+        "seeds": _base64(trajectory.seeds, "<i4"),
     }
 
 
-def _parting(parting: Divergence, drawn: np.ndarray) -> dict[str, Any]:
+def _divergence(divergence: Divergence, drawn: np.ndarray) -> dict[str, Any]:
     return {
-        "steps": parting.steps.tolist(),
+        "steps": divergence.steps.tolist(),
         "drawn": drawn.tolist(),
-        "difference": _base64(parting.difference, "<f8"),
-        "limit": _base64(parting.limit, "<f8"),
-        "apart": _base64(parting.apart, "<i4"),
-        "since": parting.since.tolist(),
-        "by": parting.by,
+        "difference": _base64(divergence.difference, "<f8"),
+        "limit": _base64(divergence.limit, "<f8"),
+        "apart": _base64(divergence.apart, "<i4"),
+        "since": divergence.since.tolist(),
+        "by": divergence.by,
     }
 
 
-def _drawn(compared: RunComparison, parting: Divergence) -> np.ndarray:
+def _drawn(compared: RunComparison, divergence: Divergence) -> np.ndarray:
     """Which of a map's steps are drawn, evenly spread, the first and the last among them."""
-    most = max(CELLS // (len(compared.partings) * len(compared.positions)), 2)
-    return evenly(np.arange(len(parting.steps)), most)
+    most = max(CELLS // (len(compared.divergences) * len(compared.positions)), 2)
+    return evenly(np.arange(len(divergence.steps)), most)
 
 
 def _base64(values: np.ndarray, kind: str) -> str:
@@ -135,12 +139,12 @@ def _base64(values: np.ndarray, kind: str) -> str:
 
 
 def _body(compared: RunComparison) -> str:
-    first, *others = (one.name for one in compared.contenders)
+    first, *others = (one.name for one in compared.groups)
     label = LAYERS[compared.statistic].label
-    nets = "\n".join(f"<li>{_net(compared, i)}</li>" for i in range(len(compared.contenders)))
+    nets = "\n".join(f"<li>{_net(compared, i)}</li>" for i in range(len(compared.groups)))
     apart = "\n".join(
         f"<p><b>{LETTERS[i]}</b> against <b>{LETTERS[0]}</b>: {escape(apart_in_words(compared, i))}.</p>"
-        for i in range(1, len(compared.contenders))
+        for i in range(1, len(compared.groups))
     )
     return f"""<header>
 <div>
@@ -166,8 +170,8 @@ def _body(compared: RunComparison) -> str:
 {_differences(compared)}
 </section>
 {_curves(compared, label)}
-{_courses(compared)}
-{_partings(compared, label)}
+{_trajectories(compared)}
+{_divergences(compared, label)}
 </main>
 <footer><p>By <code>vgx compare --html</code>. Means over seeds ± a standard deviation; slopes in decades of gradient
 per layer from the top down, so that vanishing is negative.</p></footer>"""
@@ -179,7 +183,7 @@ def _letter(i: int) -> str:
 
 
 def _net(compared: RunComparison, i: int) -> str:
-    one = compared.contenders[i]
+    one = compared.groups[i]
     seeds = counted(len(one.lanes), "seed")
     what = escape(f"{describe_config(one.config)}; {seeds}; {one.run.path}")
     return f'<span class="badge net-name">{_letter(i)}<span>{escape(one.name)}</span></span><small>{what}</small>'
@@ -189,7 +193,7 @@ def _table(label: str, compared: RunComparison, rows: dict[str, list[str]]) -> s
     """A table with a column for each contender; the cells are HTML."""
     heads = "".join(
         f'<th scope="col"><span class="badge net-name">{_letter(i)}<span>{escape(one.name)}</span></span></th>'
-        for i, one in enumerate(compared.contenders)
+        for i, one in enumerate(compared.groups)
     )
     body = "\n".join(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
@@ -222,12 +226,12 @@ def _differences(compared: RunComparison) -> str:
 
 
 def _key(compared: RunComparison) -> str:
-    names = (f"{letter}: {one.name}" for letter, one in zip(LETTERS, compared.contenders, strict=False))
+    names = (f"{letter}: {one.name}" for letter, one in zip(LETTERS, compared.groups, strict=False))
     return "; ".join(names) + "."
 
 
 def _curves(compared: RunComparison, label: str) -> str:
-    if not compared.courses:
+    if not compared.trajectories:
         return '<p class="note">One of them has no layer recorded: there are no curves over the depth.</p>'
     caption = "Means over seeds; the bands are one standard deviation."
     if LAYERS[compared.statistic].scale == "log10":
@@ -244,45 +248,45 @@ def _curves(compared: RunComparison, label: str) -> str:
 {drawn}</section>"""
 
 
-def _courses(compared: RunComparison) -> str:
+def _trajectories(compared: RunComparison) -> str:
     caption = f"Means over seeds; the bands are one standard deviation. {_key(compared)}"
     drawn = [
-        run_page.figure(key, title, f"{_ends(courses)} {caption}", run_page.Numbers(key))
-        for key, title, courses in (
+        run_page.figure(key, title, f"{_ends(trajectories)} {caption}", run_page.Numbers(key))
+        for key, title, trajectories in (
             ("loss", "Training loss", compared.losses),
             ("accuracy", "Test accuracy", compared.accuracies),
         )
-        if any(len(course.steps) for course in courses)
+        if any(len(trajectory.steps) for trajectory in trajectories)
     ]
     inside = f'<div class="row">\n{"".join(drawn)}</div>' if drawn else "<p>Nothing is written yet.</p>"
     return f'<section id="course" aria-label="Training">\n<h2>Training</h2>\n{inside}\n</section>'
 
 
-def _ends(courses: Sequence[Trajectory]) -> str:
+def _ends(trajectories: Sequence[Trajectory]) -> str:
     """Where curves end: `A ends at 0.0512, B at 1.2.`"""
     ends = [
-        f"{letter} at {course.mean[-1, 0]:.4g}" if len(course.steps) else f"{letter} was not measured"
-        for letter, course in zip(LETTERS, courses, strict=False)
+        f"{letter} at {trajectory.mean[-1, 0]:.4g}" if len(trajectory.steps) else f"{letter} was not measured"
+        for letter, trajectory in zip(LETTERS, trajectories, strict=False)
     ]
     return f"Last: {', '.join(ends)}."
 
 
-def _partings(compared: RunComparison, label: str) -> str:
+def _divergences(compared: RunComparison, label: str) -> str:
     drawn, decades = [], ", in decades" if LAYERS[compared.statistic].scale == "log10" else ""
-    for i, parting in enumerate(compared.partings, start=1):
-        if not len(parting.steps):
+    for i, divergence in enumerate(compared.divergences, start=1):
+        if not len(divergence.steps):
             continue
         beyond = {"seeds": "what seeds alone may differ", "theory": "what theory lets one draw differ"}.get(
-            parting.by, f"{parting.by} (one seed each)"
+            divergence.by, f"{divergence.by} (one seed each)"
         )
         caption = (
-            f"They diverge at {parting.apart.mean():.0%} of all steps and places. Orange: above {LETTERS[0]}, blue:"
+            f"They diverge at {divergence.apart.mean():.0%} of all steps and places. Orange: above {LETTERS[0]}, blue:"
             f" below, by more than {beyond}. Grey: no significant difference. Pink: one of them is exactly 0."
             " Vermillion: one is NaN or infinite."
         )
-        shown = len(_drawn(compared, parting))
-        if shown < len(parting.steps):
-            caption += f" Drawn are {shown} of {len(parting.steps):,} steps; the numbers have all."
+        shown = len(_drawn(compared, divergence))
+        if shown < len(divergence.steps):
+            caption += f" Drawn are {shown} of {len(divergence.steps):,} steps; the numbers have all."
         title = f"{LETTERS[i]} - {LETTERS[0]}: {label}{decades}"
         drawn.append(run_page.figure(f"parting-{i}", title, caption, run_page.Numbers("parting", [str(i)])))
     if not drawn:

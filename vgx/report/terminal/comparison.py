@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vgx.errors import RunError
 from vgx.report.palette import VERDICT_INKS
-from vgx.report.terminal.curves import INKS, curve_picture, parting_map
+from vgx.report.terminal.curves import INKS, curve_picture, divergence_map
 from vgx.report.words import LETTERS, apart_in_words, describe_config, outcome_rows
 from vgx.results.columns import LAYERS
 from vgx.results.comparison import MAX_POSITIONS, MAX_STEPS, Divergence, Figure, RunComparison
@@ -30,11 +30,11 @@ def comparison(compared: RunComparison, step: int | None = None, width: int = 80
     Raises RunError for a step that was not recorded.
     """
     parts: list[RenderableType] = [_names(compared), Text(), *_tables(compared, width)]
-    if compared.courses:
+    if compared.trajectories:
         parts += [Text(), _curves(compared, step, width)]
-    partings = compared.partings or (None,) * (len(compared.contenders) - 1)
-    for i, parting in enumerate(partings, start=1):
-        parts += [Text(), *_apart(compared, i, parting, width)]
+    divergences = compared.divergences or (None,) * (len(compared.groups) - 1)
+    for i, divergence in enumerate(divergences, start=1):
+        parts += [Text(), *_apart(compared, i, divergence, width)]
     if left_out := thinning(compared):
         parts += [Text(), Text(left_out, "dim")]
     return Group(*parts)
@@ -42,9 +42,9 @@ def comparison(compared: RunComparison, step: int | None = None, width: int = 80
 
 def thinning(compared: RunComparison) -> str:
     """Returns what is left out of long and deep runs when they are compared; nothing when all of it is compared."""
-    deepest = max(one.layers for one in compared.contenders)
+    deepest = max(one.layers for one in compared.groups)
     parts = []
-    if any(len(course.steps) == MAX_STEPS for course in compared.courses):
+    if any(len(trajectory.steps) == MAX_STEPS for trajectory in compared.trajectories):
         parts.append(f"{MAX_STEPS} recorded steps")
     if deepest > MAX_POSITIONS:
         parts.append(f"{MAX_POSITIONS} depths of {deepest:,} layers")
@@ -53,7 +53,7 @@ def thinning(compared: RunComparison) -> str:
 
 def _names(compared: RunComparison) -> Table:
     table = Table.grid(padding=(0, 1))
-    for i, one in enumerate(compared.contenders):
+    for i, one in enumerate(compared.groups):
         what = f"{describe_config(one.config)}; {counted(len(one.lanes), 'seed')}"
         table.add_row(Text(LETTERS[i], f"bold {INKS[i]}"), Text(one.name, "bold"), what)
     return table
@@ -93,19 +93,19 @@ def _words(words: Sequence[str]) -> Text:
 
 
 def _curves(compared: RunComparison, step: int | None, width: int) -> Text:
-    last = max(int(course.steps[-1]) for course in compared.courses)
+    last = max(int(trajectory.steps[-1]) for trajectory in compared.trajectories)
     wanted = last if step is None else step
-    known = np.unique(np.concatenate([course.steps for course in compared.courses]))
+    known = np.unique(np.concatenate([trajectory.steps for trajectory in compared.trajectories]))
     if wanted not in known:
         near = known[np.argmin(np.abs(known - wanted))]
         raise RunError(f"step {wanted} is none that is compared; the nearest is {near}")
     curves, late = [], []
-    for letter, course in zip(LETTERS, compared.courses, strict=False):
-        at = max(int(np.sum(course.steps <= wanted)) - 1, 0)
-        curves.append((course.mean[at], course.spread[at]))
-        if course.steps[at] != wanted:
-            late.append(f"{letter} at its step {course.steps[at]:,}")
-    depths = {one.layers for one in compared.contenders}
+    for letter, trajectory in zip(LETTERS, compared.trajectories, strict=False):
+        at = max(int(np.sum(trajectory.steps <= wanted)) - 1, 0)
+        curves.append((trajectory.mean[at], trajectory.spread[at]))
+        if trajectory.steps[at] != wanted:
+            late.append(f"{letter} at its step {trajectory.steps[at]:,}")
+    depths = {one.layers for one in compared.groups}
     ends = ("1 (input)", f"{max(depths)} (top)") if len(depths) == 1 else ("input", "top")
     by = "layer" if len(depths) == 1 else "relative depth"
     column = LAYERS[compared.statistic]
@@ -116,24 +116,24 @@ def _curves(compared: RunComparison, step: int | None, width: int) -> Text:
     return text.append_text(curve_picture(curves, width, least_range=least, ends=ends))
 
 
-def _apart(compared: RunComparison, i: int, parting: Divergence | None, width: int) -> list[RenderableType]:
+def _apart(compared: RunComparison, i: int, divergence: Divergence | None, width: int) -> list[RenderableType]:
     """What is to be said of a contender against the first: where and when, and the map."""
     text = Text.assemble((LETTERS[i], f"bold {INKS[i]}"), " against ", (LETTERS[0], f"bold {INKS[0]}"), ": ")
     text.append(apart_in_words(compared, i))
-    if parting is None or not len(parting.steps):
+    if divergence is None or not len(divergence.steps):
         return [text]
-    steps = parting.steps
-    by = {"seeds": "seeds differ", "theory": "theory lets one draw differ"}.get(parting.by, f"by {parting.by}")
+    steps = divergence.steps
+    by = {"seeds": "seeds differ", "theory": "theory lets one draw differ"}.get(divergence.by, f"by {divergence.by}")
     title = Text(f"where and when: + above, - below {LETTERS[0]}, by more than {by.removeprefix('by ')}", "dim")
     ends = f"step {steps[0]:,}", f"step {steps[-1]:,}"
-    drawn = parting_map(parting.difference, parting.apart, *ends, width)
+    drawn = divergence_map(divergence.difference, divergence.apart, *ends, width)
     return [text, title, drawn] if set("+-") & set(drawn.plain) else [text]
 
 
 def to_json(compared: RunComparison) -> dict[str, Any]:
     """Returns what `vgx compare --json` prints."""
-    contenders = []
-    for i, (one, outcome) in enumerate(zip(compared.contenders, compared.outcomes, strict=True)):
+    groups = []
+    for i, (one, outcome) in enumerate(zip(compared.groups, compared.outcomes, strict=True)):
         figures = {
             name: {"mean": plain(figure.mean), "spread": plain(figure.spread)}
             for name, figure in outcome._asdict().items()
@@ -141,10 +141,10 @@ def to_json(compared: RunComparison) -> dict[str, Any]:
         }
         rest = {name: value for name, value in outcome._asdict().items() if name not in figures}
         values = {path: words[i] for path, words in compared.differences.items()}
-        parting = compared.partings[i - 1] if i and compared.partings else None
-        apart = {"since": parting.since.tolist(), "by": parting.by} if parting else None
-        loss = int(compared.loss_partings[i - 1].since[0]) if i else None
-        contenders.append(
+        divergence = compared.divergences[i - 1] if i and compared.divergences else None
+        apart = {"since": divergence.since.tolist(), "by": divergence.by} if divergence else None
+        loss = int(compared.loss_divergences[i - 1].since[0]) if i else None
+        groups.append(
             {"name": one.name, "run": str(one.run.path), "lanes": list(one.lanes), "config": values}
             | rest
             | figures
@@ -154,5 +154,5 @@ def to_json(compared: RunComparison) -> dict[str, Any]:
         "statistic": compared.statistic,
         "positions": compared.positions.tolist(),
         "accuracy": plain(compared.accuracy),
-        "contenders": contenders,
+        "contenders": groups,
     }

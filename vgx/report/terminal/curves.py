@@ -87,7 +87,7 @@ def foot(columns: int, first: str, last: str) -> Text:
     return text.append(" " * AXIS + first + last.rjust(max(columns - len(first), len(last) + 1)), "dim")
 
 
-def parting_map(difference: np.ndarray, apart: np.ndarray, first: str, last: str, width: int = 80) -> Text:
+def divergence_map(difference: np.ndarray, apart: np.ndarray, first: str, last: str, width: int = 80) -> Text:
     """Returns where and when one curve is above (`+`) or below (`-`) another, the top layer in the first line.
 
     A mark stands for a share of the steps and of the positions, in most of which the two are apart.
