@@ -173,7 +173,7 @@ def in_words(value: Any) -> str:
 
 
 def compare(groups: Sequence[RunGroup], statistic: str = "delta_log10") -> RunComparison:
-    """Returns contenders side by side, the first as what the others are held against.
+    """Returns groups of runs side by side, each compared with the first.
 
     Args:
         groups: two or more, by `groups_of`.
