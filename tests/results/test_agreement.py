@@ -88,7 +88,7 @@ def test_theory_departs_at_the_first_step_that_leaves_three_bands():
     found = agreement(predicted, band, delta, np.array([1, 5, 9, 13]))
     assert (found.holds, found.departed) == (True, 9)
     assert "first deviates at step 9 (layer 2: +0.31 decades, 3.1 sigma)" in found.sentence
-    assert agreement(predicted, band, delta[:2], np.array([1, 5])).sentence.endswith("and to step 5")
+    assert agreement(predicted, band, delta[:2], np.array([1, 5])).sentence.endswith("and up to step 5")
     off = agreement(predicted, band, delta[3:], np.array([1]))
     assert not off.holds
     assert "off in 1 of 2 layers" in off.sentence

@@ -21,7 +21,7 @@ from vgx.results import manifest
 from vgx.results.reading import FORMAT
 from vgx.results.store import Run, find_runs
 from vgx.results.writer import RunWriter
-from vgx.runner import loop
+from vgx.runner import preparation
 
 SMALL = {
     "name": "small",
@@ -287,7 +287,7 @@ def test_flushes_stay_near_each_other_and_rows_do_not_pile_up(tmp_path, monkeypa
     """Whatever a checkpoint costs, rows go to disk by time and by size; a kill then goes on to the same bits."""
     monkeypatch.setattr(loop, "FLUSH_BYTES", 1)
     monkeypatch.setattr(loop, "CHECKPOINT_SHARE", 1e-9)  # as if one took for ever: one alone, at the end
-    monkeypatch.setattr(loop, "CHUNK_BYTES", 2000)
+    monkeypatch.setattr(preparation, "CHUNK_BYTES", 2000)
     run = vgx.train(vgx.load_config(SMALL), runs=tmp_path)
     parts = manifest.read(run.path)
     assert parts is not None

@@ -204,7 +204,7 @@ def test_the_picture_is_plain_and_fits_80_columns_in_a_pipe(model, file):
 def test_the_last_line_is_the_verdict(file):
     text = run(file(depth=20, activation="logistic", initializer="lecun_normal"))
     assert "vanishing (predicted): the gradient shrinks on its way down; -0.627 decades per" in text
-    assert "slope       -0.6270 decades per layer (-12.54 dB)" in text
+    assert "slope         -0.6270 decades per layer (-12.54 dB)" in text
 
 
 def test_measure_draws_the_first_step_over_the_prediction_and_says_why(file):

@@ -56,7 +56,7 @@ def train(
         Interrupted: Ctrl-C or SIGTERM came; the run is saved.
     """
     if resume and overwrite:
-        raise RunError("--resume and --overwrite exclude each other: the one resumes a run, the other starts it again")
+        raise RunError("--resume and --overwrite exclude each other: choose one")
     path = run_path(config, runs)
     if (existing := existing_run(path, [config], overwrite)) is not None:
         if not resume:
