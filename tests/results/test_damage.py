@@ -21,7 +21,7 @@ from vgx.results import manifest
 from vgx.results.reading import FORMAT
 from vgx.results.store import Run, find_runs
 from vgx.results.writer import RunWriter
-from vgx.runner import preparation
+from vgx.runner import loop, preparation
 
 SMALL = {
     "name": "small",
