@@ -91,7 +91,7 @@ def test_theory_departs_at_the_first_step_that_leaves_three_bands():
     assert agreement(predicted, band, delta[:2], np.array([1, 5])).sentence.endswith("and up to step 5")
     off = agreement(predicted, band, delta[3:], np.array([1]))
     assert not off.holds
-    assert "off in 1 of 2 layers" in off.sentence
+    assert "theory deviates in 1 of 2 layers at step 1" in off.sentence
     assert agreement(predicted, band, delta[2:3] - 0.02, np.array([1])).departed == 1
 
 

@@ -169,8 +169,13 @@ def test_json_has_null_where_there_is_no_number(model, file):
 
 
 def test_the_command_and_python_say_the_same(file):
+    def to_nine_digits(text: str) -> Any:
+        # A table of moments is interpolated once it has been asked for enough of them: that changes the eleventh digit.
+        return json.loads(text, parse_float=lambda number: float(f"{float(number):.9g}"))
+
     path = file(activation="tanh", depth=5)
-    assert json.loads(run(path, "--json")) == vgx.predict(vgx.load_config(path)).to_json()
+    in_python = json.dumps(vgx.predict(vgx.load_config(path)).to_json())
+    assert to_nine_digits(run(path, "--json")) == to_nine_digits(in_python)
 
 
 def test_overrides_reach_the_prediction(file):
@@ -204,7 +209,7 @@ def test_the_picture_is_plain_and_fits_80_columns_in_a_pipe(model, file):
 def test_the_last_line_is_the_verdict(file):
     text = run(file(depth=20, activation="logistic", initializer="lecun_normal"))
     assert "vanishing (predicted): the gradient shrinks on its way down; -0.627 decades per" in text
-    assert "slope         -0.6270 decades per layer (-12.54 dB)" in text
+    assert "slope        -0.6270 decades per layer (-12.54 dB)" in text
 
 
 def test_measure_draws_the_first_step_over_the_prediction_and_says_why(file):

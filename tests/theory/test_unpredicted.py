@@ -68,8 +68,8 @@ def test_where_every_unit_is_off_the_figures_are_null_with_their_reasons(write):
     assert "every unit of layers 2-20 is off" in found["reasons"]["delta_log10"]
     text = run("predict", path).stdout
     assert max(map(len, text.splitlines())) <= 80
-    assert "slope         -: it takes two hidden layers with a gradient" in text
-    assert "gradient    -: no gradient reaches layers 1-20" in text
+    assert "slope        -: it takes two hidden layers with a gradient" in text
+    assert "gradient     -: no gradient reaches layers 1-20" in text
 
 
 @pytest.mark.parametrize(

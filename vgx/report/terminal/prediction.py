@@ -74,13 +74,13 @@ def _against(prediction: Prediction, measured: np.ndarray) -> Table:
 
 def _shares(causes: Causes) -> str:
     shown = {name: value for name, value in causes._asdict().items() if name != "dropout" or value}
-    return ", ".join(f"{name} {signed(value, 3)}" for name, value in shown.items())
+    return ", ".join(f"{name.replace('normalization', 'norm')} {signed(value, 3)}" for name, value in shown.items())
 
 
 def _named(lines: dict[str, str]) -> Table:
     """Lines under their names; a long one goes on under its own beginning."""
     table = Table.grid(padding=(0, 1))
-    table.add_column(style="dim", min_width=11)
+    table.add_column(style="dim", min_width=12)
     table.add_column()
     for name, line in lines.items():
         table.add_row(name, line)
