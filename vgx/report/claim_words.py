@@ -30,7 +30,7 @@ def verdict_words(result: Result) -> str:
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:
-    """Returns `seeds 0-4`, or the list of them."""
+    """Returns `seeds 0 to 4`, or the list of them where they do not count up from the first."""
     if len(seeds) == 1:
         return f"seed {seeds[0]}"
     run = list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))

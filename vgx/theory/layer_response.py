@@ -168,9 +168,19 @@ def _batch_before(net: Net, norm: BatchNorm, mean: float, variance: float, covar
 def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covariance: float) -> Through:
     """Through the activation, then batch norm.
 
-    A unit's h on a batch is a part that all examples share, u, and one of each; batch norm divides by the variance of
-    f given u. To first order in 1 / B the batch's own variance S differs from that, is correlated with f'^2, and the
-    gradient loses its mean and its part along x; kappa / B is the correlation that normalization below leaves.
+    A unit's h on a batch is a part that all examples share, u, and one of each. Given u, let r = f - E[f], v = E[r^2]
+    and S the batch's own variance; y = r / sqrt(S) is passed on, and of a gradient g at y there comes back
+
+        f' / sqrt(S) (g - mean(g) - y mean(g y)).
+
+    Its mean square, for g of random sign, is E[f'^2] / v times 1 + lost, to first order in 1 / B:
+
+    - 1 / S = (1 - (S - v) / v + ((S - v) / v)^2 - ...) / v, where E[(S - v) / v] = -1 / B gives `bias`, and
+      E[((S - v) / v)^2] = (E[r^4] / v^2 - 1) / B gives `spread`;
+    - an example's own r^2 is part of S: Cov(f'^2, S) / (E[f'^2] v) = (E[f'^2 r^2] / (E[f'^2] v) - 1) / B is `shared`;
+    - mean(g) and y mean(g y) take 1 / B and E[f'^2 y^2] / (E[f'^2] B) of the square: `projected`.
+
+    kappa / B, the correlation of h between examples that a normalization below leaves, adds its share to each.
     """
     batch = net.batch
     common = min(max(covariance, 0.0), variance)
