@@ -81,21 +81,20 @@ def response_of(net: Net, signal: Signal, n_in: int, n_out: int, *, exact: bool 
 
     norm, keep = net.normalization, 1 - net.dropout
     if isinstance(norm, BatchNorm):
-        through = (_batch_before if norm.before else _batch_after)(net, norm, mean, variance, covariance)
+        unit = (_batch_before if norm.before else _batch_after)(net, norm, mean, variance, covariance)
     else:
-        through = _by_example(net, norm, mean, variance, covariance, exact)
-    out, gain, top_gain, preact, slope_square, kurtosis = through
+        unit = _by_example(net, norm, mean, variance, covariance, exact)
     q = variance + mean**2
     return LayerResponse(
-        Signal(out.square / keep, out.cross, out.mean),
+        unit.signal._replace(square=unit.signal.square / keep),
         weight,
-        gain / keep,
-        top_gain / keep,
+        unit.gain / keep,
+        unit.top_gain / keep,
         q,
         (covariance + mean**2) / q if q else 1.0,
-        preact,
-        slope_square,
-        kurtosis / keep,
+        unit.preact,
+        unit.slope_square,
+        unit.kurtosis / keep,
     )
 
 
@@ -103,11 +102,20 @@ def mean_of(initializer: Initializer) -> float:
     return initializer.value if isinstance(initializer, Constant) else 0.0
 
 
-Through = tuple[Signal, float, float, tuple[float, float, float], float, float]
-"""Signal, gain, top gain, moments of what the activation receives, E[f'^2], kurtosis."""
+class UnitResponse(NamedTuple):
+    """What activation and normalization make of a layer's h; as in LayerResponse, before dropout."""
+
+    signal: Signal
+    gain: float
+    top_gain: float
+    preact: tuple[float, float, float]
+    slope_square: float
+    kurtosis: float
 
 
-def _by_example(net: Net, norm: Normalization, mean: float, variance: float, covariance: float, exact: bool) -> Through:
+def _by_example(
+    net: Net, norm: Normalization, mean: float, variance: float, covariance: float, exact: bool
+) -> UnitResponse:
     """Through the activation, and layer norm, RMS norm or none."""
     c = max(safe_divide(covariance, variance), -1.0) if variance else 1.0
     before = 1.0
@@ -130,7 +138,7 @@ def _by_example(net: Net, norm: Normalization, mean: float, variance: float, cov
         out = Signal(out.square * after, out.cross * after, out.mean * math.sqrt(after))
     steep = float(f.slope_square)
     gain = before * steep * after
-    return out, gain, gain, (mean, std, c), steep, safe_divide(float(f.slope_fourth), steep**2)
+    return UnitResponse(out, gain, gain, (mean, std, c), steep, safe_divide(float(f.slope_fourth), steep**2))
 
 
 def _example_norm(norm: Normalization) -> tuple[bool, float]:
@@ -140,7 +148,7 @@ def _example_norm(norm: Normalization) -> tuple[bool, float]:
     raise ConfigError(f"model.normalization: there is no theory for '{norm.name}'")
 
 
-def _batch_before(net: Net, norm: BatchNorm, mean: float, variance: float, covariance: float) -> Through:
+def _batch_before(net: Net, norm: BatchNorm, mean: float, variance: float, covariance: float) -> UnitResponse:
     """Through batch norm, then the activation.
 
     What a batch has in common is taken out; of the rest the batch's own variance S is (variance - covariance) / B times
@@ -162,10 +170,11 @@ def _batch_before(net: Net, norm: BatchNorm, mean: float, variance: float, covar
     # Gradients that come from another batch norm add up to 0 over the batch; the readout's are of random sign.
     gain, top_gain = (inverse * g / batch for g in (f.own + f.others, f.own))
     out = Signal(f.square, f.product, f.mean)
-    return out, gain, top_gain, (0.0, math.sqrt(shrink), -1 / (batch - 1)), f.slope_square, f.kurtosis
+    preact = 0.0, math.sqrt(shrink), -1 / (batch - 1)
+    return UnitResponse(out, gain, top_gain, preact, f.slope_square, f.kurtosis)
 
 
-def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covariance: float) -> Through:
+def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covariance: float) -> UnitResponse:
     """Through the activation, then batch norm.
 
     A unit's h on a batch is a part that all examples share, u, and one of each. Given u, let r = f - E[f], v = E[r^2]
@@ -209,7 +218,7 @@ def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covari
     mixed = [float(np.sum(u_weight * x)) for x in (m.slope_fourth, m.slope_square)]
     c = safe_divide(covariance, variance) if variance else 1.0
     out = Signal(square, -square / (batch - 1), 0.0)
-    return out, gain, top_gain, (mean, std, c), mixed[1], safe_divide(mixed[0], mixed[1] ** 2)
+    return UnitResponse(out, gain, top_gain, (mean, std, c), mixed[1], safe_divide(mixed[0], mixed[1] ** 2))
 
 
 def in_range(signal: Signal) -> Signal:
