@@ -71,7 +71,7 @@ def reached(progress: Any) -> float:
 def make(folder: Path) -> None:
     """Trains all of them."""
     import vgx
-    from vgx.runner.train import Interrupted
+    from vgx.runner.stopping import Interrupted
 
     def trained(settings: dict[str, Any], runs: Path, stops: tuple[int, ...], finish: bool) -> None:
         for step in stops:
