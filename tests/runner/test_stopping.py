@@ -112,6 +112,22 @@ def test_a_folder_of_checkpoints_that_is_a_file_is_damage_and_none_is_no_checkpo
         checkpoint.newest(tmp_path / "checkpoint")
 
 
+def test_whatever_a_library_raises_for_a_checkpoint_is_damage(tmp_path, monkeypatch):
+    class Odd(Exception):
+        """Of no kind that a library promises."""
+
+    class Checkpointer:
+        def __enter__(self):
+            raise Odd("checksum\nmismatch")
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(checkpoint, "_checkpointer", Checkpointer)
+    with pytest.raises(Damaged, match=r"000000008: cannot be read \(checksum mismatch\)"):
+        checkpoint.load(tmp_path, 8, {})
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     return vgx.train(vgx.load_config(SMALL), runs=tmp_path_factory.mktemp("whole"))

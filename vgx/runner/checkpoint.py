@@ -100,8 +100,10 @@ def load(folder: Path, step: int, like: Tree) -> Tree:
     try:
         with _said_once(), _checkpointer() as checkpointer:
             named = checkpointer.restore(path.absolute(), _named(like))
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        # What orbax and tensorstore raise where files are missing, cut short, altered, or of another state.
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Where files are missing, cut short, altered, or of another state, orbax and tensorstore raise of any kind.
         raise Damaged(path, f"cannot be read ({' '.join(str(error).split())[:100]})") from None
     return jax.tree.unflatten(jax.tree.structure(like), list(named.values()))
 
