@@ -165,7 +165,7 @@ def test_commands_within_a_sentence_are_commands():
 
     from vgx.cli import app
 
-    known = get_command(app).commands  # type: ignore[attr-defined]
+    known = get_command(app).commands
     said = re.findall(r"`vgx ([a-z]+)([^`]*)`", TEXT)
     assert said
     for name, rest in said:

@@ -31,7 +31,7 @@ every_part = pytest.mark.parametrize(
 def rendered(kind: str) -> str:
     console = Console(file=io.StringIO(), width=300)
     console.print(catalogue(kinds_called(kind)))
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    return console.file.getvalue()
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_parts_are_values():
     assert first == second != ACTIVATIONS.parse("elu")
     assert hash(first) == hash(second)
     with pytest.raises(ValidationError, match="frozen"):
-        first.alpha = 0.7  # type: ignore[attr-defined]
+        first.alpha = 0.7
 
 
 @pytest.mark.parametrize(

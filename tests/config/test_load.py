@@ -361,7 +361,7 @@ def test_a_bad_override_is_refused_in_plain_words(overrides, lines):
 def _least(part: type[Part]) -> dict[str, object]:
     """A mapping that asks for the part: its name, and whatever has no default."""
     required = {name: field.annotation for name, field in part.model_fields.items() if field.is_required()}
-    return {"name": part.name} | {name: {float: 0.5, str: "a.npz", int: 3}[kind] for name, kind in required.items()}  # type: ignore[index]
+    return {"name": part.name} | {name: {float: 0.5, str: "a.npz", int: 3}[kind] for name, kind in required.items()}
 
 
 ASKED: dict[str, Registry] = {

@@ -160,7 +160,7 @@ def test_what_is_not_there_gets_one_line(write_run, options, line):
 def test_a_long_name_in_the_list_of_runs_takes_no_letter_of_a_verdict(monkeypatch):
     row = ("batch-norm-elu-smoke-2de94ec0-4f53cda1", "done", "9/9 lanes", "vanishing", "-0.627", "0.1015")
     monkeypatch.setattr("vgx.report.terminal.run._run_row", lambda run: row)
-    listed = printed(runs_table([None]))  # type: ignore[list-item]
+    listed = printed(runs_table([None]))
     assert [word for word in row if word != "9/9 lanes" and word not in listed] == []
 
 

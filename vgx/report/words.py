@@ -76,7 +76,7 @@ def apart_in_words(compared: RunComparison, i: int) -> str:
     curves = _sentence(compared, compared.divergences[i - 1]) if compared.divergences else "no layer is recorded"
     loss = compared.loss_divergences[i - 1].since
     since = int(loss[0]) if len(loss) else 0
-    return f"{curves}; the training losses {f'diverge at step {since:,}' if since else 'do not'}"
+    return f"{curves}; the training losses {f'diverge at step {since:,}' if since else 'do not diverge'}"
 
 
 def _sentence(compared: RunComparison, divergence: Divergence) -> str:

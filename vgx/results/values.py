@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from vgx.errors import did_you_mean
 from vgx.results.columns import swept_columns
 from vgx.results.store import Run
 
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+"""What YAML 1.1 takes for text when it has no point, or no sign in its exponent."""
+
 
 def inline(value: Any) -> str:
     """Returns a value on one line, as `--axis` and `--set` take it: {name: leaky_relu, negative_slope: 0.2}."""
@@ -21,11 +25,9 @@ def inline(value: Any) -> str:
 
 
 def scalar(text: str) -> Any:
-    """Returns what a text means as a value of YAML, or the text where it means none: .1 and 1e-3 are numbers."""
-    try:
-        return float(text) if not text.lstrip("+-").isdigit() else int(text)
-    except ValueError:
-        pass
+    """Returns what a text means as a value of YAML, or the text where it means none; 1e-3 is a number."""
+    if _NUMBER.fullmatch(text):
+        return float(text)
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
