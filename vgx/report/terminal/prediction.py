@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -23,6 +23,8 @@ from vgx.results.words import figure, signed
 if TYPE_CHECKING:
     from vgx.theory.predict import CellPrediction, Prediction
     from vgx.theory.validate import Validation
+
+Parts = TypeVar("Parts", bound="CellPrediction | Validation")
 
 PHASES = {
     "ordered": "the gradient falls, inputs become alike",
@@ -89,26 +91,14 @@ def _named(lines: dict[str, str]) -> Table:
 
 def grid_table(cells: Iterable[CellPrediction]) -> RenderableType:
     """Returns a grid of predicted slopes, in decades per layer: a table for each normalization."""
-
-    by_title: dict[str, list[CellPrediction]] = {}
-    for cell in cells:
-        by_title.setdefault(cell.normalization.title, []).append(cell)
-    parts: list[RenderableType] = []
-    for title, rows in by_title.items():
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-        table.add_column(title, min_width=17)
-        for initializer in dict.fromkeys(str(cell.initializer) for cell in rows):
-            table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
-        for activation, group in groupby(rows, key=lambda cell: str(cell.activation)):
-            figures = [
-                Text(signed(cell.slope, 3), VERDICT_INKS[cell.verdict.word] if cell.verdict else "") for cell in group
-            ]
-            table.add_row(activation, *figures)
-        parts += [table, Text()]
+    cells = list(cells)
+    parts = _by_parts(
+        cells, lambda cell: Text(signed(cell.slope, 3), VERDICT_INKS[cell.verdict.word] if cell.verdict else "")
+    )
     key = Text("decades of gradient norm per layer, from the top down; ")
     for word in ("healthy", "vanishing", "exploding"):
         key.append(word, VERDICT_INKS[word]).append(" ")
-    why = dict.fromkeys(cell.reason for rows in by_title.values() for cell in rows if cell.reason)
+    why = dict.fromkeys(cell.reason for cell in cells if cell.reason)
     return Group(*parts, key, *(Text(f"-: {reason}") for reason in why))
 
 
@@ -183,20 +173,26 @@ def _layers(count: float, about: str = "", never: str = "never") -> str:
     return f"{about}{count:,.3g} layer{'' if count == 1 else 's'}" if count < 1e6 else never
 
 
-def checks_table(checks: Sequence[Validation]) -> RenderableType:
-    """Returns how far measured factors are from the predicted ones, and which leave their tolerance."""
-    by_title: dict[str, list[Validation]] = {}
-    for check in checks:
-        by_title.setdefault(check.normalization.title, []).append(check)
+def _by_parts(rows: Sequence[Parts], cell: Callable[[Parts], Text]) -> list[RenderableType]:
+    """A table for each normalization, of a row for each activation and a column for each initializer."""
+    by_title: dict[str, list[Parts]] = {}
+    for row in rows:
+        by_title.setdefault(row.normalization.title, []).append(row)
     parts: list[RenderableType] = []
-    for title, rows in by_title.items():
+    for title, group in by_title.items():
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
         table.add_column(title, min_width=17)
-        for initializer in dict.fromkeys(str(check.initializer) for check in rows):
+        for initializer in dict.fromkeys(str(row.initializer) for row in group):
             table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
-        for activation, group in groupby(rows, key=lambda check: str(check.activation)):
-            table.add_row(activation, *map(_deviation, group))
+        for activation, line in groupby(group, key=lambda row: str(row.activation)):
+            table.add_row(activation, *map(cell, line))
         parts += [table, Text()]
+    return parts
+
+
+def checks_table(checks: Sequence[Validation]) -> RenderableType:
+    """Returns how far measured factors are from the predicted ones, and which leave their tolerance."""
+    parts = _by_parts(checks, _deviation)
     off = [check for check in checks if not check.holds]
     for check in off:
         where = f"{check.activation}, {check.initializer}, {check.normalization.title}"
