@@ -54,7 +54,8 @@ class Run(store.Run):
 def _returning_run(work: Callable[P, store.Run]) -> Callable[P, Run]:
     @wraps(work)
     def wrapped(*given: P.args, **named: P.kwargs) -> Run:
-        return Run(work(*given, **named).path)
+        done = work(*given, **named)
+        return Run(done.path, done.expectations)
 
     wrapped.__module__ = __name__  # where another process finds it, to which it is sent
     return wrapped

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,9 +26,6 @@ from vgx.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from vgx.config.schema import Config
-    from vgx.config.sweep import Sweep
-    from vgx.results.expectations import ExpectationResult
     from vgx.results.store import Run
     from vgx.runner.sweep import Plan
 
@@ -53,8 +49,7 @@ def train(
     with working("starting", silent=quiet):
         import vgx
         from vgx.report.terminal.progress import watching
-        from vgx.report.terminal.run import expectations, last_line, show, summary
-        from vgx.results.words import plain
+        from vgx.report.terminal.run import expectations, last_line, show
         from vgx.runner.train import run_path
 
         tree = vgx.load_config(config, overrides or [], modules or [])
@@ -62,12 +57,11 @@ def train(
     with going_on("--resume", config=begun, silent=silent), watching(console, tree, silent=silent) as watch:
         run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
     _tell_of_fault(run)
+    held = run.expectations
     with working("reading", silent=quiet):
-        held = _held(tree, run) if tree.expect.asks else []
         shown = last_line(run) if silent else show(run, width=console.width)
     if as_json:
-        expected = {"expect": [one._asdict() | {"found": plain(one.found)} for one in held]} if held else {}
-        print(json.dumps(summary(run) | expected))
+        _print_json(run)
     else:
         console.print(shown, soft_wrap=quiet)
         if held and not (quiet and all(one.holds for one in held)):
@@ -83,13 +77,6 @@ def _tell_of_fault(run: Run) -> None:
     """Prints a line, beside what is asked for, when a run had to do without predictions."""
     if fault := run.meta.get("prediction_fault"):
         print(f"{run.path}: no prediction: {fault}; the training is whole", file=sys.stderr)
-
-
-def _held(config: Config, run: Run) -> list[ExpectationResult]:
-    """What the config expects, and whether it holds."""
-    from vgx.results.expectations import evaluate, facts_of
-
-    return evaluate(config.expect.model_dump(mode="json"), facts_of(run), _predicted(config))
 
 
 @app.command()
@@ -118,6 +105,7 @@ def sweep(
     console, silent = make_console(), quiet or as_json
     with working("planning", silent=quiet):
         import vgx
+        from vgx.report.terminal.run import expectations
         from vgx.report.terminal.sweep import last_line, show_sweep, watching_sweep
         from vgx.runner.plan import parse_memory
         from vgx.runner.sweep import sweep_path
@@ -141,11 +129,15 @@ def sweep(
         with working("reading"):
             shown = show_sweep(run, rows, columns, value, best_over, console.width)
         console.print(shown)
-    held = _held_in_sweep(grid, run)
-    _print_expectations(run, held, as_json)
+    broken = [one for one in run.expectations if not one.holds]
+    if as_json:
+        _print_json(run)
+    elif broken:
+        console.print()
+        console.print(expectations(broken))
     if not silent:
         _say_what_follows(run, begun, runs)
-    if not all(one.holds for one in held):
+    if broken:
         raise typer.Exit(3)
 
 
@@ -158,19 +150,13 @@ def _print_plan(planned: Plan, as_json: bool) -> None:
         make_console().print(show_plan(planned))
 
 
-def _print_expectations(run: Run, held: Sequence[ExpectationResult], as_json: bool) -> None:
-    """Prints what was expected of a sweep and did not hold; as JSON the run's summary with all that was expected."""
-    from vgx.report.terminal.run import expectations, summary
+def _print_json(run: Run) -> None:
+    """Prints a run's summary, with all that was expected of it, as one object."""
+    from vgx.report.terminal.run import summary
     from vgx.results.words import plain
 
-    broken = [one for one in held if not one.holds]
-    if as_json:
-        expected = {"expect": [one._asdict() | {"found": plain(one.found)} for one in held]} if held else {}
-        print(json.dumps(summary(run) | expected))
-    elif broken:
-        console = make_console()
-        console.print()
-        console.print(expectations(broken))
+    held = [one._asdict() | {"found": plain(one.found)} for one in run.expectations]
+    print(json.dumps(summary(run) | ({"expect": held} if held else {})))
 
 
 def _say_what_follows(run: Run, begun: Path, runs: Path) -> None:
@@ -179,35 +165,3 @@ def _say_what_follows(run: Run, begun: Path, runs: Path) -> None:
         say_aside(f"next: {same_command(['--retry', 'failed'], begun)}")
     else:
         say_next("report", short_name(run.path), runs=runs)
-
-
-def _held_in_sweep(grid: Sweep, run: Run) -> list[ExpectationResult]:
-    """What each cell expects of its lanes that have ended, and whether it holds."""
-    from vgx.results.expectations import evaluate, facts_of
-
-    if not grid.base.expect.asks:
-        return []
-    facts: dict[str, list[Any]] = {}
-    for lane, fact in zip(run.lanes().to_pylist(), facts_of(run), strict=True):
-        facts.setdefault(lane["cell"], []).append(fact)
-    return [
-        one
-        for cell in grid.cells
-        for one in evaluate(
-            cell.config.expect.model_dump(mode="json"), facts.get(cell.key, []), _predicted(cell.config)
-        )
-    ]
-
-
-def _predicted(config: Config) -> tuple[float, float] | str | None:
-    """The predicted slope and its tolerance, if the config expects that; why there is none, if there is none."""
-    if config.expect.slope is None or "predicted" not in config.expect.slope:
-        return None
-    import vgx
-    from vgx.theory.predict import FAULTS, fault_in_words
-
-    try:
-        prediction = vgx.predict(config)
-    except FAULTS as error:
-        return fault_in_words(error)
-    return prediction.reasons.get("slope") or (prediction.slope, prediction.slope_tolerance)

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,9 @@ from vgx.results.reading import (
     read_yaml,
     table_files,
 )
+
+if TYPE_CHECKING:
+    from vgx.results.expectations import ExpectationResult
 
 
 def metrics_schema(precision: str) -> pa.Schema:
@@ -120,8 +123,10 @@ class Run:
     Raises RunError when `path` is no run, and `Damaged` when a file of it is missing or not what vgx wrote.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, expectations: Iterable[ExpectationResult] = ()):
         self.path = Path(path)
+        self.expectations = tuple(expectations)
+        """What its config expects of each lane, and whether it holds: of a run that training has just returned."""
         self._read: dict[str, tuple[Any, Any]] = {}
         self._checked: dict[Part, Any] = {}
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -30,6 +31,7 @@ from vgx.results.reading import FORMAT
 from vgx.results.store import LaneResult, Run
 from vgx.results.writer import RunWriter
 from vgx.runner import checkpoint
+from vgx.runner.expected import with_expectations
 from vgx.runner.loop import TrainingResult, train_lanes
 from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
 from vgx.runner.plan import plan_rounds, seconds_for
@@ -107,6 +109,8 @@ def sweep(
 ) -> Run:
     """Runs every cell of a sweep once per seed, cells that share a program side by side, and returns the run.
 
+    What the cells expect of their lanes is judged, in the run's `expectations`.
+
     A sweep whose directory exists goes on: what is done is kept, what was cut off resumes to the same bits, cells and
     seeds that are new are added.
 
@@ -125,7 +129,7 @@ def sweep(
         EnvironmentFault: no such device, the disk refuses, or a library is missing that a config asks for.
         Interrupted: Ctrl-C or SIGTERM came; everything is saved.
     """
-    path = sweep_path(sweep, runs)
+    path, asked = sweep_path(sweep, runs), sweep.cells
     existing_run(path, (cell.config for cell in sweep.cells), overwrite)
     keep_compiled_programs()
     devices = find_devices(device, 2)
@@ -137,7 +141,10 @@ def sweep(
         writer.write_text("config.yaml", sweep.to_yaml())
         write_cell_configs(writer, {cell.key: cell.config for cell in sweep.cells})
         _Sweeping(sweep, data, devices, memory, writer, watch or (lambda progress: None)).run(retry_failed)
-    return Run(path)
+    run, lanes = Run(path), defaultdict(list)
+    for row in run.lanes().to_pylist():
+        lanes[row["cell"]].append(row["lane"])
+    return with_expectations(run, [(cell.config, lanes[cell.key]) for cell in asked])
 
 
 class _DataSets:

@@ -17,6 +17,7 @@ from vgx.results.lane_results import judge_lanes
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter, lane_rows
 from vgx.runner import checkpoint
+from vgx.runner.expected import with_expectations
 from vgx.runner.loop import TrainingResult, Watch, train_lanes
 from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
 from vgx.runner.predictions import PredictionWriter
@@ -38,7 +39,7 @@ def train(
     device: Platform | None = None,
     watch: Watch | None = None,
 ) -> Run:
-    """Trains a config, one lane per seed side by side, and returns its run.
+    """Trains a config, one lane per seed side by side, and returns its run, with what the config expects of it judged.
 
     Args:
         config: what to train.
@@ -57,14 +58,14 @@ def train(
     """
     if resume and overwrite:
         raise RunError("--resume and --overwrite exclude each other: choose one")
-    path = run_path(config, runs)
+    path, groups = run_path(config, runs), [(config, range(len(config.seed_list)))]
     if (existing := existing_run(path, [config], overwrite)) is not None:
         if not resume:
             raise RunError(_in_the_way(existing))
         if existing.status == "done" and (path / "lanes.parquet").exists():
             existing.check()
             existing.lanes()
-            return existing
+            return with_expectations(existing, groups)
     keep_compiled_programs()
     devices = find_devices(device, len(config.seed_list))
     dataset = load_data(config)
@@ -72,7 +73,7 @@ def train(
         writer, meta = _open(path, config, dataset, devices, overwrite)
         with closing(writer), ending_noted(path, "--resume goes on", partial(_note, writer)):
             _train(config, dataset, devices, writer, meta, watch or (lambda progress: None))
-    return Run(path)
+    return with_expectations(Run(path), groups)
 
 
 def _train(
