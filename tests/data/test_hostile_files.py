@@ -80,7 +80,7 @@ MEMBERS = {
     "absurd shape": (with_header(header("(1000000000000, 1000000000000)")), "no machine has as much"),
     "a bomb": (
         BOMB,
-        "would take 20.5 MB, more than the 10 MB of data.max_bytes; overrides data.max_bytes=1GB allows it",
+        "would take 20.5 MB, more than the 10.0 MB of data.max_bytes; overrides data.max_bytes=1GB allows it",
     ),
     "true for a size": (with_header(header("(True,)")), "its header declares the shape (True,)"),
     "a negative size": (with_header(header("(-1, 2)")), "its header declares the shape (-1, 2)"),
@@ -159,12 +159,12 @@ def test_idx_files_that_would_take_too_much_together_are_refused_unread(tmp_path
     for name, contents in zip(NAMES, (big, idx(6) + bytes(6), big, idx(6) + bytes(6)), strict=True):
         Path(paths[name]).write_bytes(contents)
     said = refusal({"name": "idx", "max_bytes": 10**7, **paths})
-    assert said.startswith(f"{paths['train_images']}: would take 20.5 MB, more than the 10 MB of data.max_bytes")
-    assert "would take 41 MB, more than the 30 MB" in refusal({"name": "idx", "max_bytes": "30 MB", **paths})
+    assert said.startswith(f"{paths['train_images']}: would take 20.5 MB, more than the 10.0 MB of data.max_bytes")
+    assert "would take 41.0 MB, more than the 30.0 MB" in refusal({"name": "idx", "max_bytes": "30 MB", **paths})
 
 
 def test_points_that_would_take_too_much_are_refused_before_they_are_made():
-    assert "would take 85 TB" in refusal({"name": "synthetic", "examples": 10**12})
+    assert "would take 85.0 TB" in refusal({"name": "synthetic", "examples": 10**12})
     assert "would take" in refusal({"name": "synthetic", "features": 10**12})
 
 

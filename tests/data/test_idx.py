@@ -158,7 +158,7 @@ BAD_FILES = {
     ),
     "an absurd size": (
         idx_header(2**31, 2**31, 2**31),
-        "would take more than a million TB, more than the 2 GB of data.max_bytes; no machine has as much",
+        "would take a petabyte of memory or more, and no machine has as much",
     ),
     "gzip, cut in the data": (
         gzip.compress(IMAGES, mtime=0)[:-12],

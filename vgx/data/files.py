@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from rich import filesize
+
 from vgx.errors import DataError
-from vgx.results.sizes import size_in_words
 
 MAX_BYTES = 2 * 10**9
 """What a data set may take in memory unless `data.max_bytes` says otherwise."""
@@ -50,9 +51,10 @@ def read_at_most(stream: _Stream, size: int) -> bytearray:
 
 def require_room(what: str, size: int, most: int) -> None:
     """Raises DataError when `what` (a file, or several) would take more than `most` bytes in memory."""
+    if size > max(most, 10**15):
+        raise DataError(f"{what}: would take a petabyte of memory or more, and no machine has as much")
     if size > most:
-        enough = f"--set data.max_bytes={-(-size // 10**9)}GB allows it, where the file is to be trusted"
         raise DataError(
-            f"{what}: would take {size_in_words(size)}, more than the {size_in_words(most)} of data.max_bytes;"
-            f" {enough if size < 10**15 else 'no machine has as much'}"
+            f"{what}: would take {filesize.decimal(size)}, more than the {filesize.decimal(most)} of data.max_bytes;"
+            f" --set data.max_bytes={-(-size // 10**9)}GB allows it, where the file is to be trusted"
         )

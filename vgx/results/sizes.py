@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write and read them."""
+"""Sizes in bytes, as people write them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,3 @@ def parse_size(text: str) -> int:
     if size < 1:
         raise ValueError("expected a size such as 4GB or 512MB")
     return size
-
-
-def size_in_words(size: float) -> str:
-    """Returns a size as a message has it, in three digits: `22.4 GB`."""
-    if size >= 10**18:
-        return "more than a million TB"
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.3g} TB" if size < 999.5 else f"{size:,.0f} TB"

@@ -12,9 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from rich import filesize
+
 from vgx.data import mirrors
 from vgx.data.download import verify
-from vgx.results.sizes import size_in_words
 from vgx.results.words import counted
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pyarrow", "pydantic", "rich")
@@ -85,8 +86,8 @@ def _computing() -> Iterator[Finding]:
     idle = Path("/dev/nvidia0").exists() and devices[0].platform == "cpu" and not os.environ.get("JAX_PLATFORMS")
     fault = "an NVIDIA GPU is here and jax does not see it; install vgx's extra `cuda`" if idle else ""
     yield Finding("devices", seen, fault)
-    room = f"{size_in_words(memory_for_lanes(devices))} for the lanes of a round, half of what is free"
-    yield Finding("memory", f"{room}; {counted(cores(), 'core')}")
+    memory = f"{filesize.decimal(memory_for_lanes(devices))} for the lanes of a round, half of what is free"
+    yield Finding("memory", f"{memory}; {counted(cores(), 'core')}")
     yield from (_products(precision) for precision in EXACT)
     yield _programs()
 
@@ -148,8 +149,8 @@ def _runs(runs: Path) -> Finding:
     free = shutil.disk_usage(place).free
     fault = _unwritable(place, "choose another with --runs")
     if not fault and free < LEAST_SPACE:
-        fault = f"{size_in_words(free)} are left on its disk; make room, or choose another with --runs"
-    return Finding("runs", f"{runs}, {size_in_words(free)} free", fault)
+        fault = f"{filesize.decimal(free)} are left on its disk; make room, or choose another with --runs"
+    return Finding("runs", f"{runs}, {filesize.decimal(free)} free", fault)
 
 
 def _encoding() -> Finding:
@@ -179,4 +180,4 @@ def _unwritable(place: Path, mend: str) -> str:
 def _stored(place: Path, folders: Sequence[Path]) -> str:
     """How many files folders below a place have, and how much they hold."""
     sizes = [path.stat().st_size for folder in folders for path in folder.glob("*") if path.is_file()]
-    return f"{counted(len(sizes), 'file')}, {size_in_words(sum(sizes))}, in {place}"
+    return f"{counted(len(sizes), 'file')}, {filesize.decimal(sum(sizes))}, in {place}"

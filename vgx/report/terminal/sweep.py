@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from rich import filesize
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
@@ -20,7 +21,6 @@ from vgx.report.terminal.bars import gradient_picture
 from vgx.report.terminal.working import Clock, working
 from vgx.report.words import describe_config
 from vgx.results.agreement import lanes_that_hold
-from vgx.results.sizes import size_in_words
 from vgx.results.store import Run
 from vgx.results.values import option_called, swept_options
 from vgx.results.verdict import thresholds
@@ -250,7 +250,7 @@ def show_plan(plan: Plan) -> Text:
         "programs": f"{plan.programs:,} to compile",
         "rounds": f"{plan.rounds:,}, of up to {counted(plan.capacity, 'lane')}",
         "devices": f"{len(plan.devices)} ({', '.join(sorted(set(plan.devices)))})",
-        "memory": f"up to about {size_in_words(plan.bytes)} in a round",
+        "memory": f"up to about {filesize.decimal(plan.bytes)} in a round",
         "work": f"{plan.run_steps:,.0f} run-steps",
         "time": f"about {duration(plan.seconds)}",
     }
