@@ -26,13 +26,14 @@ from vgx.report.html.binning import NULL, Thinned, bins, is_null, thin
 from vgx.report.html.chart_rows import cell_rows, course_rows, layer_rows, together
 from vgx.report.html.encode import packed
 from vgx.report.html.findings import gradient_finding, weights_finding
-from vgx.report.html.page_data import NUMBERS, STEPS, _axis, _cubes, flag, gather, word
+from vgx.report.html.page_data import NUMBERS, STEPS, _axis, _cubes, flag, gather
 from vgx.report.html.sweep_summary import cell_summaries
 from vgx.report.palette import BLUE_ORANGE, VERDICTS, VIRIDIS, colour_at, ink_on
 from vgx.results.agreement import agreement_of
 from vgx.results.intervals import interval_of
 from vgx.results.safe_text import json_in_html
 from vgx.results.store import Run
+from vgx.results.values import label
 from vgx.results.words import power_of_ten
 from vgx.results.writer import RunWriter, metrics_rows
 from vgx.results.writer import layer_rows as table_of_layers
@@ -322,8 +323,8 @@ def test_the_cells_of_a_sweep_sum_up_its_lanes(sweep):
 def test_words():
     assert power_of_ten(-628.25) == "10⁻⁶²⁸·²"
     assert power_of_ten(-2) == "0.01"
-    assert word("{name: leaky_relu, negative_slope: 0.2}") == "leaky_relu 0.2"
-    assert word(1e-05) == "1e-05"
+    assert label("{name: leaky_relu, negative_slope: 0.2}") == "leaky_relu 0.2"
+    assert label(1e-05) == "1e-05"
     assert power_of_ten(math.log10(3249.7)) == "3250"
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vgx.results.words import counted
+from vgx.results.words import counted, rounded
 
 if TYPE_CHECKING:
     from vgx.reproduce.evaluate import CheckResult, Result
@@ -49,21 +49,12 @@ def more_seeds(finding: Finding, before: str = "") -> str:
 
 def ours(finding: Finding) -> str:
     """Returns a finding's figure, with two digits of its uncertainty."""
-    return _number(finding.ours, finding)
+    return rounded(finding.ours, (finding.high - finding.low) / 2)
 
 
 def interval(finding: Finding) -> str:
     """Returns a finding's interval as `[0.971, 0.974]`; nothing where there is none."""
     if not math.isfinite(finding.low + finding.high):
         return "-"
-    return f"[{_number(finding.low, finding)}, {_number(finding.high, finding)}]"
-
-
-def _number(value: float, finding: Finding) -> str:
-    if not math.isfinite(value):
-        return "-"
-    spread = (finding.high - finding.low) / 2
-    largest = max(abs(value), spread)
-    if not spread > 0 or not 1e-4 <= largest < 1e6:
-        return f"{value:.4g}"
-    return f"{value:.{min(max(1 - math.floor(math.log10(spread)), 0), 7)}f}"
+    half_width = (finding.high - finding.low) / 2
+    return f"[{rounded(finding.low, half_width)}, {rounded(finding.high, half_width)}]"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vgx.results.comparison import Divergence, Figure, GroupOutcome, RunComparison
+from vgx.results.words import mean_and_spread
 
 
 def describe_config(config: dict[str, Any], swept: Sequence[str] = ()) -> str:
@@ -46,7 +47,12 @@ LETTERS = "ABCDEFGH"
 def outcome_rows(compared: RunComparison) -> dict[str, list[str]]:
     """Returns how each contender did and what it cost, in words, by what is told; the verdicts left out."""
     outcomes = compared.outcomes
-    rows = {name: [_figure(pick(outcome), form) for outcome in outcomes] for name, pick, form in _FIGURES}
+    rows = {
+        name: [
+            mean_and_spread(figure.mean, figure.spread, form) if figure.seeds else "-" for figure in map(pick, outcomes)
+        ]
+        for name, pick, form in _FIGURES
+    }
     rows["steps"] = [f"{outcome.steps:,}" for outcome in outcomes]
     if math.isfinite(compared.accuracy):
         reached = ["never" if one.reached is None else f"{one.reached:,}" for one in outcomes]
@@ -60,15 +66,6 @@ _FIGURES: tuple[tuple[str, Callable[[GroupOutcome], Figure], str], ...] = (
     ("test accuracy", lambda outcome: outcome.test_accuracy, "{:.4f}"),
     ("training loss", lambda outcome: outcome.train_loss, "{:.4g}"),
 )
-
-
-def _figure(figure: Figure, form: str) -> str:
-    if not figure.seeds:
-        return "-"
-    if not math.isfinite(figure.mean):
-        return "not finite"
-    spread = "{:.2g}" if form.endswith("g}") else form.replace("+", "")
-    return form.format(figure.mean) + (f" ±{spread.format(figure.spread)}" if figure.seeds > 1 else "")
 
 
 def apart_in_words(compared: RunComparison, i: int) -> str:

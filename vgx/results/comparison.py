@@ -15,7 +15,7 @@ from vgx.results.columns import known_statistic, swept_columns
 from vgx.results.curves import evenly, rows_by_lane
 from vgx.results.divergence import Divergence, Trajectory, aligned, part, trajectory_of
 from vgx.results.store import Run
-from vgx.results.values import inline, option_called, scalar
+from vgx.results.values import in_words, option_called, scalar
 
 MAX_GROUPS = 8
 """Contenders in one comparison."""
@@ -163,13 +163,6 @@ def _condition(run: Run, text: str, options: Sequence[str]) -> tuple[str, str]:
         return option_called(word, options, "swept option"), value
     except ValueError as error:
         raise RunError(f"{run.path}: --where {text}: {error}") from None
-
-
-def in_words(value: Any) -> str:
-    """Returns an option's value in a few words: a part without options as its name."""
-    if isinstance(value, dict) and set(value) == {"name"}:
-        return value["name"]
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else inline(value)
 
 
 def compare(groups: Sequence[RunGroup], statistic: str = "delta_log10") -> RunComparison:

@@ -19,9 +19,23 @@ _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 
 def inline(value: Any) -> str:
     """Returns a value on one line, as `--axis` and `--set` take it: {name: leaky_relu, negative_slope: 0.2}."""
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
     return yaml.safe_dump(value, default_flow_style=True, width=2**20, sort_keys=False).removesuffix("...\n").strip()
+
+
+def in_words(value: Any) -> str:
+    """Returns an option's value in a few words: a part without options as its name, `-` for None."""
+    if isinstance(value, dict) and set(value) == {"name"}:
+        return value["name"]
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else inline(value)
+
+
+def label(value: Any) -> str:
+    """Returns the same without keys: `{name: leaky_relu, negative_slope: 0.2}` is leaky_relu 0.2."""
+    if isinstance(value, str) and value.startswith("{name: "):
+        value = yaml.safe_load(value)
+    return " ".join(map(label, value.values())) if isinstance(value, dict) else in_words(value)
 
 
 def scalar(text: str) -> Any:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def counted(count: int, noun: str) -> str:
-    """Returns a count and its noun: `1 program`, `3,000 lanes`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def counted(count: float, noun: str) -> str:
+    """Returns a count and its noun: `1 program`, `3,000 lanes`, `12.3 layers`; in three digits of a float."""
+    return f"{count:{',.3g' if isinstance(count, float) else ','}} {noun}{'' if count == 1 else 's'}"
 
 
 def figure(value: float | None, form: str = "{:.4f}") -> str:
@@ -17,6 +17,28 @@ def figure(value: float | None, form: str = "{:.4f}") -> str:
     if value is None:
         return "-"
     return form.format(value) if math.isfinite(value) else {math.inf: "∞", -math.inf: "-∞"}.get(value, "NaN")
+
+
+def compact(value: float) -> str:
+    """Returns a number in three digits, as `figure` does; a large one as a whole number."""
+    return figure(value, "{:.3g}" if abs(value) < 1000 else "{:,.0f}")
+
+
+def rounded(value: float, uncertainty: float) -> str:
+    """Returns a number with two digits of its uncertainty; four where that is unknown or of no use; `-` for NaN."""
+    if not math.isfinite(value):
+        return "-"
+    largest = max(abs(value), uncertainty)
+    if not uncertainty > 0 or not 1e-4 <= largest < 1e6:
+        return f"{value:.4g}"
+    return f"{value:.{min(max(1 - math.floor(math.log10(uncertainty)), 0), 7)}f}"
+
+
+def mean_and_spread(mean: float, spread: float, form: str) -> str:
+    """Returns `0.9712 ±0.0012`; the mean alone where the spread is NaN; `not finite`."""
+    if not math.isfinite(mean):
+        return "not finite"
+    return form.format(mean) + ("" if math.isnan(spread) else f" ±{form.replace('+', '').format(spread)}")
 
 
 def speed_of(meta: Mapping[str, Any], unit: str = "steps") -> str:

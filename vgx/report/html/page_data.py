@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from vgx.report.html.binning import Bins, Thinned, bins, thin
 from vgx.results.agreement import agreement, agreement_of
 from vgx.results.columns import LAYERS, METRICS
 from vgx.results.store import Run
-from vgx.results.values import inline, swept_options
+from vgx.results.values import label, swept_options
 from vgx.results.verdict import slope_of
 
 NUMBERS = 900_000
@@ -108,7 +107,7 @@ class Contents(NamedTuple):
 
     def word(self, lane: int, option: str) -> str:
         """A lane's value of a swept option, as labels have it."""
-        return word(self.lanes[lane].get(option))
+        return label(self.lanes[lane].get(option))
 
     def predicted_slope(self, lane: int) -> float:
         """Decades per layer from the top down, NaN where nothing was predicted."""
@@ -126,18 +125,6 @@ class Contents(NamedTuple):
         if known.sum() < 2:
             return math.nan
         return -float(np.polyfit(((lowest + highest) / 2)[:-1][known], curve[known], 1)[0])
-
-
-def word(value: Any) -> str:
-    """Returns an option's value as a label has it: `{name: leaky_relu, negative_slope: 0.2}` is leaky_relu 0.2."""
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, str) and value.startswith("{name: "):
-        part = yaml.safe_load(value)
-        return " ".join([str(part.pop("name")), *(inline(each) for each in part.values())])
-    return str(value)
 
 
 def gather(run: Run) -> Contents:

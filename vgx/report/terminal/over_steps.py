@@ -17,8 +17,10 @@ from vgx.report.terminal.bars import lowest, picture, sparkline
 from vgx.report.terminal.heatmap import WIDEST, HeatMap
 from vgx.results.columns import LAYERS, known_statistic, swept_columns
 from vgx.results.curves import evenly
+from vgx.results.divergence import aligned
 from vgx.results.store import Run
-from vgx.results.words import counted, figure
+from vgx.results.values import in_words
+from vgx.results.words import compact, counted
 
 MAX_CELLS = 60
 """Lines of a map of a sweep."""
@@ -71,7 +73,7 @@ def layer_over_steps(
         name = known_statistic(run, statistic, rows)
         values = LAYERS[name].shown(rows[name])
         ends = (f"step {steps[0]:,}", f"{steps[-1]:,}")
-        said = f"{_number(values[0])} at step {steps[0]:,}, {_number(values[at])} at step {steps[at]:,}"
+        said = f"{compact(values[0])} at step {steps[0]:,}, {compact(values[at])} at step {steps[at]:,}"
         drawn = picture(
             values,
             width,
@@ -93,7 +95,7 @@ def layer_over_steps(
         values = LAYERS[name].shown(rows[name])
         known = values[~np.isnan(values)]
         least, most = (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
-        figures = [_number(x) for x in (values[0], values[at], least, most)]
+        figures = [compact(x) for x in (values[0], values[at], least, most)]
         table.add_row(column.axis_label, figures[0], sparkline(values, max(8, width - 64)), *figures[1:])
     return table
 
@@ -104,10 +106,6 @@ def _no_layer(run: Run, layer: int, lane: int) -> str:
         return f"has no layer {layer}; its layers are 1 to {first.max() - 1}, and {first.max()} is the readout"
     lanes = run.layers(["lane"], where=pc.field("layer") == 1)["lane"].to_numpy()
     return f"has no lane {lane}: it has {lanes.max() + 1}, from 0" if len(lanes) else "no layers are recorded"
-
-
-def _number(value: float) -> str:
-    return figure(value, "{:.3g}" if abs(value) < 1000 else "{:,.0f}")
 
 
 def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | None) -> RenderableType:
@@ -128,7 +126,7 @@ def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | No
     options = swept_columns(table.column_names)
     cells: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_pylist():
-        label = ", ".join(f"{row[path]:g}" if isinstance(row[path], float) else str(row[path]) for path in options)
+        label = ", ".join(in_words(row[path]) for path in options)
         cells.setdefault(label, []).append(row)
     shown = dict(list(cells.items())[:MAX_CELLS])
     steps = run.recorded_steps()
@@ -163,7 +161,7 @@ def _at_step(run: Run, lane: int, name: str, step: int | None, layer: int | None
     if curves is None:
         return np.full(64, np.nan)
     values = LAYERS[name].shown(curves.hidden[0])
-    return values[np.round(np.linspace(0, len(values) - 1, 64)).astype(int)]
+    return aligned(values, np.linspace(0, 1, 64))
 
 
 def _at_layer(run: Run, lane: int, name: str, step: int | None, layer: int | None, columns: np.ndarray) -> np.ndarray:

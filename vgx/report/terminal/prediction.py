@@ -17,8 +17,9 @@ from vgx.report.terminal.bars import MARK, gradient_picture
 from vgx.report.words import describe_config
 from vgx.results.agreement import agreement
 from vgx.results.attribution import Causes, attribute
+from vgx.results.values import label
 from vgx.results.verdict import slope_of, thresholds
-from vgx.results.words import figure, signed
+from vgx.results.words import counted, figure, signed
 
 if TYPE_CHECKING:
     from vgx.theory.predict import CellPrediction, Prediction
@@ -120,12 +121,12 @@ def outlook_table(
     for i, (values, one) in enumerate(zip(options, predictions, strict=True)):
         found = [signed(slope_of(measured[i][:-1]), 4)] if measured else []
         if isinstance(one, str):
-            table.add_row(*map(_option, values.values()), "-", *found, "-", "-", "-")
+            table.add_row(*map(label, values.values()), "-", *found, "-", "-", "-")
             why[one] = None
             continue
         word = one.verdict.word
         table.add_row(
-            *map(_option, values.values()),
+            *map(label, values.values()),
             signed(one.slope, 4),
             *found,
             _layers(one.trainable_depth, never="any").removesuffix("s").removesuffix(" layer"),
@@ -136,13 +137,6 @@ def outlook_table(
             why[one.reasons.get("delta_log10", one.reasons["slope"])] = None
     key = Text("slope: decades of gradient norm per layer, from the top down; trains to: layers, about", "dim")
     return Group(table, Text(), key, *(Text(f"-: {reason}") for reason in why))
-
-
-def _option(value: Any) -> str:
-    """A swept value in a few words: `leaky_relu 0.2`, `batch after`."""
-    if isinstance(value, dict):
-        return " ".join(map(_option, value.values()))
-    return "-" if value is None else str(value)
 
 
 def _figures(prediction: Prediction) -> Table:
@@ -170,7 +164,7 @@ def _decades(slope: float) -> str:
 def _layers(count: float, about: str = "", never: str = "never") -> str:
     if math.isnan(count):
         return "-"
-    return f"{about}{count:,.3g} layer{'' if count == 1 else 's'}" if count < 1e6 else never
+    return about + counted(count, "layer") if count < 1e6 else never
 
 
 def _by_parts(rows: Sequence[Parts], cell: Callable[[Parts], Text]) -> list[RenderableType]:

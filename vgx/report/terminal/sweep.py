@@ -22,9 +22,9 @@ from vgx.report.terminal.working import Clock, working
 from vgx.report.words import describe_config
 from vgx.results.agreement import lanes_that_hold
 from vgx.results.store import Run
-from vgx.results.values import option_called, swept_options
+from vgx.results.values import in_words, option_called, swept_options
 from vgx.results.verdict import thresholds
-from vgx.results.words import counted, duration, figure, speed_of
+from vgx.results.words import counted, duration, figure, mean_and_spread, speed_of
 
 if TYPE_CHECKING:
     from vgx.runner.sweep import Plan
@@ -59,7 +59,7 @@ def show_sweep(
     options, tried = swept, 0
     chosen = _named(run, best_over, options)
     if chosen:
-        tried = len({_word(lane[chosen]) for lane in lanes})
+        tried = len({in_words(lane[chosen]) for lane in lanes})
         lanes = _best(run, lanes, options, chosen)
         options = [option for option in options if option != chosen]
     row, column = _named(run, rows, options), _named(run, columns, options)
@@ -140,19 +140,15 @@ def _settings(lanes: Sequence[Row], options: Sequence[str]) -> Iterator[tuple[st
     """The lanes of each setting of some options, and the setting in words."""
     settings: dict[str, list[Row]] = {}
     for lane in lanes:
-        settings.setdefault(", ".join(f"{option} = {_word(lane[option])}" for option in options), []).append(lane)
+        settings.setdefault(", ".join(f"{option} = {in_words(lane[option])}" for option in options), []).append(lane)
     yield from settings.items()
 
 
 def _groups(lanes: Sequence[Row], option: str | None) -> Iterator[tuple[str, list[Row]]]:
     groups: dict[str, list[Row]] = {}
     for lane in lanes:
-        groups.setdefault(_word(lane[option]) if option else "", []).append(lane)
+        groups.setdefault(in_words(lane[option]) if option else "", []).append(lane)
     yield from groups.items()
-
-
-def _word(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 def _header(run: Run, swept: Sequence[str]) -> Text:
@@ -204,7 +200,7 @@ def _cell(lanes: Sequence[Row], value: str | None, chosen: str | None) -> Text:
     if value in (None, "verdict"):
         lines.append(_verdict(ended, with_slope=value is None))
     if chosen:
-        lines.append(Text(f"{_tail(chosen)} {_word(ended[0][chosen])}", "dim"))
+        lines.append(Text(f"{_tail(chosen)} {in_words(ended[0][chosen])}", "dim"))
     return Text("\n").join(lines)
 
 
@@ -218,8 +214,7 @@ def _spread(values: Sequence[Any]) -> str:
     if not all(map(math.isfinite, known)):
         return "not finite"
     form = "{:.4f}" if max(map(abs, known)) < 100 else "{:.4g}"
-    spread = f" ±{form.format(stdev(known)).removeprefix('0')}" if len(known) > 1 else ""
-    return form.format(fmean(known)) + spread
+    return mean_and_spread(fmean(known), stdev(known) if len(known) > 1 else math.nan, form).replace("±0.", "±.")
 
 
 def _verdict(lanes: Sequence[Row], with_slope: bool) -> Text:
