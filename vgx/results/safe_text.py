@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from html import escape
 from typing import Any
 
 _STEERING = re.compile(
@@ -38,11 +37,6 @@ def _written(match: re.Match[str]) -> str:
 def one_line(text: str) -> str:
     """Returns text for a place that has one line, as a name has in other tools: line ends and tabs are written out."""
     return visible(text).replace("\n", r"\n").replace("\t", r"\t")
-
-
-def in_html(text: str) -> str:
-    """Returns text for HTML, between tags or in a quoted attribute."""
-    return escape(visible(text))
 
 
 def everywhere(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from vgx.errors import RunError
 from vgx.report.html import comparison_charts as figures
-from vgx.report.html import run_page
+from vgx.report.html.render import page
 from vgx.report.html.write import bundle, refuse_others
 from vgx.report.palette import ink_on
 from vgx.report.words import LETTERS, apart_in_words, describe_config, has_layers, outcome_rows
@@ -26,7 +25,6 @@ from vgx.results.words import counted
 
 CELLS = 12_000
 """How many cells the maps of a page have together, about; more open slowly."""
-NO_SCRIPT = "The figures are drawn by JavaScript, which is off; the tables and sentences are whole without it."
 
 
 def write_comparison(compared: RunComparison, target: Path, step: int | None = None) -> None:
@@ -48,10 +46,8 @@ def write_comparison(compared: RunComparison, target: Path, step: int | None = N
 
 def comparison_page(compared: RunComparison, step: int | None = None) -> str:
     """Returns contenders side by side as HTML; raises RunError for a step that was not recorded."""
-    names = [one.name for one in compared.groups]
     data = {"data": packed(compared, step), "specs": specs(compared)}
-    scripts = [bundle(), run_page.static("page.js"), run_page.static("comparison.js")]
-    return run_page.shell(f"{' / '.join(names)} - vgx", _body(compared), data, scripts, NO_SCRIPT)
+    return page("comparison.html", [bundle(), "page.js", "comparison.js"], data, **_shown(compared))
 
 
 def specs(compared: RunComparison) -> dict[str, Any]:
@@ -138,91 +134,39 @@ def _base64(values: np.ndarray, kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values).astype(kind).tobytes()).decode()
 
 
-def _body(compared: RunComparison) -> str:
-    first, *others = (one.name for one in compared.groups)
-    label = LAYERS[compared.statistic].label
-    nets = "\n".join(f"<li>{_net(compared, i)}</li>" for i in range(len(compared.groups)))
-    apart = "\n".join(
-        f"<p><b>{LETTERS[i]}</b> against <b>{LETTERS[0]}</b>: {escape(apart_in_words(compared, i))}.</p>"
-        for i in range(1, len(compared.groups))
-    )
-    return f"""<header>
-<div>
-<h1>{escape(first)} against {escape(", ".join(others))}</h1>
-<p class="soft">By the {escape(label)}, aligned by relative depth.</p>
-</div>
-<button type="button" id="theme-toggle" aria-pressed="false">Dark / light</button>
-</header>
-<main id="main">
-<ul class="verdicts">
-{nets}
-</ul>
-<section id="apart" aria-label="Where and when they diverge">
-<h2>Where and when they diverge</h2>
-{apart}
-</section>
-<section id="outcomes" aria-label="Outcomes">
-<h2>Outcomes</h2>
-{_outcomes(compared)}
-</section>
-<section id="differences" aria-label="Differences of the configs">
-<h2>Differences of the configs</h2>
-{_differences(compared)}
-</section>
-{_curves(compared, label)}
-{_trajectories(compared)}
-{_divergences(compared, label)}
-</main>
-<footer><p>By <code>vgx compare --html</code>. Means over seeds ± a standard deviation; slopes in decades of gradient
-per layer from the top down, so that vanishing is negative.</p></footer>"""
+def _shown(compared: RunComparison) -> dict[str, Any]:
+    """What the template of the page names."""
+    return {
+        "title": " / ".join(one.name for one in compared.groups),
+        "label": LAYERS[compared.statistic].label,
+        "nets": [_net(compared, i) for i in range(len(compared.groups))],
+        "verdicts": [_verdicts(outcome.words) for outcome in compared.outcomes],
+        "outcomes": outcome_rows(compared),
+        "differences": compared.differences,
+        "curves": _curves(compared),
+        "courses": _trajectories(compared),
+        "maps": _divergences(compared),
+    }
 
 
-def _letter(i: int) -> str:
-    colour = figures.COLOURS[i]
-    return f'<span class="letter" style="--verdict: {colour}; color: {ink_on(colour)}">{LETTERS[i]}</span>'
+def _net(compared: RunComparison, i: int) -> dict[str, str]:
+    one, colour = compared.groups[i], figures.COLOURS[i]
+    return {
+        "letter": LETTERS[i],
+        "colour": colour,
+        "ink": ink_on(colour),
+        "name": one.name,
+        "what": f"{describe_config(one.config)}; {counted(len(one.lanes), 'seed')}; {one.run.path}",
+        "apart": apart_in_words(compared, i) if i else "",
+    }
 
 
-def _net(compared: RunComparison, i: int) -> str:
-    one = compared.groups[i]
-    seeds = counted(len(one.lanes), "seed")
-    what = escape(f"{describe_config(one.config)}; {seeds}; {one.run.path}")
-    return f'<span class="badge net-name">{_letter(i)}<span>{escape(one.name)}</span></span><small>{what}</small>'
-
-
-def _table(label: str, compared: RunComparison, rows: dict[str, list[str]]) -> str:
-    """A table with a column for each contender; the cells are HTML."""
-    heads = "".join(
-        f'<th scope="col"><span class="badge net-name">{_letter(i)}<span>{escape(one.name)}</span></span></th>'
-        for i, one in enumerate(compared.groups)
-    )
-    body = "\n".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-        for name, cells in rows.items()
-    )
-    return f"""<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">
-<table class="facts side"><thead><tr><td></td>{heads}</tr></thead><tbody>
-{body}
-</tbody></table>
-</div>"""
-
-
-def _outcomes(compared: RunComparison) -> str:
-    verdicts = [
-        "<br>".join(
-            run_page.badge(word) + ("" if count == len(outcome.words) else f" {count} of {len(outcome.words)}")
-            for word, count in Counter(outcome.words).most_common()
-        )
-        for outcome in compared.outcomes
+def _verdicts(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Each verdict and how many seeds have it, if not all do."""
+    return [
+        (word, "" if count == len(words) else f" {count} of {len(words)}")
+        for word, count in Counter(words).most_common()
     ]
-    rows = {name: [escape(cell) for cell in cells] for name, cells in outcome_rows(compared).items()}
-    return _table("Outcomes", compared, {"verdict": verdicts} | rows)
-
-
-def _differences(compared: RunComparison) -> str:
-    if not compared.differences:
-        return "<p>None: they are of one config.</p>"
-    rows = {path: [escape(value) for value in values] for path, values in compared.differences.items()}
-    return _table("Differences of the configs", compared, rows)
 
 
 def _key(compared: RunComparison) -> str:
@@ -230,36 +174,27 @@ def _key(compared: RunComparison) -> str:
     return "; ".join(names) + "."
 
 
-def _curves(compared: RunComparison, label: str) -> str:
+def _curves(compared: RunComparison) -> str:
+    """The caption of the curves over the depth; nothing where there are none."""
     if not compared.trajectories:
-        return '<p class="note">One of them has no layer recorded: there are no curves over the depth.</p>'
+        return ""
     caption = "Means over seeds; the bands are one standard deviation."
     if LAYERS[compared.statistic].scale == "log10":
         caption = "Geometric means over seeds; the bands are one standard deviation of the logarithm."
-    caption += f" {_key(compared)}"
-    drawn = run_page.figure("curves", label, caption, run_page.Numbers("curves"))
-    return f"""<section id="curves" aria-label="Layers">
-<h2>At every depth</h2>
-<div class="controls">
-<label class="slide">Step <input type="range" id="step" min="0" max="0" value="0" step="1" autocomplete="off"></label>
-<output id="step-name" for="step"></output>
-</div>
-<p id="curves-now" aria-live="polite"></p>
-{drawn}</section>"""
+    return f"{caption} {_key(compared)}"
 
 
-def _trajectories(compared: RunComparison) -> str:
+def _trajectories(compared: RunComparison) -> list[tuple[str, str, str]]:
+    """Name, title and caption of the figures over the steps, as far as they were measured."""
     caption = f"Means over seeds; the bands are one standard deviation. {_key(compared)}"
-    drawn = [
-        run_page.figure(key, title, f"{_ends(trajectories)} {caption}", run_page.Numbers(key))
+    return [
+        (key, title, f"{_ends(trajectories)} {caption}")
         for key, title, trajectories in (
             ("loss", "Training loss", compared.losses),
             ("accuracy", "Test accuracy", compared.accuracies),
         )
         if any(len(trajectory.steps) for trajectory in trajectories)
     ]
-    inside = f'<div class="row">\n{"".join(drawn)}</div>' if drawn else "<p>Nothing is written yet.</p>"
-    return f'<section id="course" aria-label="Training">\n<h2>Training</h2>\n{inside}\n</section>'
 
 
 def _ends(trajectories: Sequence[Trajectory]) -> str:
@@ -271,8 +206,10 @@ def _ends(trajectories: Sequence[Trajectory]) -> str:
     return f"Last: {', '.join(ends)}."
 
 
-def _divergences(compared: RunComparison, label: str) -> str:
-    drawn, decades = [], ", in decades" if LAYERS[compared.statistic].scale == "log10" else ""
+def _divergences(compared: RunComparison) -> list[tuple[int, str, str]]:
+    """Number, title and caption of each map of where a net diverges from the first."""
+    maps, look = [], LAYERS[compared.statistic]
+    decades = ", in decades" if look.scale == "log10" else ""
     for i, divergence in enumerate(compared.divergences, start=1):
         if not len(divergence.steps):
             continue
@@ -287,9 +224,5 @@ def _divergences(compared: RunComparison, label: str) -> str:
         shown = len(_drawn(compared, divergence))
         if shown < len(divergence.steps):
             caption += f" Drawn are {shown} of {len(divergence.steps):,} steps; the numbers have all."
-        title = f"{LETTERS[i]} - {LETTERS[0]}: {label}{decades}"
-        drawn.append(run_page.figure(f"parting-{i}", title, caption, run_page.Numbers("parting", [str(i)])))
-    if not drawn:
-        return ""
-    inside = f'<div class="row">\n{"".join(drawn)}</div>'
-    return f'<section id="maps" aria-label="Maps">\n<h2>Every step, every depth</h2>\n{inside}</section>'
+        maps.append((i, f"{LETTERS[i]} - {LETTERS[0]}: {look.label}{decades}", caption))
+    return maps

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from vgx.errors import RunError
+from vgx.report.html.render import fragment
 from vgx.report.palette import UNJUDGED, VERDICTS
 from vgx.report.words import describe_config
 from vgx.results.curves import rows_by_lane
-from vgx.results.safe_text import in_html, one_line
+from vgx.results.safe_text import one_line
 from vgx.results.store import Run
 from vgx.results.values import swept_options
 from vgx.results.words import counted, figure, power_of_ten
@@ -60,42 +62,33 @@ def as_html(run: Run) -> str:
             "test accuracy": figure(float(np.mean(known))) if known else "-",
             "directory": str(run.path),
         }
-        title, drawn = run.config["name"], _picture(run)
+        return fragment("notebook.html", title=run.config["name"], facts=facts, **_picture(run))
     except RunError as error:
-        return f"<p>{in_html(str(error))}</p>"
-    rows = "".join(
-        f'<tr><th style="text-align: left">{name}</th><td style="text-align: left">{in_html(value)}</td></tr>'
-        for name, value in facts.items()
-    )
-    return f"<table><caption><b>{in_html(str(title))}</b></caption><tbody>{rows}{drawn}</tbody></table>"
+        return fragment("notebook.html", error=str(error))
 
 
-def _picture(run: Run) -> str:
-    """The gradient of each lane over its hidden layers at its last recorded step, as a row; nothing without any."""
+def _picture(run: Run) -> dict[str, Any]:
+    """The gradient of each lane over its hidden layers at its last recorded step, as lines; none without any."""
     curves = _curves(run)
     heights = np.concatenate([curve for _, curve in curves]) if curves else np.zeros(0)
     heights = heights[np.isfinite(heights)]
     if not len(heights):
-        return ""
+        return {"lines": []}
     low, high = float(heights.min()), float(heights.max())
     middle, span = (low + high) / 2, max(high - low, 1.0)  # a decade at the least, as everywhere
-    lines = "".join(_line(word, curve, middle, span) for word, curve in curves)
-    said = f"from {power_of_ten(low)} to {power_of_ten(high)}"
-    picture = (
-        f'<svg role="img" aria-label="The gradient by layer, {said}" width="{WIDTH}" height="{HEIGHT}"'
-        f' viewBox="0 0 {WIDTH} {HEIGHT}" fill="none" stroke-width="1.5">{lines}</svg>'
-    )
-    where = "|dloss/dh| by layer, the input at the left, at the last step"
-    return f'<tr><th style="text-align: left">gradient</th><td>{picture}<br><small>{where}; {said}</small></td></tr>'
+    return {
+        "lines": [(_points(curve, middle, span), VERDICTS.get(word, UNJUDGED).colour) for word, curve in curves],
+        "said": f"from {power_of_ten(low)} to {power_of_ten(high)}",
+        "width": WIDTH,
+        "height": HEIGHT,
+    }
 
 
-def _line(word: str, curve: np.ndarray, middle: float, span: float) -> str:
+def _points(curve: np.ndarray, middle: float, span: float) -> str:
     across = np.linspace(4, WIDTH - 4, len(curve)) if len(curve) > 1 else np.array([WIDTH / 2])
     down = HEIGHT / 2 - (curve - middle) / span * (HEIGHT - 12)
     known = np.isfinite(curve)
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across[known], down[known], strict=True))
-    colour = VERDICTS.get(word, UNJUDGED).colour
-    return f'<polyline points="{points}" stroke="{colour}" stroke-linecap="round" stroke-linejoin="round"/>'
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across[known], down[known], strict=True))
 
 
 def _curves(run: Run) -> Sequence[tuple[str, np.ndarray]]:

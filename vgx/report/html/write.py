@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from vgx.errors import RunError
-from vgx.report.html import charts, run_page, sweep_charts
+from vgx.report.html import charts, sweep_charts
 from vgx.report.html.captions import ACCURACIES, LOSSES, course_of
 from vgx.report.html.chart_rows import Rows
 from vgx.report.html.encode import packed, score_of
 from vgx.report.html.images import figures_folder, lane_stills, sweep_stills, vegalite_version, vl_convert, write_stills
 from vgx.report.html.page_data import Contents, gather
+from vgx.report.html.render import page
+from vgx.report.html.run_page import run_page
 from vgx.report.html.sweep_page import sweep_page
 from vgx.report.html.sweep_summary import cell_summaries, first_cell, ranking
 from vgx.report.palette import BLUE_ORANGE, VIRIDIS
@@ -62,13 +64,10 @@ def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tu
     """
     specs = lane_specs(contents)
     data: dict[str, Any] = {"data": packed(contents), "specs": specs}
-    scripts = [bundle(), run_page.static("page.js"), run_page.static("report.js")]
-    title = f"{contents.config['name']} - vgx"
-    no_script = f"The figures are drawn by JavaScript, which is off; the same are beside this page, in {folder}/."
+    scripts = [bundle(), "page.js", "report.js"]
     if not contents.is_sweep:
-        return run_page.shell(title, run_page.run_page(contents), data, scripts, no_script), lane_stills(
-            contents, specs
-        )
+        html = page("run.html", scripts, data, figures=specs, folder=folder, **run_page(contents))
+        return html, lane_stills(contents, specs)
     score, summaries = score_of(contents).replace("_", " "), cell_summaries(contents)
     ranked = ranking(summaries)
     data["data"]["first"] = first_cell(ranked)
@@ -81,8 +80,8 @@ def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tu
         "shown": sweep_charts.SHOWN,
         "colours": {"score": VIRIDIS, "slope": BLUE_ORANGE},
     }
-    body = sweep_page(contents, summaries, ranked, score)
-    html = run_page.shell(title, body, data, [*scripts, run_page.static("sweep.js")], no_script)
+    shown = sweep_page(contents, summaries, ranked, score)
+    html = page("sweep.html", [*scripts, "sweep.js"], data, figures=specs, folder=folder, **shown)
     return html, sweep_stills(contents, specs, summaries, ranked, score)
 
 
