@@ -13,7 +13,7 @@ from vgx.errors import RunError
 from vgx.report.terminal.bars import MARK, picture
 from vgx.report.terminal.heatmap import HeatMap
 from vgx.report.terminal.run import layer_table, runs_table, show
-from vgx.results.store import prediction_schema
+from vgx.results.prediction import prediction_schema
 
 STEPS = 12
 
@@ -114,7 +114,7 @@ def test_a_layer_is_shown_over_the_steps(write_run):
 def test_the_prediction_stands_over_the_gradient_from_the_readout_down(write_run):
     run = written(write_run, 4)
     rows = {"lane": [0] * 5, "layer": range(1, 6), "statistic": ["delta_log10"] * 5, "predicted": [-8.0, -6, -4, -2, 0]}
-    rows |= {"band": [0.1] * 5, "measured": [None] * 5, "z_score": [None] * 5}
+    rows |= {"band": [0.1] * 5}
     assert MARK not in printed(show(run, over_steps=True))
     parquet.write_table(pa.table(rows, schema=prediction_schema()), run.path / "prediction.parquet")
     lines = printed(show(run, over_steps=True)).splitlines()

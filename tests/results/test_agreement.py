@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from pyarrow import parquet
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -57,6 +59,22 @@ def test_a_run_keeps_its_prediction_beside_its_first_step(run, statistic, lane):
     assert rows["z_score"][known] == pytest.approx(z, rel=1e-9)
     assert np.isnan(rows["z_score"][~known]).all()
     assert np.all(np.abs(z) < 4)  # theory holds: these nets are drawn as it says
+
+
+def test_the_file_has_what_was_predicted_alone(run):
+    path = run.path / "prediction.parquet"
+    assert parquet.read_schema(path).names == ["lane", "layer", "statistic", "predicted", "band"]
+    assert run.prediction(["layer", "band"]).column_names == ["layer", "band"]
+    scores = run.prediction(["z_score"])["z_score"].drop_null().to_numpy()
+    middle = float(np.median(scores))
+    far = run.prediction(["statistic", "z_score"], where=pc.field("z_score") > middle)
+    assert far["z_score"].to_pylist() == scores[scores > middle].tolist()
+
+
+def test_a_prediction_of_an_older_run_which_holds_what_was_measured_reads_the_same(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "older")
+    parquet.write_table(run.prediction(), tmp_path / "older" / "prediction.parquet")
+    assert vgx.open_run(tmp_path / "older").prediction().equals(run.prediction())
 
 
 def test_every_cell_of_a_sweep_has_its_own_prediction(tmp_path):

@@ -3,57 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from vgx.results.store import Run, prediction_schema
+from vgx.results.store import Run
 from vgx.results.words import counted
 
 FAR = 3.0
 """Deviations of the band from which a layer is off the prediction."""
 PER_LAYER = math.log10(1.01) / 2
 """Decades of the gradient's norm that each layer may add to that, for what falls as 1 / N: 1 % of its factor."""
-
-
-class Predicted(Protocol):
-    """What theory says of each layer, `theory.Curves`: [L + 1] each."""
-
-    @property
-    def delta_log10(self) -> np.ndarray: ...
-    @property
-    def act_rms(self) -> np.ndarray: ...
-    @property
-    def preact_std(self) -> np.ndarray: ...
-    @property
-    def cosine(self) -> np.ndarray: ...
-    @property
-    def band(self) -> np.ndarray: ...
-    @property
-    def act_band(self) -> np.ndarray: ...
-    @property
-    def preact_band(self) -> np.ndarray: ...
-
-
-def prediction_rows(curves: Predicted, lane: int, first: pa.Table) -> pa.Table:
-    """Returns a lane's rows of `prediction.parquet`; `first` holds its layers at the first step, or nothing."""
-    layers = len(curves.delta_log10)
-    bands = {"delta_log10": curves.band, "act_rms": curves.act_band, "preact_std": curves.preact_band}
-    tables = []
-    for name in ("delta_log10", "act_rms", "preact_std", "cosine"):
-        predicted, band = getattr(curves, name), bands.get(name, np.full(layers, np.nan))
-        measured = np.full(layers, np.nan)
-        if len(first) and not first[name].null_count:
-            measured = first[name].to_numpy().astype(np.float64)
-            measured = measured - measured[-1] if name == "delta_log10" else measured
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = np.where(band > 0, (measured - predicted) / band, np.nan)
-        values = [pa.array(column, pa.float64(), mask=np.isnan(column)) for column in (predicted, band, measured, z)]
-        keys = [pa.array(np.full(layers, lane, np.int32)), pa.array(np.arange(1, layers + 1, dtype=np.int32))]
-        tables.append(pa.Table.from_arrays([*keys, pa.array([name] * layers), *values], schema=prediction_schema()))
-    return pa.concat_tables(tables)
 
 
 class Agreement(NamedTuple):
@@ -139,7 +100,8 @@ def lanes_that_hold(run: Run) -> tuple[int, int]:
 
 def agreement_of(run: Run, lane: int) -> Agreement | None:
     """Returns how theory fared in a lane of a run; None where nothing was predicted, or no layer recorded."""
-    foretold = run.prediction(where=(pc.field("lane") == lane) & (pc.field("statistic") == "delta_log10"))
+    mine = (pc.field("lane") == lane) & (pc.field("statistic") == "delta_log10")
+    foretold = run.prediction(["predicted", "band"], where=mine)
     measured = run.curves("delta_log10", [lane]).get(lane)
     if not len(foretold) or measured is None:
         return None

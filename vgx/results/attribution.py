@@ -23,7 +23,7 @@ BALANCED = 0.2
 
 
 class Factors(Protocol):
-    """What a prediction says of each layer's factor, `theory.Curves`: [L + 1] each, the readout's not used."""
+    """What a prediction says of each layer's factor, `theory.Propagation`: [L + 1] each, the readout's not used."""
 
     @property
     def factor(self) -> np.ndarray: ...

@@ -258,7 +258,7 @@ def _metric(one: RunGroup, name: str) -> tuple[np.ndarray, np.ndarray]:
 def _band(one: RunGroup, positions: np.ndarray) -> np.ndarray | None:
     """The deviation of log10 of the gradient over draws of the weights, [P], as theory has it; None for none."""
     mine = (pc.field("lane") == one.lanes[0]) & (pc.field("statistic") == "delta_log10")
-    rows = one.run.prediction(where=mine & (pc.field("layer") <= one.layers))
+    rows = one.run.prediction(["band"], where=mine & (pc.field("layer") <= one.layers))
     if len(rows) != one.layers or rows["band"].null_count:
         return None
     return aligned(rows["band"].to_numpy(), positions)

@@ -24,6 +24,7 @@ from vgx.results import directories, manifest
 from vgx.results.columns import DEAD_UNITS, FINAL, LAYERS, METRICS
 from vgx.results.curves import Curves, curves_of, rows_by_lane
 from vgx.results.manifest import Part
+from vgx.results.prediction import JOINED, STATISTICS, prediction_schema, with_measured
 from vgx.results.reading import (
     Meta,
     Round,
@@ -53,23 +54,6 @@ def examined_schema(precision: str) -> pa.Schema:
 def layers_schema(precision: str) -> pa.Schema:
     """Returns the schema of the layer table: a row per recorded step, lane and layer (L + 1 is the readout)."""
     return _schema(("lane", "step", "layer"), LAYERS, precision)
-
-
-def prediction_schema() -> pa.Schema:
-    """Returns the schema of the prediction: a row per lane, statistic and layer (L + 1 is the readout).
-
-    `predicted` is what theory says of the first step, `delta_log10` relative to the readout's; `band` a standard
-    deviation of that over draws of the weights, null where none is known; `measured` what the first step showed, and
-    `z_score` how many bands that is off.
-    """
-    return pa.schema(
-        [
-            pa.field("lane", pa.int32(), nullable=False),
-            pa.field("layer", pa.int32(), nullable=False),
-            pa.field("statistic", pa.string(), nullable=False),
-            *(pa.field(name, pa.float64()) for name in ("predicted", "band", "measured", "z_score")),
-        ]
-    )
 
 
 def _schema(keys: Iterable[str], values: Iterable[str], precision: str) -> pa.Schema:
@@ -221,15 +205,23 @@ class Run:
         for path in self.files(table):
             yield _rows([path], schema, columns, where)
 
-    def prediction(self, *, where: pc.Expression | None = None) -> pa.Table:
+    def prediction(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
         """Returns what theory said of each lane's layers, beside what its first step showed; none where it is silent.
 
-        A sweep's is written when the sweep ends.
+        What was measured is looked up in the layer table, unless `columns` do without. A sweep's prediction is written
+        when the sweep ends.
         """
-        path = self.path / "prediction.parquet"
+        path, schema = self.path / "prediction.parquet", prediction_schema()
+        alone = columns is not None and not set(columns) & set(JOINED)
         if "format" not in self.meta and not path.exists():
-            return prediction_schema().empty_table()
-        return read_table(path, prediction_schema(), where)
+            table = schema.empty_table()
+        else:
+            table = read_table(path, schema, where if alone else None).select(schema.names)
+        if not alone:
+            first = self.layers(["lane", "layer", *STATISTICS], where=pc.field("step") == 1)
+            table = with_measured(table, first)
+            table = table if where is None else table.filter(where)
+        return table if columns is None else table.select(columns)
 
     def lanes(self) -> pa.Table:
         """Returns a row per lane with its seed, status, verdict and final metrics; none while the run is going on.

@@ -20,6 +20,7 @@ from vgx.errors import Damaged
 from vgx.results import directories, manifest
 from vgx.results.files import explained
 from vgx.results.manifest import Part
+from vgx.results.prediction import prediction_schema
 from vgx.results.reading import FORMAT, table_files
 from vgx.results.store import (
     DEAD_UNITS,
@@ -28,7 +29,6 @@ from vgx.results.store import (
     examined_schema,
     layers_schema,
     metrics_schema,
-    prediction_schema,
 )
 
 

@@ -35,7 +35,7 @@ from vgx.runner.expected import with_expectations
 from vgx.runner.loop import TrainingResult, train_lanes
 from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
 from vgx.runner.plan import plan_rounds, seconds_for
-from vgx.runner.predictions import PredictionWriter
+from vgx.runner.predictions import write_predictions
 from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache, steps_of
 from vgx.runner.rounds import PENDING, SweepState
 from vgx.runner.stopping import Interrupted, ending_noted
@@ -211,9 +211,8 @@ class _Sweeping:
                     self._round(number)
             finally:
                 ended = [lane for lane in self.state.lanes if lane["status"] in ("done", "diverged")]
-                predictions = PredictionWriter(self.data)
-                predictions.write(self.writer, {lane["lane"]: self._config(lane["lane"]) for lane in ended})
-                self.meta["prediction_fault"] = predictions.fault or None
+                configs = {lane["lane"]: self._config(lane["lane"]) for lane in ended}
+                self.meta["prediction_fault"] = write_predictions(self.writer, configs, self.data) or None
         Run(self.writer.path).check()
         self.meta["ended"] = now()
         self._write_meta("done")

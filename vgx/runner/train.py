@@ -20,7 +20,7 @@ from vgx.runner import checkpoint
 from vgx.runner.expected import with_expectations
 from vgx.runner.loop import TrainingResult, Watch, train_lanes
 from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
-from vgx.runner.predictions import PredictionWriter
+from vgx.runner.predictions import write_predictions
 from vgx.runner.preparation import LaneGroup, LaneSpec
 from vgx.runner.stopping import ending_noted
 
@@ -85,16 +85,14 @@ def _train(
     watch: Watch,
 ) -> None:
     """Trains the lanes of an open run from where it stands, and judges them."""
-    lanes, predictions = range(len(config.seed_list)), PredictionWriter(lambda config: dataset)
-    predictions.write(writer, dict.fromkeys(lanes, config))
-    meta["prediction_fault"] = predictions.fault or None
+    lanes = range(len(config.seed_list))
+    meta["prediction_fault"] = write_predictions(writer, dict.fromkeys(lanes, config), lambda config: dataset) or None
 
     def report(result: TrainingResult) -> None:
         writer.write_json("meta.json", meta | result.added_to(meta))
 
     specs = [LaneSpec(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
     result = train_lanes(LaneGroup(specs, 0, dataset, "checkpoint", meta["step"]), devices, writer, report, watch)
-    predictions.write(writer, dict.fromkeys(lanes, config))
     run = Run(writer.path)
     writer.write_lanes(lane_rows(judge_lanes(run, lanes, config.seed_list, len(config.model.widths))))
     Run(writer.path).check()

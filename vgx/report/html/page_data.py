@@ -65,7 +65,6 @@ class Forecast(NamedTuple):
     """A standard deviation over draws of the weights."""
     measured: np.ndarray
     """At the first recorded step."""
-    z_score: np.ndarray
 
 
 class Contents(NamedTuple):

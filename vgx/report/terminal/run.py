@@ -113,7 +113,7 @@ def _layers(
 def _predicted(run: Run, statistic: str, lane: int, values: np.ndarray) -> np.ndarray | None:
     """What theory says of a statistic at the start, [L]; of the gradient, relative to the output layer."""
     mine = (pc.field("lane") == lane) & (pc.field("statistic") == statistic) & (pc.field("layer") < len(values))
-    predicted = run.prediction(where=mine)["predicted"].to_numpy()
+    predicted = run.prediction(["predicted"], where=mine)["predicted"].to_numpy()
     if not len(predicted) or not np.isfinite(values[-1]):
         return None
     return predicted + values[-1] if statistic == "delta_log10" else predicted

@@ -78,7 +78,7 @@ def show_sweep(
         grids += [_grid(members, row, column, value, chosen, width), Text()]
     held, known = lanes_that_hold(run)
     if known:
-        off = "" if held == known else f"; off in {known - held}, by the z_score in {run.path / 'prediction.parquet'}"
+        off = "" if held == known else f"; off in {known - held}, by the z_score that `vgx export --to csv` writes"
         grids.append(Text(f"theory matched at the first step of {held:,} of {counted(known, 'lane')}{off}", "dim"))
     if value in (None, "verdict"):
         grids.append(Text(thresholds(), "dim"))
