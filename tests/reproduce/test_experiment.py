@@ -132,6 +132,8 @@ def test_a_scales_epochs_replace_steps():
 def test_more_seeds_go_on_in_the_same_directory_and_other_options_in_another():
     folder = load_experiment(BASE).sweep.folder
     assert load_experiment(BASE, seeds=9).sweep.folder == folder
+    for same in ("log.tensorboard=true", "data.max_bytes=1GB", "expect.verdict=healthy"):
+        assert load_experiment(BASE, overrides=[same]).sweep.folder == folder
     assert load_experiment(BASE, overrides=["train.batch_size=8"]).sweep.folder != folder
     assert load_experiment(BASE, "full").sweep.folder != folder
     assert folder.startswith("small-cpu-")

@@ -14,10 +14,11 @@ from scipy.stats import ttest_ind
 
 import vgx
 from vgx.cli import app
+from vgx.config.schema import NO_NUMBERS
 from vgx.errors import RunError
 from vgx.report.terminal.comparison import comparison, to_json
 from vgx.report.terminal.curves import curve_picture, divergence_map
-from vgx.results.comparison import MAX_GROUPS, compare, groups_of
+from vgx.results.comparison import LEFT_OUT, MAX_GROUPS, compare, groups_of
 
 STEPS = 40
 
@@ -161,6 +162,13 @@ def test_the_configs_differ_in_what_was_changed_and_nothing_else(write_run):
         "model.activation": ("relu", "{name: leaky_relu, negative_slope: 0.2}"),
         "model.initializer.gain": ("2", "1"),
     }
+
+
+def test_what_leaves_a_run_the_same_is_no_difference():
+    for section, options in NO_NUMBERS.items():
+        paths = ["import" if section == "modules" else section]
+        paths += [] if options is True else [f"{section}.{option}" for option in options]
+        assert set(paths) & set(LEFT_OUT)
 
 
 def test_accuracy_and_cost_stand_beside_it(pair):

@@ -230,9 +230,8 @@ def check(source: str | Path, overrides: Sequence[str] = (), modules: Sequence[s
 
 def _digest(base: Config) -> str:
     """Tells base configs apart, whatever they are called and however many seeds they have."""
-    values = base.model_dump(
-        mode="json", exclude={"name": True, "seeds": True, "expect": True, "modules": True, "data": NO_NUMBERS["data"]}
-    )
+    values = base.model_dump(mode="json", exclude={"name": True, "seeds": True, **NO_NUMBERS})
+    values["log"]["tensorboard"] = False  # an earlier version hashed it, and its runs are to be found
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -24,7 +24,7 @@ MAX_STEPS = 256
 """Of a run that recorded more steps, so many are compared, evenly spread."""
 ENDED = ("done", "diverged")
 LEFT_OUT = ("name", "seeds", "expect", "import", "sweep", "log", "data.max_bytes")
-"""What is no difference between two configs, by path: it changes no number."""
+"""What is no difference between two configs, by path: `config.schema.NO_NUMBERS`, names, seeds and all of the log."""
 
 
 class RunGroup(NamedTuple):
