@@ -12,6 +12,7 @@ from vgx.results.columns import LAYERS, METRICS, swept_columns
 from vgx.results.curves import curves_of, evenly
 from vgx.results.safe_text import file_name
 from vgx.results.store import Run
+from vgx.results.verdict import slopes_of
 
 TAGS = {
     name: f"{name.partition('_')[2]}/{name.partition('_')[0]}"
@@ -44,7 +45,7 @@ def series_of(metrics: pa.Table, layers: pa.Table, count: int) -> list[Series]:
         return [one for one in found if len(one.steps)]
     steps, delta = curves_of(layers, "delta_log10")
     width = delta.shape[1]
-    slopes = _slopes(delta[:, :-1].astype(np.float64))
+    slopes = slopes_of(delta[:, :-1])
     kept = ~np.isnan(slopes)
     found.append(Series("gradient/slope", steps[kept], slopes[kept]))
     for layer in (*evenly(np.arange(1, width), count).tolist(), width):
@@ -57,17 +58,6 @@ def series_of(metrics: pa.Table, layers: pa.Table, count: int) -> list[Series]:
 def _series(tag: str, steps: pa.ChunkedArray, column: pa.ChunkedArray) -> Series:
     known = column.is_valid().to_numpy()
     return Series(tag, steps.to_numpy()[known], column.to_numpy()[known].astype(np.float64))
-
-
-def _slopes(delta: np.ndarray) -> np.ndarray:
-    """Decades per layer from the top down at each step of [T, L], as the verdict counts them; NaN for no slope."""
-    finite = np.isfinite(delta)
-    count = finite.sum(1)
-    layers = np.arange(delta.shape[1])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        centred = np.where(finite, layers - ((finite * layers).sum(1) / count)[:, None], 0.0)
-        slopes = -(centred * np.where(finite, delta, 0.0)).sum(1) / (centred**2).sum(1)
-    return np.where(count > 1, slopes, np.nan)
 
 
 def by_step(series: Sequence[Series]) -> Iterator[tuple[int, dict[str, float]]]:

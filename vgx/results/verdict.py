@@ -46,10 +46,18 @@ def slope_of(delta_log10: np.ndarray) -> float:
 
     Layers without a finite value are left out; NaN when fewer than two are left.
     """
-    layers = np.flatnonzero(np.isfinite(delta_log10))
-    if len(layers) < 2:
-        return math.nan
-    return -float(np.polyfit(layers, delta_log10[layers].astype(np.float64), 1)[0])
+    return float(slopes_of(delta_log10))
+
+
+def slopes_of(delta_log10: np.ndarray, layers: np.ndarray | None = None) -> np.ndarray:
+    """Returns such a slope for each row of [..., L]; `layers` [L] are where the values stand, 0, 1, ... by default."""
+    finite = np.isfinite(delta_log10)
+    layers = np.arange(delta_log10.shape[-1]) if layers is None else layers
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = (finite * layers).sum(-1, keepdims=True) / finite.sum(-1, keepdims=True)
+        centred = np.where(finite, layers - middle, 0.0)
+        slopes = -(centred * np.where(finite, delta_log10, 0.0)).sum(-1) / (centred**2).sum(-1)
+    return np.where(finite.sum(-1) > 1, slopes, np.nan)
 
 
 def span_of(delta_log10: np.ndarray) -> float:

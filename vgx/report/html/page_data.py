@@ -15,7 +15,7 @@ from vgx.results.agreement import agreement, agreement_of
 from vgx.results.columns import LAYERS, METRICS
 from vgx.results.store import Run
 from vgx.results.values import label, swept_options
-from vgx.results.verdict import slope_of
+from vgx.results.verdict import slope_of, slopes_of
 
 NUMBERS = 900_000
 """How many numbers of the layer table a page holds at the most, about; one of 2,000 lanes is about 10 MB."""
@@ -119,11 +119,8 @@ class Contents(NamedTuple):
         if number is None or "delta_log10" not in self.statistics:
             return math.nan
         lowest, highest = self.axes[number].layer_edges
-        curve = self.cubes[lane]["delta_log10"].mean[0, :-1].astype(np.float64)
-        known = np.isfinite(curve)
-        if known.sum() < 2:
-            return math.nan
-        return -float(np.polyfit(((lowest + highest) / 2)[:-1][known], curve[known], 1)[0])
+        curve = self.cubes[lane]["delta_log10"].mean[0, :-1]
+        return float(slopes_of(curve, ((lowest + highest) / 2)[:-1]))
 
 
 def gather(run: Run) -> Contents:

@@ -168,10 +168,8 @@ def _at_layer(run: Run, lane: int, name: str, step: int | None, layer: int | Non
     """A lane's statistic of a layer at these steps; NaN where it has none."""
     del step
     rows = run.layers(["step", name], where=(pc.field("lane") == lane) & (pc.field("layer") == layer))
-    values = np.full(len(columns), np.nan)
-    places = np.searchsorted(columns, rows["step"].to_numpy())
-    known = (places < len(columns)) & (columns[np.minimum(places, len(columns) - 1)] == rows["step"].to_numpy())
-    values[places[known]] = LAYERS[name].shown(rows[name])[known]
+    values, steps = np.full(len(columns), np.nan), rows["step"].to_numpy()
+    values[np.isin(columns, steps)] = LAYERS[name].shown(rows[name])[np.isin(steps, columns)]
     return values
 
 
