@@ -484,15 +484,15 @@ def test_a_comparison_draws_the_means_at_every_step_and_what_is_apart(pages, vis
         assert near(points(page, "curves", "value"), list(expected[np.isfinite(expected)]), page, "curves")
     for i, divergence in enumerate(compared.divergences, start=1):
         kinds = page.evaluate("id => views[id].view.data('cells').map(row => row.kind)", f"parting-{i}")
-        assert len(kinds) == divergence.apart.size
-        assert len(kinds) - kinds.count("level") == divergence.apart.sum()
+        assert len(kinds) == divergence.beyond.size
+        assert len(kinds) - kinds.count("level") == divergence.beyond.sum()
     page.click("#figure-parting-1 summary")
     page.locator("#figure-parting-1 tbody tr td").first.wait_for()  # the numbers come a moment after the unfolding
     cells = page.locator("#figure-parting-1 tbody tr").first.locator("td").all_inner_texts()
     assert [float(cell.removesuffix(" *")) for cell in cells] == pytest.approx(
         compared.divergences[0].difference[0].tolist(), rel=1e-4
     )
-    assert [cell.endswith("*") for cell in cells] == compared.divergences[0].apart[0].tolist()
+    assert [cell.endswith("*") for cell in cells] == compared.divergences[0].beyond[0].tolist()
 
 
 def test_a_name_of_markup_is_text(pages, visit, tmp_path):

@@ -71,7 +71,7 @@ def test_the_limit_is_students(pair):
     divergence = compared.divergences[0]
     first, second = (run.layers()["delta_log10"].to_numpy().reshape(STEPS, 3, 11)[..., :10] for run in pair)
     p = ttest_ind(first, second, axis=1).pvalue
-    np.testing.assert_array_equal(divergence.apart, p < 0.05)
+    np.testing.assert_array_equal(divergence.beyond, p < 0.05)
 
 
 def test_seeds_alone_bring_equal_nets_apart_one_time_in_twenty(write_run):
@@ -81,7 +81,7 @@ def test_seeds_alone_bring_equal_nets_apart_one_time_in_twenty(write_run):
         for name, loss in (("a", 1.0), ("b", 1.01))
     ]
     compared = compare([one for run in runs for one in groups_of(run)])
-    assert compared.divergences[0].apart.mean() == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / (STEPS * 100)))
+    assert compared.divergences[0].beyond.mean() == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / (STEPS * 100)))
     assert not compared.divergences[0].since.any()
     assert "no lasting difference" in plain(comparison(compared))
 
@@ -99,7 +99,7 @@ def test_layers_are_aligned_by_relative_depth(write_run):
     compared = compare([one for run in runs for one in groups_of(run)])
     assert len(compared.positions) == 100
     np.testing.assert_allclose(compared.trajectories[0].mean, compared.trajectories[1].mean, atol=1e-6)
-    assert not compared.divergences[0].apart.any()
+    assert not compared.divergences[0].beyond.any()
     assert "relative depth" in plain(comparison(compared))
 
 

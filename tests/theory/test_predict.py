@@ -202,7 +202,11 @@ def test_the_picture_is_plain_and_fits_80_columns_in_a_pipe(model, file):
     assert max(map(len, text.splitlines())) <= 80
     assert "predicted by mean-field theory" in text
     labels = [line.split("  ")[0] for line in text.splitlines()]
-    assert [label for label in ("slope", "spread", "phase", "far up", "decay length", "trains to") if label in labels]
+    assert [
+        label
+        for label in ("slope", "spread", "phase", "fixed point", "decay length", "trainable to")
+        if label in labels
+    ]
     assert text.rstrip().splitlines()[-1]
 
 

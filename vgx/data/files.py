@@ -25,7 +25,7 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 
 def irregular(path: Path) -> str | None:
-    """Returns what `path`, or what it links to, is in a word when that is no regular file. Raises OSError for none."""
+    """Returns what `path`, or what it links to, is, if not a regular file. Raises OSError for none."""
     mode = path.stat().st_mode
     return None if stat.S_ISREG(mode) else next((word for test, word in _KINDS if test(mode)), "no file")
 

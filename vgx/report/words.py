@@ -45,7 +45,7 @@ LETTERS = "ABCDEFGH"
 
 
 def outcome_rows(compared: RunComparison) -> dict[str, list[str]]:
-    """Returns how each contender did and what it cost, in words, by what is told; the verdicts left out."""
+    """Returns how each group did and what it cost, in words, by what is told; the verdicts left out."""
     outcomes = compared.outcomes
     rows = {
         name: [
@@ -68,7 +68,7 @@ _FIGURES: tuple[tuple[str, Callable[[GroupOutcome], Figure], str], ...] = (
 )
 
 
-def apart_in_words(compared: RunComparison, i: int) -> str:
+def divergence_in_words(compared: RunComparison, i: int) -> str:
     """Returns where and when group `i`, counted from 0, diverges from the first, and its training loss."""
     curves = _sentence(compared, compared.divergences[i - 1]) if compared.divergences else "no layer is recorded"
     loss = compared.loss_divergences[i - 1].since
@@ -85,7 +85,7 @@ def _sentence(compared: RunComparison, divergence: Divergence) -> str:
         divergence.by, f"by {divergence.by} (one seed each: no spread to hold it against)"
     )
     if not len(where):
-        return f"no {'lasting' if divergence.apart.any() else 'significant'} difference {beyond}"
+        return f"no {'lasting' if divergence.beyond.any() else 'significant'} difference {beyond}"
     first, all_of = int(divergence.since[where].min()), int(divergence.since[where].max())
     when = f"from step {first:,}" if first == all_of else f"from step {first:,}, everywhere there by step {all_of:,}"
     last = divergence.difference[-1]

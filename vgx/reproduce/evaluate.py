@@ -12,7 +12,7 @@ import numpy as np
 
 from vgx.devices import Platform
 from vgx.reproduce.experiment import Check, Claim, Experiment, option
-from vgx.reproduce.findings import BAD, OPEN, OTHER, Arm, Finding, NotMeasured, Sample, words_of
+from vgx.reproduce.findings import Arm, ClaimVerdict, Finding, NotMeasured, Sample, words_of
 from vgx.reproduce.metrics import LaneOutcome, LayerMetric, Metric
 from vgx.results.store import Run
 from vgx.runner.rounds import PENDING
@@ -51,7 +51,7 @@ class Result(NamedTuple):
     @property
     def failed(self) -> bool:
         """Whether a published number fell outside its tolerance."""
-        return OTHER in self.verdicts
+        return ClaimVerdict.NOT_REPRODUCED in self.verdicts
 
 
 def reproduce(
@@ -69,7 +69,7 @@ def reproduce(
     known = None if overwrite else finished(experiment, runs)
     if known is not None:
         return known
-    return judge(experiment, sweep(experiment.sweep, runs=runs, overwrite=overwrite, device=device, watch=watch))
+    return result_of(experiment, sweep(experiment.sweep, runs=runs, overwrite=overwrite, device=device, watch=watch))
 
 
 class LaneCount(NamedTuple):
@@ -92,10 +92,10 @@ def count(experiment: Experiment, runs: str | Path = "runs") -> LaneCount:
 def finished(experiment: Experiment, runs: str | Path = "runs") -> Result | None:
     """Returns the result of an experiment whose lanes have all ended; None when some have not."""
     path, lanes, done = count(experiment, runs)
-    return judge(experiment, Run(path)) if done == lanes else None
+    return result_of(experiment, Run(path)) if done == lanes else None
 
 
-def judge(experiment: Experiment, run: Run) -> Result:
+def result_of(experiment: Experiment, run: Run) -> Result:
     """Returns what a run says of the claim."""
     lanes = _Lanes(experiment, run)
     outcomes = [
@@ -116,18 +116,18 @@ def _outcome(experiment: Experiment, check: Check, setting: Arm, lanes: _Lanes) 
         findings, note = [], "an arm is left out at this scale"
     verdict = _overall([finding.verdict for finding in findings if finding.verdict])
     if not experiment.size.judged:
-        verdict = OPEN
-        findings = [f._replace(verdict=f.verdict and OPEN, more=None) for f in findings]
+        verdict = ClaimVerdict.UNDECIDED
+        findings = [f._replace(verdict=f.verdict and ClaimVerdict.UNDECIDED, more=None) for f in findings]
         note = note or f"not judged at scale {experiment.scale}"
     return CheckResult(check.says, each, check.published, str(check.statistic), verdict, tuple(findings), note)
 
 
 def _overall(verdicts: list[str]) -> str:
     """One verdict of several; of a ranking's the first, which knows of the others."""
-    for bad in (OTHER, BAD):
+    for bad in (ClaimVerdict.NOT_REPRODUCED, ClaimVerdict.CONTRADICTED):
         if bad in verdicts:
             return bad
-    return verdicts[0] if len(set(verdicts)) == 1 else OPEN
+    return verdicts[0] if len(set(verdicts)) == 1 else ClaimVerdict.UNDECIDED
 
 
 class _Lanes:
@@ -141,17 +141,17 @@ class _Lanes:
         self.by_cell: dict[str, dict[int, LaneOutcome]] = {}
         for row in rows:
             if row["status"] in ("done", "diverged"):
-                seat = LaneOutcome(row["lane"], row["status"] == "diverged")
-                self.by_cell.setdefault(row["cell"], {})[row["seed"]] = seat
+                found = LaneOutcome(row["lane"], row["status"] == "diverged")
+                self.by_cell.setdefault(row["cell"], {})[row["seed"]] = found
         self.known: dict[str, dict[int, float]] = {}
 
     def read(self, statistic: Metric) -> dict[int, float]:
         """Returns a statistic of every lane, by its number."""
         key = repr(statistic)
         if key not in self.known:
-            seats = [seat for seats in self.by_cell.values() for seat in seats.values()]
-            values = statistic.read(self.run, seats).tolist()
-            self.known[key] = {seat.lane: value for seat, value in zip(seats, values, strict=True)}
+            lanes = [lane for seeds in self.by_cell.values() for lane in seeds.values()]
+            values = statistic.read(self.run, lanes).tolist()
+            self.known[key] = {lane.lane: value for lane, value in zip(lanes, values, strict=True)}
         return self.known[key]
 
 
@@ -194,7 +194,7 @@ class _Measured:
             mean = 0.0
             if paths:
                 scores = self.lanes.read(score)
-                mean = float(np.mean([scores[seat.lane] for seat in self.lanes.by_cell.get(cells[0].key, {}).values()]))
+                mean = float(np.mean([scores[lane.lane] for lane in self.lanes.by_cell.get(cells[0].key, {}).values()]))
                 mean = -mean if score.less_is_better else mean
                 mean = mean if not math.isnan(mean) else -math.inf
             if best is None or mean > best[0]:
@@ -203,10 +203,10 @@ class _Measured:
             raise NotMeasured
         _, chosen, cells = best
         figures = self.lanes.read(statistic)
-        seats = self.lanes.by_cell.get(cells[0].key, {})
-        if not seats:
+        lanes = self.lanes.by_cell.get(cells[0].key, {})
+        if not lanes:
             raise NotMeasured
-        values = {seed: figures[seat.lane] for seed, seat in sorted(seats.items())}
+        values = {seed: figures[lane.lane] for seed, lane in sorted(lanes.items())}
         return Sample(values, chosen, any(_at_edge(chosen[p], o) for p, o in zip(paths, options, strict=True)))
 
     def predicted(self, arm: Arm) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -14,8 +15,15 @@ from vgx.results.intervals import LEVEL, MIN_SEEDS, Interval, half_width, interv
 Arm = dict[str, Any]
 """Which lanes: the value of some swept options, by path."""
 
-GOOD, BAD, OPEN = "supported", "contradicted", "undecided"
-SAME, OTHER = "reproduced", "not reproduced"
+
+class ClaimVerdict(StrEnum):
+    """What the figures say: of a claim the first three, of a published number the last three."""
+
+    SUPPORTED = "supported"
+    CONTRADICTED = "contradicted"
+    UNDECIDED = "undecided"
+    REPRODUCED = "reproduced"
+    NOT_REPRODUCED = "not reproduced"
 
 
 class Finding(NamedTuple):
@@ -29,7 +37,7 @@ class Finding(NamedTuple):
     low: float
     high: float
     verdict: str
-    """supported, contradicted, reproduced, not reproduced or undecided."""
+    """A ClaimVerdict; empty for a figure that says nothing by itself."""
     seeds: int
     more: int | None
     """How many more seeds would decide it, if all stays as it is; None when decided, or beyond telling."""
@@ -106,17 +114,23 @@ def word_of(path: str, value: Any) -> str:
 def direction(interval: Interval, limit: float) -> str:
     """Whether an interval lies above a limit."""
     if not math.isfinite(interval.low + interval.high):
-        return OPEN
-    return GOOD if interval.low > limit else BAD if interval.high < limit else OPEN
+        return ClaimVerdict.UNDECIDED
+    return (
+        ClaimVerdict.SUPPORTED
+        if interval.low > limit
+        else ClaimVerdict.CONTRADICTED
+        if interval.high < limit
+        else ClaimVerdict.UNDECIDED
+    )
 
 
 def decided(values: np.ndarray, verdict: str) -> str:
     """The verdict, unless too few seeds gave it."""
-    return verdict if len(values) >= MIN_SEEDS else OPEN
+    return verdict if len(values) >= MIN_SEEDS else ClaimVerdict.UNDECIDED
 
 
 def more_seeds(values: np.ndarray, limit: float, verdict: str) -> int | None:
-    if verdict != OPEN or len(values) < 2:
+    if verdict != ClaimVerdict.UNDECIDED or len(values) < 2:
         return None
     return seeds_to_tell(float(values.mean()) - limit, float(values.std(ddof=1)), len(values))
 
@@ -149,21 +163,21 @@ def near(what: str, values: np.ndarray, alike: Sequence[np.ndarray], published: 
     n, mean = len(values), float(values.mean())
     claimed = f"{published:g} ± {tolerance:g}"
     if n < 2 or not np.isfinite(values).all():
-        return Finding(what, claimed, mean, math.nan, math.nan, OPEN, n, None)
+        return Finding(what, claimed, mean, math.nan, math.nan, ClaimVerdict.UNDECIDED, n, None)
     known = [column for column in alike if np.isfinite(column).all()]
     std = math.sqrt(float(np.mean([column.var(ddof=1) for column in known])))
     freedom = (n - 1) * len(known)
     half = half_width(std, n, LEVEL, freedom)
     low, high = mean - half, mean + half
     if abs(mean - published) <= tolerance and half <= tolerance:
-        verdict = SAME
+        verdict = ClaimVerdict.REPRODUCED
     elif low > published + tolerance or high < published - tolerance:
-        verdict = OTHER
+        verdict = ClaimVerdict.NOT_REPRODUCED
     else:
-        verdict = OPEN
+        verdict = ClaimVerdict.UNDECIDED
     verdict = decided(values, verdict)
     edge = tolerance if abs(mean - published) <= tolerance else abs(mean - published) - tolerance
-    more = seeds_to_tell(edge, std, n) if verdict == OPEN else None
+    more = seeds_to_tell(edge, std, n) if verdict == ClaimVerdict.UNDECIDED else None
     return Finding(what, claimed, mean, low, high, verdict, n, more)
 
 

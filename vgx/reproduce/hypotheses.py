@@ -12,13 +12,9 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from vgx.reproduce.findings import (
-    BAD,
     COMPARISONS,
-    GOOD,
-    OPEN,
-    OTHER,
-    SAME,
     Arm,
+    ClaimVerdict,
     Finding,
     Hypothesis,
     Measured,
@@ -110,7 +106,7 @@ class Number(Hypothesis):
         return findings
 
     def _title(self) -> str:
-        less = f" less {words_of(self.minus)}" if self.minus is not None else ""
+        less = f" - {words_of(self.minus)}" if self.minus is not None else ""
         return words_of(self.of) + less
 
 
@@ -168,9 +164,9 @@ class Share(Hypothesis):
         sample, bound = measured.sample(self.of), bounds.parse(self.that)
         hits, n = sum(bound.holds(value) for value in sample.values.values()), len(sample.values)
         found = Interval(hits / n, *wilson(hits, n))
-        verdict = direction(found, self.more_than) if n >= MIN_SEEDS else OPEN
+        verdict = direction(found, self.more_than) if n >= MIN_SEEDS else ClaimVerdict.UNDECIDED
         more = None
-        if verdict == OPEN and hits / n != self.more_than:
+        if verdict == ClaimVerdict.UNDECIDED and hits / n != self.more_than:
             likely = (k for k in range(n + 1, MAX_SEEDS) if not _within(wilson(round(hits / n * k), k), self.more_than))
             more = next((k - n for k in likely), None)
         what = f"{words_of(self.of)}: seeds with {self.that}".removeprefix(": ")
@@ -200,7 +196,7 @@ class Versus(Hypothesis):
     def find(self, measured: Measured) -> list[Finding]:
         one, other = measured.sample(self.arm), measured.sample(self.than)
         a, b = paired(one, other)
-        what = f"{words_of(self.arm)} less {words_of(self.than)}"
+        what = f"{words_of(self.arm)} - {words_of(self.than)}"
         claimed = f"{'>' if self.sign > 0 else '<'} {self.sign * self.by + 0.0:g}"
         return [above(what, claimed, a - b, self.sign * self.by, self.sign, choices(one, other))]
 
@@ -243,7 +239,7 @@ class Ratio(Hypothesis):
         a, b = paired(one, other)
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log(a) - np.log(b)
-        what = f"{words_of(self.of)} over {words_of(self.to)}"
+        what = f"{words_of(self.of)} / {words_of(self.to)}"
         found = above(what, f"> {self.more_than:g}", logs, math.log(self.more_than), 1, choices(one, other))
         ours, low, high = (math.exp(x) if x < 700 else math.inf for x in (found.ours, found.low, found.high))
         return [found._replace(ours=ours, low=low, high=high)]
@@ -292,7 +288,8 @@ class Rank(Hypothesis):
         order = -np.arange(len(claimed))
         n = values.shape[1]
         reversed_pairs = [
-            direction(_bonferroni(b - a, math.comb(len(values), 2)), 0.0) == GOOD for a, b in combinations(values, 2)
+            direction(_bonferroni(b - a, math.comb(len(values), 2)), 0.0) == ClaimVerdict.SUPPORTED
+            for a, b in combinations(values, 2)
         ]
         tau = float(kendall(values.mean(1), order))
         low, high = (
@@ -300,9 +297,15 @@ class Rank(Hypothesis):
             if n > 1 and np.isfinite(values).all()
             else (math.nan, math.nan)
         )
-        verdict = BAD if any(reversed_pairs) else GOOD if all(pair == GOOD for pair in pairs) else OPEN
+        verdict = (
+            ClaimVerdict.CONTRADICTED
+            if any(reversed_pairs)
+            else ClaimVerdict.SUPPORTED
+            if all(pair == ClaimVerdict.SUPPORTED for pair in pairs)
+            else ClaimVerdict.UNDECIDED
+        )
         observed = sorted(claimed, key=lambda name: -sign * float(table[name].mean()))
-        verdict = verdict if n >= MIN_SEEDS else OPEN
+        verdict = verdict if n >= MIN_SEEDS else ClaimVerdict.UNDECIDED
         return Finding("Kendall's tau", "1", tau, low, high, verdict, n, None, " > ".join(observed))
 
     def _means(self, samples: Mapping[str, Sample], table: Mapping[str, np.ndarray]) -> list[Finding]:
@@ -342,5 +345,9 @@ class Theory(Hypothesis):
         predicted = measured.predicted(self.of)
         values = np.array(list(measured.sample(self.of).values.values()))
         found = near(words_of(self.of), values, [values], predicted, self.tolerance * abs(predicted))
-        verdict = {SAME: GOOD, OTHER: BAD}.get(found.verdict, found.verdict)
+        of_claim: dict[str, str] = {
+            ClaimVerdict.REPRODUCED: ClaimVerdict.SUPPORTED,
+            ClaimVerdict.NOT_REPRODUCED: ClaimVerdict.CONTRADICTED,
+        }
+        verdict = of_claim.get(found.verdict, found.verdict)
         return [found._replace(claimed=f"{predicted:.4g} ± {self.tolerance:.0%}", verdict=verdict)]

@@ -37,7 +37,7 @@ class Metric(Part):
     less_is_better: ClassVar[bool] = False
     """Whether a choice by this statistic takes the smallest."""
 
-    def read(self, run: Run, seats: Sequence[LaneOutcome]) -> np.ndarray:
+    def read(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
         """Returns the number of each lane: [R], float64; NaN where it was not measured."""
         raise NotImplementedError
 
@@ -61,10 +61,10 @@ class Accuracy(Metric):
     which: Literal["last", "best", "worst"] = "last"
     """Which of the evaluations."""
 
-    def read(self, run: Run, seats: Sequence[LaneOutcome]) -> np.ndarray:
+    def read(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
         column = f"{self.split}_accuracy"
-        rows = _measured(run, seats, ["epoch", column])
-        return np.array([self._of_lane(rows[seat.lane], column, seat.diverged) for seat in seats])
+        rows = _measured(run, lanes, ["epoch", column])
+        return np.array([self._of_lane(rows[lane.lane], column, lane.diverged) for lane in lanes])
 
     def _of_lane(self, rows: dict[str, np.ndarray], column: str, diverged: bool) -> float:
         epochs, accuracy = rows["epoch"], rows[column]
@@ -92,10 +92,10 @@ class StepsTo(Metric):
     split: Split = "test"
     """Whose examples."""
 
-    def read(self, run: Run, seats: Sequence[LaneOutcome]) -> np.ndarray:
+    def read(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
         column = f"{self.split}_accuracy"
-        rows = _measured(run, seats, ["step", column])
-        steps = [rows[seat.lane]["step"][rows[seat.lane][column] >= self.accuracy] for seat in seats]
+        rows = _measured(run, lanes, ["step", column])
+        steps = [rows[lane.lane]["step"][rows[lane.lane][column] >= self.accuracy] for lane in lanes]
         longest = max((float(own["step"].max(initial=0)) for own in rows.values()), default=math.nan)
         return np.array([float(reached[0]) if len(reached) else longest for reached in steps])
 
@@ -121,10 +121,10 @@ class LayerMetric(Metric):
     over_steps: Literal["mean", "median", "min", "max", "sum"] = "mean"
     """What is done with several."""
 
-    def read(self, run: Run, seats: Sequence[LaneOutcome]) -> np.ndarray:
+    def read(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
         steps = [1] if self.steps == "first" else None  # the first step is always recorded
-        curves = run.curves(self.column, [seat.lane for seat in seats], steps=steps)
-        return np.array([self._of_lane(curves.get(seat.lane)) for seat in seats])
+        curves = run.curves(self.column, [lane.lane for lane in lanes], steps=steps)
+        return np.array([self._of_lane(curves.get(lane.lane)) for lane in lanes])
 
     def _of_lane(self, found: Curves | None) -> float:
         if found is None:
@@ -149,14 +149,14 @@ class LayerMetric(Metric):
         return float(getattr(np, self.over_layers)(some))
 
 
-def _measured(run: Run, seats: Sequence[LaneOutcome], columns: list[str]) -> dict[int, dict[str, np.ndarray]]:
+def _measured(run: Run, lanes: Sequence[LaneOutcome], columns: list[str]) -> dict[int, dict[str, np.ndarray]]:
     """Each lane's rows of the metrics table in which the last column was measured."""
-    where = pc.field("lane").isin([seat.lane for seat in seats]) & pc.field(columns[-1]).is_valid()
-    return _by_lane(run.metrics(["lane", *columns], where=where), seats)
+    where = pc.field("lane").isin([lane.lane for lane in lanes]) & pc.field(columns[-1]).is_valid()
+    return _by_lane(run.metrics(["lane", *columns], where=where), lanes)
 
 
-def _by_lane(table: pa.Table, seats: Sequence[LaneOutcome]) -> dict[int, dict[str, np.ndarray]]:
+def _by_lane(table: pa.Table, lanes: Sequence[LaneOutcome]) -> dict[int, dict[str, np.ndarray]]:
     """The columns of each lane, in order of step; float64, NaN for null."""
     rows, none = rows_by_lane(table), np.zeros(0, int)
     columns = {name: table[name].to_numpy().astype(np.float64) for name in table.column_names}
-    return {seat.lane: {name: values[rows.get(seat.lane, none)] for name, values in columns.items()} for seat in seats}
+    return {lane.lane: {name: values[rows.get(lane.lane, none)] for name, values in columns.items()} for lane in lanes}

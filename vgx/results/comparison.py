@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 from vgx.errors import RunError
 from vgx.results.columns import known_statistic, swept_columns
 from vgx.results.curves import evenly, rows_by_lane
-from vgx.results.divergence import Divergence, Trajectory, aligned, part, trajectory_of
+from vgx.results.divergence import Divergence, Trajectory, aligned, divergence_of, trajectory_of
 from vgx.results.store import Run
 from vgx.results.values import in_words, option_called, scalar
 
 MAX_GROUPS = 8
-"""Contenders in one comparison."""
+"""Groups in one comparison."""
 MAX_POSITIONS = 100
 MAX_STEPS = 256
 """Of a run that recorded more steps, so many are compared, evenly spread."""
@@ -55,7 +55,7 @@ class Figure(NamedTuple):
 
 
 class GroupOutcome(NamedTuple):
-    """How a contender did, and what it cost."""
+    """How a group did, and what it cost."""
 
     words: tuple[str, ...]
     """Each seed's verdict, or its status where it has none."""
@@ -66,26 +66,26 @@ class GroupOutcome(NamedTuple):
     steps: int
     """The last step."""
     reached: int | None
-    """The first step at which the mean test accuracy is what the worst contender ends with; None for never."""
+    """The first step at which the mean test accuracy is what the worst group ends with; None for never."""
     seconds: float
     """Of training, compilation left out: its lanes' share of what ran side by side."""
 
 
 class RunComparison(NamedTuple):
-    """Contenders side by side."""
+    """Groups of runs side by side."""
 
     groups: tuple[RunGroup, ...]
     outcomes: tuple[GroupOutcome, ...]
     differences: dict[str, tuple[str, ...]]
-    """By path, the options that the configs differ in, each contender's value in words; `-` where it has none."""
+    """By path, the options that the configs differ in, each group's value in words; `-` where it has none."""
     accuracy: float
-    """The mean test accuracy that the worst contender ends with, to which `reached` refers; NaN for none."""
+    """The mean test accuracy that the worst group ends with, to which `reached` refers; NaN for none."""
     statistic: str
     positions: np.ndarray
     """[P], relative depths, from 0 at the first hidden layer to 1 at the top; empty where no layers are recorded."""
     trajectories: tuple[Trajectory, ...]
     divergences: tuple[Divergence, ...]
-    """Of each contender but the first."""
+    """Of each group but the first."""
     loss_divergences: tuple[Divergence, ...]
     """Likewise of the training loss, P = 1."""
     losses: tuple[Trajectory, ...]
@@ -97,7 +97,7 @@ class RunComparison(NamedTuple):
 def groups_of(
     run: Run, configs: Mapping[str, dict[str, Any]] | None = None, where: Sequence[str] = ()
 ) -> list[RunGroup]:
-    """Returns the contender that a run is, or those that the cells of a sweep are.
+    """Returns the group of lanes that a run is, or those that the cells of a sweep are.
 
     Args:
         run: what to compare.
@@ -132,7 +132,7 @@ def groups_of(
 
 
 def unended_cells(run: Run) -> int:
-    """Returns how many cells of a sweep are no contenders: none of their lanes has ended."""
+    """Returns how many cells of a sweep are in no group: none of their lanes has ended."""
     lanes = run.lanes().select(["cell", "status"]).to_pylist()
     ended = {lane["cell"] for lane in lanes if lane["status"] in ENDED}
     return len({lane["cell"] for lane in lanes} - ended)
@@ -195,17 +195,17 @@ def compare(groups: Sequence[RunGroup], statistic: str = "delta_log10") -> RunCo
         positions=positions if recorded else positions[:0],
         trajectories=tuple(trajectories),
         divergences=tuple(
-            part(statistic, trajectories[0], trajectory, bands[0], band)
+            divergence_of(statistic, trajectories[0], trajectory, bands[0], band)
             for trajectory, band in zip(trajectories[1:], bands[1:], strict=False)
         ),
-        loss_divergences=tuple(part("train_loss", losses[0], one) for one in losses[1:]),
+        loss_divergences=tuple(divergence_of("train_loss", losses[0], one) for one in losses[1:]),
         losses=tuple(losses),
         accuracies=tuple(trajectory_of(*_metric(one, "test_accuracy")) for one in named),
     )
 
 
 def _named(groups: Sequence[RunGroup]) -> tuple[RunGroup, ...]:
-    """The contenders under names that tell them apart."""
+    """The groups under names that tell them apart."""
     if len(groups) < 2:
         raise RunError("there is only one to compare; name another run")
     if len(groups) > MAX_GROUPS:

@@ -36,27 +36,27 @@ def lock(path: Path) -> int:
     """
     with explained(path, run=True):
         while True:
-            held = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                locks.take(held)
-                if os.path.samestat(os.fstat(held), os.stat(path / ".lock")):
-                    os.ftruncate(held, 0)
-                    os.lseek(held, 0, os.SEEK_SET)
-                    os.write(held, str(os.getpid()).encode())
-                    return held
+                locks.take(descriptor)
+                if os.path.samestat(os.fstat(descriptor), os.stat(path / ".lock")):
+                    os.ftruncate(descriptor, 0)
+                    os.lseek(descriptor, 0, os.SEEK_SET)
+                    os.write(descriptor, str(os.getpid()).encode())
+                    return descriptor
             except BlockingIOError:
-                busy = _busy(path, _holder(held))
-                os.close(held)
+                busy = _busy(path, _holder(descriptor))
+                os.close(descriptor)
                 raise busy from None
             except OSError:
-                os.close(held)
+                os.close(descriptor)
                 raise
-            os.close(held)  # the directory was replaced just now: its lock is another file
+            os.close(descriptor)  # the directory was replaced just now: its lock is another file
 
 
-def _holder(held: int) -> str:
-    os.lseek(held, 0, os.SEEK_SET)
-    return os.read(held, 32).decode(errors="replace") or "?"
+def _holder(descriptor: int) -> str:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, 32).decode(errors="replace") or "?"
 
 
 def _busy(path: Path, process: int | str) -> RunError:
@@ -66,13 +66,13 @@ def _busy(path: Path, process: int | str) -> RunError:
 def refuse_busy(path: Path) -> None:
     """Raises RunError when another process writes the run at `path`."""
     with explained(path, "read"), suppress(FileNotFoundError):
-        held = os.open(path / ".lock", os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path / ".lock", os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
-            locks.take(held, shared=True)
+            locks.take(descriptor, shared=True)
         except BlockingIOError:
-            raise _busy(path, _holder(held)) from None
+            raise _busy(path, _holder(descriptor)) from None
         finally:
-            os.close(held)
+            os.close(descriptor)
 
 
 def ready(path: Path, overwrite: bool = False) -> None:
@@ -125,12 +125,12 @@ def draft(path: Path) -> Iterator[tuple[Path, int]]:
     target = _home(path)
     folder = hidden(target, "new")
     folder.mkdir(parents=True)
-    held = lock(folder)
+    descriptor = lock(folder)
     try:
-        yield folder, held
+        yield folder, descriptor
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
+        os.close(descriptor)
         raise
 
 
@@ -172,12 +172,12 @@ def remove(path: Path) -> list[Path]:
     target = _home(path)
     aside = hidden(target, "gone")
     with explained(path, "delete"):
-        held = lock(target)
+        descriptor = lock(target)
         try:
             target.rename(aside)
             rest = _clear(aside, target)
         finally:
-            os.close(held)
+            os.close(descriptor)
         if path.is_symlink() and not rest:
             path.unlink()
     return rest
@@ -252,15 +252,15 @@ def _is_export(folder: Path) -> bool:
 def _abandoned(left: Leftover) -> Iterator[bool]:
     """Whether the process is gone that made this; its lock tells, or else its number."""
     try:
-        held = os.open(left.path / ".lock", os.O_RDWR)
+        descriptor = os.open(left.path / ".lock", os.O_RDWR)
     except OSError:
         yield not is_alive(left.process)
         return
     try:
-        locks.take(held)
+        locks.take(descriptor)
     except OSError:  # it is locked, or this system cannot tell
         yield False
     else:
         yield True
     finally:
-        os.close(held)
+        os.close(descriptor)

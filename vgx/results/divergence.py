@@ -1,4 +1,4 @@
-"""Curves of two nets over steps and depth, and where and when they part beyond the seeds' spread. Plain numbers."""
+"""Curves of two nets over steps and depth, and where and when they diverge beyond the seeds' spread. Plain numbers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from vgx.results.intervals import half_width_of_difference, normal_quantile
 
 FACTOR = 2.0
-"""How far apart single seeds must be, where not even theory knows their spread."""
+"""By what factor single seeds must differ, where not even theory knows their spread."""
 MIN_DIVERGED_SHARE = 0.9
-"""The share of steps at which two must be apart to have parted: a batch may bring them together for a moment."""
+"""The share of steps at which two must differ to have diverged: a batch may bring them together for a moment."""
 
 
 class Trajectory(NamedTuple):
-    """A statistic of a contender over the steps and the depth: T steps, P positions."""
+    """A statistic of a group of runs over the steps and the depth: T steps, P positions."""
 
     steps: np.ndarray
     """[T], the recorded ones."""
@@ -29,15 +29,15 @@ class Trajectory(NamedTuple):
 
 
 class Divergence(NamedTuple):
-    """Where and when a contender is apart from the first."""
+    """Where and when a group differs from the first."""
 
     steps: np.ndarray
     """[T], those that both recorded."""
     difference: np.ndarray
-    """[T, P], this one less the first; infinite or NaN where one of them is."""
+    """[T, P], this one - the first; infinite or NaN where one of them is."""
     limit: np.ndarray
     """[T, P], the largest difference that may be an accident of the seeds; NaN where one of them is not finite."""
-    apart: np.ndarray
+    beyond: np.ndarray
     """[T, P], whether it is beyond that, or one of them is 0 or NaN and the other is not."""
     since: np.ndarray
     """[P], the step from which they differ, at MIN_DIVERGED_SHARE of the steps and to the end; 0 for none."""
@@ -73,18 +73,18 @@ def trajectory_of(steps: np.ndarray, values: np.ndarray) -> Trajectory:
     return Trajectory(steps, np.where(2 * count > len(values), mean, nothing), spread, count)
 
 
-def part(
+def divergence_of(
     statistic: str,
     first: Trajectory,
     other: Trajectory,
     first_band: np.ndarray | None = None,
     band: np.ndarray | None = None,
 ) -> Divergence:
-    """Returns where and when `other` is apart from `first`, by Student's test of two means, see `intervals`.
+    """Returns where and when `other` differs from `first`, by Student's test of two means, see `intervals`.
 
     Args:
-        statistic: what they are curves of: two single seeds of a logarithm are a FACTOR apart at its difference.
-        first: a course at some positions.
+        statistic: what they are curves of, which says whether FACTOR is a ratio or a difference of logarithms.
+        first: a trajectory at some positions.
         other: another at the same positions, of which the steps that both recorded count.
         first_band: [P], the standard deviation that theory predicts of one seed; taken where neither has two seeds.
         band: likewise of `other`.
@@ -103,20 +103,20 @@ def part(
     both = np.isfinite(a.mean) & np.isfinite(b.mean)
     limit[~both] = np.nan
     same = (np.isneginf(a.mean) & np.isneginf(b.mean)) | (np.isnan(a.mean) & np.isnan(b.mean))
-    apart = np.where(both, np.abs(difference) > np.nan_to_num(limit, nan=np.inf), ~same)
-    return Divergence(steps, difference, limit, apart, _since(steps, apart), by)
+    beyond = np.where(both, np.abs(difference) > np.nan_to_num(limit, nan=np.inf), ~same)
+    return Divergence(steps, difference, limit, beyond, _since(steps, beyond), by)
 
 
-def _since(steps: np.ndarray, apart: np.ndarray) -> np.ndarray:
-    """Returns the step [P] from which `apart` [T, P] holds at MIN_DIVERGED_SHARE of the steps.
+def _since(steps: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+    """Returns the step [P] from which `beyond` [T, P] holds at MIN_DIVERGED_SHARE of the steps.
 
     It holds at most steps of the last tenth, too; 0 for none.
     """
     if not len(steps):
-        return np.zeros(apart.shape[1], int)
+        return np.zeros(beyond.shape[1], int)
     left = np.arange(len(steps), 0, -1)[:, None]
-    kept = apart & (np.flip(np.cumsum(np.flip(apart, 0), 0), 0) >= MIN_DIVERGED_SHARE * left)
-    at_the_end = 2 * apart[-math.ceil(len(steps) / 10) :].sum(0) > math.ceil(len(steps) / 10)
+    kept = beyond & (np.flip(np.cumsum(np.flip(beyond, 0), 0), 0) >= MIN_DIVERGED_SHARE * left)
+    at_the_end = 2 * beyond[-math.ceil(len(steps) / 10) :].sum(0) > math.ceil(len(steps) / 10)
     return np.where(at_the_end & kept.any(0), steps[np.argmax(kept, 0)], 0)
 
 

@@ -15,7 +15,7 @@ from vgx.report.html import comparison_charts as figures
 from vgx.report.html.render import page
 from vgx.report.html.write import bundle, refuse_others
 from vgx.report.palette import ink_on
-from vgx.report.words import LETTERS, apart_in_words, describe_config, has_layers, outcome_rows
+from vgx.report.words import LETTERS, describe_config, divergence_in_words, has_layers, outcome_rows
 from vgx.results.columns import LAYERS
 from vgx.results.comparison import RunComparison
 from vgx.results.curves import evenly
@@ -118,7 +118,7 @@ def _divergence(divergence: Divergence, drawn: np.ndarray) -> dict[str, Any]:
         "drawn": drawn.tolist(),
         "difference": _base64(divergence.difference, "<f8"),
         "limit": _base64(divergence.limit, "<f8"),
-        "apart": _base64(divergence.apart, "<i4"),
+        "apart": _base64(divergence.beyond, "<i4"),
         "since": divergence.since.tolist(),
         "by": divergence.by,
     }
@@ -157,7 +157,7 @@ def _net(compared: RunComparison, i: int) -> dict[str, str]:
         "ink": ink_on(colour),
         "name": one.name,
         "what": f"{describe_config(one.config)}; {counted(len(one.lanes), 'seed')}; {one.run.path}",
-        "apart": apart_in_words(compared, i) if i else "",
+        "apart": divergence_in_words(compared, i) if i else "",
     }
 
 
@@ -217,7 +217,7 @@ def _divergences(compared: RunComparison) -> list[tuple[int, str, str]]:
             divergence.by, f"{divergence.by} (one seed each)"
         )
         caption = (
-            f"They diverge at {divergence.apart.mean():.0%} of all steps and places. Orange: above {LETTERS[0]}, blue:"
+            f"They diverge at {divergence.beyond.mean():.0%} of all steps and places. Orange: above {LETTERS[0]}, blue:"
             f" below, by more than {beyond}. Grey: no significant difference. Pink: one of them is exactly 0."
             " Vermillion: one is NaN or infinite."
         )

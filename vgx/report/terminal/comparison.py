@@ -13,18 +13,18 @@ from rich.text import Text
 from vgx.errors import RunError
 from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.curves import INKS, curve_picture, divergence_map
-from vgx.report.words import LETTERS, apart_in_words, describe_config, outcome_rows
+from vgx.report.words import LETTERS, describe_config, divergence_in_words, outcome_rows
 from vgx.results.columns import LAYERS
 from vgx.results.comparison import MAX_POSITIONS, MAX_STEPS, Divergence, Figure, RunComparison
 from vgx.results.words import counted, plain
 
 
 def comparison(compared: RunComparison, step: int | None = None, width: int = 80) -> RenderableType:
-    """Returns contenders side by side: config, outcome, curves over the depth, and where and when they part.
+    """Returns groups of runs side by side: config, outcome, curves over the depth, and where and when they diverge.
 
     Args:
         compared: what to show.
-        step: at which the curves are drawn; the last one by default, of a contender that had ended by then its last.
+        step: at which the curves are drawn; the last one by default, of a group that had ended by then its last.
         width: columns.
 
     Raises RunError for a step that was not recorded.
@@ -117,16 +117,16 @@ def _curves(compared: RunComparison, step: int | None, width: int) -> Text:
 
 
 def _apart(compared: RunComparison, i: int, divergence: Divergence | None, width: int) -> list[RenderableType]:
-    """What is to be said of a contender against the first: where and when, and the map."""
+    """What is to be said of a group against the first: where and when, and the map."""
     text = Text.assemble((LETTERS[i], f"bold {INKS[i]}"), " against ", (LETTERS[0], f"bold {INKS[0]}"), ": ")
-    text.append(apart_in_words(compared, i))
+    text.append(divergence_in_words(compared, i))
     if divergence is None or not len(divergence.steps):
         return [text]
     steps = divergence.steps
     by = {"seeds": "seeds differ", "theory": "theory lets one draw differ"}.get(divergence.by, f"by {divergence.by}")
     title = Text(f"where and when: + above, - below {LETTERS[0]}, by more than {by.removeprefix('by ')}", "dim")
     ends = f"step {steps[0]:,}", f"step {steps[-1]:,}"
-    drawn = divergence_map(divergence.difference, divergence.apart, *ends, width)
+    drawn = divergence_map(divergence.difference, divergence.beyond, *ends, width)
     return [text, title, drawn] if set("+-") & set(drawn.plain) else [text]
 
 

@@ -1,4 +1,4 @@
-"""Several curves over the depth in one picture of letters, and a map of where two of them are apart."""
+"""Several curves over the depth in one picture of letters, and a map of where two of them diverge."""
 
 from __future__ import annotations
 
@@ -87,28 +87,28 @@ def foot(columns: int, first: str, last: str) -> Text:
     return text.append(" " * AXIS + first + last.rjust(max(columns - len(first), len(last) + 1)), "dim")
 
 
-def divergence_map(difference: np.ndarray, apart: np.ndarray, first: str, last: str, width: int = 80) -> Text:
+def divergence_map(difference: np.ndarray, beyond: np.ndarray, first: str, last: str, width: int = 80) -> Text:
     """Returns where and when one curve is above (`+`) or below (`-`) another, the top layer in the first line.
 
-    A mark stands for a share of the steps and of the positions, in most of which the two are apart.
+    A mark stands for a share of the steps and of the positions, in most of which the two differ.
 
     Args:
         difference: [T, P].
-        apart: [T, P] of booleans.
+        beyond: [T, P] of booleans.
         first: what stands below the first step.
         last: below the last one.
         width: columns, the axis included.
     """
-    rows = np.array_split(np.arange(apart.shape[1])[::-1], min(8, apart.shape[1]))
-    columns = np.array_split(np.arange(len(apart)), min(max(width - AXIS, 10), 64, len(apart)))
+    rows = np.array_split(np.arange(beyond.shape[1])[::-1], min(8, beyond.shape[1]))
+    columns = np.array_split(np.arange(len(beyond)), min(max(width - AXIS, 10), 64, len(beyond)))
     text = Text()
     for i, row in enumerate(rows):
         label = {0: "top", len(rows) - 1: "input"}.get(i, "")
         cells = []
         for column in columns:
             block = np.ix_(column, row)
-            above = np.sum(apart[block] & ~(difference[block] < 0))
-            below = np.sum(apart[block] & (difference[block] < 0))
+            above = np.sum(beyond[block] & ~(difference[block] < 0))
+            below = np.sum(beyond[block] & (difference[block] < 0))
             is_apart = 2 * (above + below) > len(row) * len(column)
             cells.append((("+", "red") if above >= below else ("-", "blue")) if is_apart else ("·", "dim"))
         _line(text, f"{label:>9} {'┤' if label else '│'}", cells)

@@ -86,7 +86,7 @@ def layer_over_steps(
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column(where if len(where) < 27 else f"layer {layer}", no_wrap=True)
     table.add_column(f"step {steps[0]:,}", justify="right")
-    table.add_column("course", style="cyan")
+    table.add_column("over steps", style="cyan")
     for head in (f"step {steps[at]:,}", "lowest", "highest"):
         table.add_column(head, justify="right")
     for name, column in LAYERS.items():

@@ -64,10 +64,10 @@ def forecast(
 def _against(prediction: Prediction, measured: np.ndarray) -> Table:
     """What was measured, how far that is from the prediction, and the causes of the slope."""
     curves = prediction.curves
-    held = agreement(curves.delta_log10, curves.band, measured[None], np.ones(1, int))
+    found = agreement(curves.delta_log10, curves.band, measured[None], np.ones(1, int))
     slope = slope_of(measured[:-1])
     lines = {"measured": f"{_decades(slope)}, at the first step"}
-    lines["against it"] = held.sentence
+    lines["agreement"] = found.sentence
     causes = attribute(curves, measured)
     if math.isfinite(causes.slope):
         lines["causes"] = _shares(causes)
@@ -114,7 +114,7 @@ def outlook_table(
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     for path in options[0]:
         table.add_column(path.rpartition(".")[2], overflow="fold")
-    for name in ("slope", *(["measured"] if measured else []), "trains to", "phase"):
+    for name in ("slope", *(["measured"] if measured else []), "trainable", "phase"):
         table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     why: dict[str, None] = {}
@@ -135,7 +135,7 @@ def outlook_table(
         )
         if "slope" in one.reasons:
             why[one.reasons.get("delta_log10", one.reasons["slope"])] = None
-    key = Text("slope: decades of gradient norm per layer, from the top down; trains to: layers, about", "dim")
+    key = Text("slope: decades of gradient norm per layer, from the top down; trainable: depth in layers, about", "dim")
     return Group(table, Text(), key, *(Text(f"-: {reason}") for reason in why))
 
 
@@ -149,10 +149,12 @@ def _figures(prediction: Prediction) -> Table:
     lines |= {
         "spread": f"± {prediction.curves.band[0]:.2g} decades at layer 1, over draws of the weights" if known else "-",
         "phase": f"{limit.phase}: {PHASES[limit.phase]}",
-        "far up": f"factor {factor}, E[h^2] {q}, correlation of two inputs {c}",
+        "fixed point": f"factor {factor}, E[h^2] {q}, correlation of two inputs {c}",
         "decay length": f"{_layers(limit.depth_scale)} (gradient),"
         f" {_layers(limit.correlation_depth_scale)} (correlation)",
-        "trains to": _layers(prediction.trainable_depth, about="about ", never="any depth, as far as theory knows"),
+        "trainable to": _layers(
+            prediction.trainable_depth, about="about ", never="any depth, as far as theory knows"
+        ),
     }
     return _named(lines)
 
@@ -193,8 +195,8 @@ def checks_table(checks: Sequence[Validation]) -> RenderableType:
         figures = f"factor {check.measured:.4g} measured, {check.predicted:.4g} predicted"
         parts.append(Text(f"off: {where}: {figures}", "red"))
     tolerance = f"within {checks[0].tolerance:.1%}" if checks else "nothing to check"
-    held = len(checks) - len(off)
-    parts.append(Text(f"measured factor over predicted, less 1; {held:,} of {len(checks):,} are {tolerance}"))
+    within = len(checks) - len(off)
+    parts.append(Text(f"measured / predicted factor - 1; {within:,} of {len(checks):,} are {tolerance}"))
     return Group(*parts)
 
 

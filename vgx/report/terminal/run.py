@@ -67,14 +67,14 @@ def show(
         where = f"{len(meta['devices'])} x " * (len(meta["devices"]) > 1) + meta["devices"][0]
         took = f"after {meta['seconds']:.1f} s{speed_of(meta)} on {where}"
         header.append(f"{meta['status']} at step {meta['step']:,} {took}", "dim")
-    parts: list[RenderableType] = [header, _course(run, lane, width)]
+    parts: list[RenderableType] = [header, _loss_line(run, lane, width)]
     steps = run.recorded_steps([lane])
     if layer is not None:
         parts += [Text(), layer_over_steps(run, layer, lane, step, statistic, width)]
     elif len(steps):
         parts += _layers(run, steps, step, lane, width, statistic, over_steps)
-        if statistic in (None, "delta_log10") and (held := agreement_of(run, lane)):
-            parts += [Text(), Text(held.sentence, "" if held.holds else "yellow")]
+        if statistic in (None, "delta_log10") and (found := agreement_of(run, lane)):
+            parts += [Text(), Text(found.sentence, "" if found.holds else "yellow")]
     elif known := run.layers(["lane"], where=pc.field("layer") == 1)["lane"].to_pylist():
         raise RunError(f"{run.path}: has no lane {lane}: it has {max(known) + 1}, from 0")
     elif step is not None or statistic is not None:
@@ -126,7 +126,7 @@ def _swept(run: Run, lane: int) -> str:
     return ", ".join(f"{name} {value}" for name in names for row in rows if (value := row[name]) is not None)
 
 
-def _course(run: Run, lane: int, width: int) -> Text:
+def _loss_line(run: Run, lane: int, width: int) -> Text:
     """Loss over the steps, in a line."""
     metrics = run.metrics(["lane", "step", "train_loss", "test_accuracy"]).filter(pc.field("lane") == lane)
     if not len(metrics):
@@ -201,13 +201,13 @@ def _verdict(row: dict[str, Any], with_accuracy: bool = False) -> Text:
     return Text.assemble((word, f"bold {VERDICT_INKS.get(word, '')}"), f": {accuracy}{row['evidence']}\n")
 
 
-def expectations(held: Sequence[ExpectationResult]) -> Table:
+def expectations(results: Sequence[ExpectationResult]) -> Table:
     """Returns what was expected of each lane, what was found, and whether it held."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    many = any(one.lane for one in held)
+    many = any(one.lane for one in results)
     for name in (*(["lane"] if many else []), "expected", "", "found", ""):
         table.add_column(name, justify="right" if name == "lane" else "left")
-    for one in held:
+    for one in results:
         found = one.found if isinstance(one.found, str) else figure(one.found, "{:.4g}")
         mark = Text("held", "green") if one.holds else Text("did not hold", "bold red")
         table.add_row(*([str(one.lane)] if many else []), one.what, one.expected, found, mark)

@@ -76,10 +76,12 @@ def show_sweep(
         if title:
             grids.append(Text(title, "bold"))
         grids += [_grid(members, row, column, value, chosen, width), Text()]
-    held, known = lanes_that_hold(run)
+    matched, known = lanes_that_hold(run)
     if known:
-        off = "" if held == known else f"; off in {known - held}, by the z_score that `vgx export --to csv` writes"
-        grids.append(Text(f"theory matched at the first step of {held:,} of {counted(known, 'lane')}{off}", "dim"))
+        off = (
+            "" if matched == known else f"; off in {known - matched}, by the z_score that `vgx export --to csv` writes"
+        )
+        grids.append(Text(f"theory matched at the first step of {matched:,} of {counted(known, 'lane')}{off}", "dim"))
     if value in (None, "verdict"):
         grids.append(Text(thresholds(), "dim"))
     return Group(_header(run, swept), *grids, last_line(run))
