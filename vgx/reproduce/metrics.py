@@ -114,7 +114,7 @@ class LayerMetric(Metric):
     layers: tuple[int, int] = Field(default=(1, -1), strict=False)
     """The first and the last layer that count, from 1; -1 is the top hidden one."""
     over_layers: Literal["mean", "median", "min", "max", "slope", "span", "factor"] = "mean"
-    """slope: decades per layer from the top down, of a log10. span: the lowest layer's less the highest's. factor: the
+    """slope: decades per layer from the top down, of a log10. span: the lowest layer's minus the highest's. factor: the
     growth of the square per layer, in the direction of travel: gradients down, signals up."""
     steps: Literal["first", "last", "all"] = "last"
     """Which recorded steps count."""

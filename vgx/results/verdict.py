@@ -29,7 +29,7 @@ class LayerCurves(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The word, the figures and the reason."""
+    """What is said of a lane, and on which figures."""
 
     word: str
     """One of WORDS."""
@@ -38,7 +38,7 @@ class Verdict(NamedTuple):
     span: float
     """Decades from the top hidden layer to the bottom one, as `span_of` takes them."""
     evidence: str
-    """A sentence."""
+    """The reason, in a sentence."""
 
 
 def slope_of(delta_log10: np.ndarray) -> float:

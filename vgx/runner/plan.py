@@ -22,7 +22,7 @@ from vgx.training.program import Program, shared_config, shared_model, shared_tr
 COMPILE_SECONDS = 6.0
 """About what a program takes to be traced and compiled."""
 SHARE = 0.4
-"""About how much of a step is the matrix products, at the speed of a large one: `make bench` measures it."""
+"""About how fast a step is, by the operations of its matrix products, as a share of the speed of one large product."""
 
 
 class PlannedRound(NamedTuple):

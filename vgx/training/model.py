@@ -226,7 +226,7 @@ class MLP(nnx.Module):
         return x
 
     def empty_probes(self) -> tuple[Probe, ...]:
-        """Returns probes for `train`: one stack of zeros per stack of layers."""
+        """Returns the probes of a measured forward pass: one stack of zeros per stack of layers."""
         return tuple(empty_probe((count,)) for count in self.counts)
 
     def initial_moments(self) -> tuple[Moments | None, ...]:

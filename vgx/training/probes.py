@@ -64,7 +64,7 @@ class Forward(NamedTuple):
     cosine: Array | None = None
     participation: Array | None = None
     input_exponent: Array | None = None
-    """Power of two by which the layer's input was divided before `Probe.noise` was taken."""
+    """Power of two by which the layer's input was divided before `Probe.noise_log2` was taken."""
 
 
 def exponent_of(x: Array) -> Array:

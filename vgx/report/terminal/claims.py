@@ -1,4 +1,4 @@
-"""Claims and what became of them: what `vgx reproduce` prints, and `docs/CLAIMS.md`."""
+"""Claims and what became of them: what `vgx reproduce` prints, as tables and as JSON."""
 
 from __future__ import annotations
 
