@@ -161,7 +161,7 @@ class Run:
         return self._table("metrics", metrics_schema(self._precision), columns, where)
 
     def layers(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
-        """Returns a row per recorded step, lane and layer, in that order (a sweep's round by round); `where` filters."""
+        """Returns a row per recorded step, lane and layer in that order, a sweep's round by round; `where` filters."""
         return self._table("layers", layers_schema(self._precision), columns, where)
 
     def curves(

@@ -10,8 +10,8 @@ from rich.text import Text
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 LEAST_RANGE = 1.0
 """Decades that a picture spans at the least, so that noise does not look like a cliff."""
-
-
+AXIS = 11
+"""Columns that the axis takes."""
 MARK = "●"
 
 
@@ -53,7 +53,7 @@ def picture(
         plural: what shares a column.
     """
     layers = len(values)
-    room = max(width - 11, 10)
+    room = max(width - AXIS, 10)
     group = math.ceil(layers / room)
     starts = np.arange(0, layers, group)
     pick = lowest if log else np.mean
@@ -61,10 +61,7 @@ def picture(
     each = max(1, min(4, room // len(bars)))
     points = None if marks is None else np.array([pick(marks[start : start + group]) for start in starts])
     drawn = bars if points is None else np.append(bars, points)
-    finite = drawn[np.isfinite(drawn)]
-    top, bottom = (float(finite.max()), float(finite.min())) if len(finite) else (0.0, 0.0)
-    bottom = min(bottom, top - LEAST_RANGE if log else 0.0)
-    top = top if top > bottom else bottom + 1.0
+    bottom, top = _range(drawn[np.isfinite(drawn)], log)
     # The lowest bar keeps an eighth of a row: a bar of height 0 would look like a gradient of 0.
     heights = 1 + (bars - bottom) / (top - bottom) * (8 * height - 1)
     rows_of_points = None if points is None else (1 + (points - bottom) / (top - bottom) * (8 * height - 1)) / 8
@@ -73,8 +70,7 @@ def picture(
     text = Text(f"{title}{shared}\n", style="bold")
     form = "9.1f" if log else "9.3g"
     for row in range(height - 1, -1, -1):
-        at = {height - 1: f"{top:{form}}", 0: f"{bottom:{form}}"}.get(row, " " * 9)
-        text.append(f"{at} {'┤' if at.strip() else '│'}", style="dim")
+        text.append(tick(row, height, bottom, top, form), style="dim")
         for column, (bar, full) in enumerate(zip(bars, heights, strict=True)):
             if rows_of_points is not None and math.ceil(np.nan_to_num(rows_of_points[column])) == row + 1:
                 text.append(MARK.ljust(each), "bold cyan")
@@ -82,10 +78,27 @@ def picture(
                 text.append(*_cell(bar, full, row, each, top if log else None))
         text.append("\n")
     first, last = ends or ("1 (input)", f"{layers} (top)")
-    gap = max(1, len(bars) * each - len(first) - len(last))
-    text.append(" " * 10 + "└" + "─" * (len(bars) * each) + "\n", style="dim")
-    text.append(" " * 11 + (first + " " * gap + last if layers > 1 else first), style="dim")
-    return text
+    return text.append_text(foot(len(bars) * each, first, last if layers > 1 else ""))
+
+
+def _range(finite: np.ndarray, log: bool) -> tuple[float, float]:
+    """From where to where bars of these values reach."""
+    top, bottom = (float(finite.max()), float(finite.min())) if len(finite) else (0.0, 0.0)
+    bottom = min(bottom, top - LEAST_RANGE if log else 0.0)
+    return bottom, top if top > bottom else bottom + 1.0
+
+
+def tick(row: int, height: int, low: float, high: float, form: str) -> str:
+    """Returns the axis beside a row of a picture, with the range at its ends."""
+    label = {height - 1: f"{high:{form}}", 0: f"{low:{form}}"}.get(row, " " * 9)
+    return f"{label} {'┤' if label.strip() else '│'}"
+
+
+def foot(columns: int, first: str, last: str) -> Text:
+    """Returns an axis below a picture of so many columns, and what stands at its ends."""
+    text = Text(" " * (AXIS - 1) + "└" + "─" * columns + "\n", "dim")
+    between = last and last.rjust(max(columns - len(first), len(last) + 1))
+    return text.append(" " * AXIS + first + between, "dim")
 
 
 def lowest(values: np.ndarray) -> float:

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from rich.text import Text
 
+from vgx.report.terminal.bars import AXIS, foot, tick
 from vgx.report.words import LETTERS
 
 INKS = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_cyan", "bright_magenta")
-AXIS = 11
-"""Columns that the axis takes."""
 
 
 def curve_picture(
@@ -41,10 +40,7 @@ def curve_picture(
     means = np.array([mean[at] for mean, _ in curves])
     spreads = np.nan_to_num(np.array([spread[at] for _, spread in curves]))
     finite = np.isfinite(means)
-    drawn = np.concatenate([(means - spreads)[finite], (means + spreads)[finite]])
-    low, high = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 0.0)
-    low, high = (low, high) if high - low >= least_range else ((low + high - least_range) / 2,) * 2
-    high = max(high, low + (least_range or abs(low) or 1.0)) if high == low else high
+    low, high = _range(np.concatenate([(means - spreads)[finite], (means + spreads)[finite]]), least_range)
 
     def row_of(values: np.ndarray) -> np.ndarray:
         return np.clip(
@@ -67,11 +63,17 @@ def curve_picture(
     text = Text()
     digits = 1 if high - low >= 1 and max(abs(low), abs(high)) >= 1 else 3
     for y in range(height - 1, -1, -1):
-        label = {height - 1: f"{high:9.{digits}f}", 0: f"{low:9.{digits}f}"}.get(y, " " * 9)
-        _line(text, f"{label} {'┤' if label.strip() else '│'}", cells[y])
+        _line(text, tick(y, height, low, high, f"9.{digits}f"), cells[y])
     for name in sorted(feet):
         _line(text, f"{name:>9} ┤", feet[name])
     return text.append_text(foot(len(columns), *ends))
+
+
+def _range(drawn: np.ndarray, least: float) -> tuple[float, float]:
+    """The lowest and the highest of these values, made to span `least`."""
+    low, high = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 0.0)
+    low, high = (low, high) if high - low >= least else ((low + high - least) / 2,) * 2
+    return low, max(high, low + (least or abs(low) or 1.0)) if high == low else high
 
 
 def _line(text: Text, axis: str, cells: Sequence[tuple[str, str]]) -> None:
@@ -79,12 +81,6 @@ def _line(text: Text, axis: str, cells: Sequence[tuple[str, str]]) -> None:
     for cell in cells:
         text.append(*cell)
     text.append("\n")
-
-
-def foot(columns: int, first: str, last: str) -> Text:
-    """Returns an axis below a picture of so many columns, and what stands at its ends."""
-    text = Text(" " * (AXIS - 1) + "└" + "─" * columns + "\n", "dim")
-    return text.append(" " * AXIS + first + last.rjust(max(columns - len(first), len(last) + 1)), "dim")
 
 
 def divergence_map(difference: np.ndarray, beyond: np.ndarray, first: str, last: str, width: int = 80) -> Text:

@@ -12,8 +12,7 @@ from rich.style import Style
 from rich.text import Text
 
 from vgx.export.colormap import NONFINITE, marks_of, viridis
-from vgx.report.terminal.bars import LEAST_RANGE, lowest
-from vgx.report.terminal.curves import AXIS, foot
+from vgx.report.terminal.bars import AXIS, LEAST_RANGE, foot, lowest
 
 _SHADES = "·░▒▓█"
 WIDEST = 128

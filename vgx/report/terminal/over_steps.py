@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -70,21 +71,19 @@ def layer_over_steps(
     at = len(steps) - 1 if step is None else int(np.flatnonzero(steps == step)[0])
     where = f"layer {layer}, steps {steps[0]:,} to {steps[-1]:,}"
     if statistic is not None:
-        name = known_statistic(run, statistic, rows)
-        values = LAYERS[name].shown(rows[name])
-        ends = (f"step {steps[0]:,}", f"{steps[-1]:,}")
+        column = LAYERS[name := known_statistic(run, statistic, rows)]
+        values, ends = column.shown(rows[name]), (f"step {steps[0]:,}", f"{steps[-1]:,}")
+        title = f"{column.axis_label} of {where}"
+        drawn = picture(values, width, title=title, log=column.is_log, ends=ends, plural="steps")
         said = f"{compact(values[0])} at step {steps[0]:,}, {compact(values[at])} at step {steps[at]:,}"
-        drawn = picture(
-            values,
-            width,
-            title=f"{LAYERS[name].axis_label} of {where}",
-            log=LAYERS[name].is_log,
-            ends=ends,
-            plural="steps",
-        )
         return Group(drawn, Text(f"\n{said}"))
+    return _statistics_table(rows, steps, at, where if len(where) < 27 else f"layer {layer}", width)
+
+
+def _statistics_table(rows: pa.Table, steps: np.ndarray, at: int, where: str, width: int) -> Table:
+    """Every statistic that a layer's rows have: the first value, the one `at` a row, the range, and a line of bars."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    table.add_column(where if len(where) < 27 else f"layer {layer}", no_wrap=True)
+    table.add_column(where, no_wrap=True)
     table.add_column(f"step {steps[0]:,}", justify="right")
     table.add_column("over steps", style="cyan")
     for head in (f"step {steps[at]:,}", "lowest", "highest"):
@@ -92,7 +91,7 @@ def layer_over_steps(
     for name, column in LAYERS.items():
         if rows[name].null_count == len(rows):
             continue
-        values = LAYERS[name].shown(rows[name])
+        values = column.shown(rows[name])
         known = values[~np.isnan(values)]
         least, most = (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
         figures = [compact(x) for x in (values[0], values[at], least, most)]

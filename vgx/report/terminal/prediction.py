@@ -152,9 +152,7 @@ def _figures(prediction: Prediction) -> Table:
         "fixed point": f"factor {factor}, E[h^2] {q}, correlation of two inputs {c}",
         "decay length": f"{_layers(limit.depth_scale)} (gradient),"
         f" {_layers(limit.correlation_depth_scale)} (correlation)",
-        "trainable to": _layers(
-            prediction.trainable_depth, about="about ", never="any depth, as far as theory knows"
-        ),
+        "trainable to": _layers(prediction.trainable_depth, about="about ", never="any depth, as far as theory knows"),
     }
     return _named(lines)
 
