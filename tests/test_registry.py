@@ -271,3 +271,12 @@ def test_one_class_may_be_filed_in_two_registries():
 def test_optimizers_speak_of_their_schedule_by_name():
     sgd = OPTIMIZERS.parse({"name": "sgd", "schedule": "cosine"})
     assert sgd.model_dump()["schedule"] == {"name": "cosine", "warmup": 0, "final": 0.0}
+
+
+def test_equal_parts_hash_alike_and_another_part_of_the_same_options_does_not():
+    class Listed(Activation):
+        slopes: list[float]
+
+    assert {Listed(slopes=[0.5, 2.0]): 1}[Listed(slopes=[0.5, 2.0])] == 1
+    bare = [part for part in ACTIVATIONS if not part.model_fields]
+    assert len({hash(part()) for part in bare}) == len(bare) > 3

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from functools import lru_cache
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast
 from weakref import WeakSet
 
 from pydantic import (
@@ -25,6 +26,24 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from vgx.errors import did_you_mean
 
+A = ParamSpec("A")
+T = TypeVar("T")
+P = TypeVar("P", bound="Part")
+C = TypeVar("C", bound="type[Part]")
+
+
+def remembered(make: Callable[A, T]) -> Callable[A, T]:
+    """`make`, remembering what it made of the last 4,096 arguments: parts, sections and configs hash by their values.
+
+    (A type checker does not see that a model whose config says `frozen` has a hash.)
+    """
+    return cast(Callable[A, T], lru_cache(maxsize=4096)(make))
+
+
+def _hashable(option: Any) -> Any:
+    """An option as it enters its part's hash: a user's part may have lists."""
+    return tuple(map(_hashable, option)) if isinstance(option, list | tuple) else option
+
 
 class Part(BaseModel):
     """A named piece of a net or its training; its fields are its options."""
@@ -37,6 +56,9 @@ class Part(BaseModel):
     aliases: ClassVar[tuple[str, ...]] = ()
     formula: ClassVar[str] = ""
     """The part in one line of mathematics."""
+
+    def __hash__(self) -> int:
+        return hash((type(self), *map(_hashable, self.__dict__.values())))
 
     @model_serializer
     def _named(self, info: SerializationInfo) -> dict[str, Any]:
@@ -72,9 +94,6 @@ class Part(BaseModel):
         options = ", ".join(f"{name}: {value}" for name, value in changed.items())
         return f"{self.name} ({options})" if options else self.name
 
-
-P = TypeVar("P", bound=Part)
-C = TypeVar("C", bound=type[Part])
 
 _REGISTRIES: WeakSet[Registry[Any]] = WeakSet()
 
@@ -121,6 +140,8 @@ class Registry(Generic[P]):
     def parse(self, value: Any) -> P:
         """Returns the part that a config's `value` asks for: a part, its name, or a mapping with `name` and options."""
         if isinstance(value, Part):
+            if self._parts.get(value.name) is type(value):
+                return cast(P, value)
             value = value.model_dump()
         if isinstance(value, str):
             value = {"name": value}

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from vgx.config.load import load_config, starter
 from vgx.config.schema import Config
+from vgx.config.sweep import load_sweep
 from vgx.data import DATASETS
 from vgx.errors import ConfigError, VgxError
 from vgx.parts import (
@@ -546,3 +547,21 @@ def test_a_part_registered_by_a_user_is_asked_for_like_any_other():
         assert faults({"train": {"optimizer": {"name": "sgd", "schedule": "mien"}}}) == [
             "train.optimizer.schedule: no schedule is called 'mien'; did you mean 'mine'?"
         ]
+
+
+def test_a_config_is_a_key_whatever_lists_it_was_made_of():
+    written = {"seeds": [3, 5], "model": {"width": [9, 7]}, "expect": {"verdict": ["healthy", "dead"]}}
+    config, other = load_config(written), load_config(written)
+    assert {config: "found"}[other] == "found"
+    assert hash(config) != hash(load_config(written | {"seeds": [5, 3]}))
+    assert load_config(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_cells_share_what_they_have_in_common_and_no_value_passes_for_another():
+    base = {"sweep": {"axes": {"model.dropout": [0.5, 0.25], "log.every": [1, 2]}}}
+    cells = [cell.config for cell in load_sweep(base).cells]
+    assert all(cell.train is cells[0].train for cell in cells)
+    assert [cell.model is cells[0].model for cell in cells] == [True, True, False, False]
+    assert [cell.log is cells[0].log for cell in cells] == [True, False, True, False]
+    with pytest.raises(ConfigError, match=r"log\.every: expected a whole number, found true"):
+        load_sweep(base | {"sweep": {"axes": {"model.dropout": [0.5], "log.every": [1, True]}}})

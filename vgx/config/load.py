@@ -219,7 +219,7 @@ def _follow(
         elif isinstance(key, int):
             keys.append(key)
             tree = tree[key] if isinstance(tree, list) and key < len(tree) else None
-            model = next((kind for kind in _kinds(field, list) if _is_model(kind)), None)
+            model = next((kind for kind in _kinds(field, tuple) if _is_model(kind)), None)
     return tuple(keys), owner, field
 
 

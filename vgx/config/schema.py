@@ -50,7 +50,7 @@ ModuleName = Annotated[str, Field(pattern=MODULE_NAME)]
 
 
 def _one_or_many(value: Any) -> str:
-    return "many" if isinstance(value, list) else "one"
+    return "many" if isinstance(value, list | tuple) else "one"
 
 
 _OneOrMany = Discriminator(_one_or_many)
@@ -80,7 +80,8 @@ class Model(Section):
     depth: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Hidden layers, when `width` is one number (20 by default)."""
     width: Annotated[
-        Annotated[Width, Tag("one")] | Annotated[list[Width], Field(min_length=1, max_length=100_000), Tag("many")],
+        Annotated[Width, Tag("one")]
+        | Annotated[tuple[Width, ...], Field(strict=False, min_length=1, max_length=100_000), Tag("many")],
         _OneOrMany,
     ] = 128
     """Units per hidden layer: one number for all, or a list with one for each."""
@@ -97,7 +98,7 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _one_shape(self) -> Self:
-        if isinstance(self.width, list):
+        if isinstance(self.width, tuple):
             if self.depth is not None:
                 raise _conflict("depth", "a list of widths says the depth already; leave one of the two out")
         elif self.depth is None:
@@ -107,7 +108,7 @@ class Model(Section):
     @property
     def widths(self) -> tuple[int, ...]:
         """The units of each hidden layer, from the input up: [L]."""
-        return tuple(self.width) if isinstance(self.width, list) else (self.width,) * (self.depth or 0)
+        return self.width if isinstance(self.width, tuple) else (self.width,) * (self.depth or 0)
 
 
 class Train(Section):
@@ -161,7 +162,10 @@ class Expect(Section):
     """What every seed must come to, or `vgx train` exits 3. Bounds are texts: '>= 0.95', '< 1', '0 +- 0.01'."""
 
     verdict: (
-        Annotated[Annotated[Word, Tag("one")] | Annotated[list[Word], Field(min_length=1), Tag("many")], _OneOrMany]
+        Annotated[
+            Annotated[Word, Tag("one")] | Annotated[tuple[Word, ...], Field(strict=False, min_length=1), Tag("many")],
+            _OneOrMany,
+        ]
         | None
     ) = None
     """The verdict, or a list of those that will do."""
@@ -216,7 +220,7 @@ class Config(Section):
     """Names the run directory: letters, digits, '.', '_' and '-'."""
     seeds: Annotated[
         Annotated[int, Field(ge=1, le=10_000), Tag("one")]
-        | Annotated[list[Seed], Field(min_length=1, max_length=10_000), Tag("many")],
+        | Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=10_000), Tag("many")],
         _OneOrMany,
     ] = 1
     """A count n (seeds 0 to n - 1), or a list of seeds."""
@@ -246,8 +250,8 @@ class Config(Section):
 
     @field_validator("seeds")
     @classmethod
-    def _distinct(cls, seeds: int | list[int]) -> int | list[int]:
-        if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
+    def _distinct(cls, seeds: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if isinstance(seeds, tuple) and len(set(seeds)) < len(seeds):
             raise ValueError(f"seed {Counter(seeds).most_common(1)[0][0]} is listed twice")
         return seeds
 
@@ -260,7 +264,7 @@ class Config(Section):
     @property
     def seed_list(self) -> tuple[int, ...]:
         """The seed of each lane: [R]."""
-        return tuple(self.seeds) if isinstance(self.seeds, list) else tuple(range(self.seeds))
+        return self.seeds if isinstance(self.seeds, tuple) else tuple(range(self.seeds))
 
     @property
     def digest(self) -> str:

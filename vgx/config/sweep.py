@@ -18,7 +18,7 @@ from vgx.config.options import fields_of, full_path
 from vgx.config.schema import NO_NUMBERS, Config
 from vgx.config.yaml_tree import Fault, Keys, Place, Tree, shown
 from vgx.errors import ConfigError
-from vgx.registry import Part
+from vgx.registry import Part, remembered
 from vgx.results.values import inline
 from vgx.results.words import counted
 
@@ -145,7 +145,7 @@ def sweep_in(tree: Tree, axes: Sequence[str], seeds: int | None, turn: int) -> S
         )
     if (many := grid.count(asked.axes, asked.cells)) > MAX_CELLS:
         raise ConfigError(f"sweep: {many:,} cells are more than {MAX_CELLS:,}; leave out some values")
-    return Sweep(base, asked.axes, asked.cells, _checked(tree, asked))
+    return Sweep(base, asked.axes, asked.cells, _checked(tree, base, asked))
 
 
 class _Section:
@@ -240,14 +240,14 @@ class _Section:
         return None, next(iter(self.places.values()))
 
 
-def _checked(tree: Tree, asked: _Section) -> tuple[Cell, ...]:
+def _checked(tree: Tree, base: Config, asked: _Section) -> tuple[Cell, ...]:
     cells: dict[str, Cell] = {}
     lines: dict[tuple[Place, Keys, str], Fault] = {}
-    known = _Known()
+    known: dict[Any, Any] = {}
     for overlay in grid.overlays(asked.axes, asked.cells):
-        config, faults = _cell(tree.value, overlay, known)
+        config, faults = _cell(tree.value, base, overlay, known)
         if config is not None and not faults:
-            key = known.key(config)
+            key = _key(config)
             cells.setdefault(key, Cell(key, config, overlay))
             continue
         named = ", ".join(f"{path}={inline(value)}" for path, value in overlay.items()) if faults else ""
@@ -262,45 +262,54 @@ def _checked(tree: Tree, asked: _Section) -> tuple[Cell, ...]:
     return tuple(cells.values())
 
 
-def _cell(base: dict[str, Any], overlay: grid.Overlay, known: _Known) -> tuple[Config | None, list[Fault]]:
-    touched = {path.partition(".")[0] for path in overlay}
-    tree = Tree({name: copy.deepcopy(value) if name in touched else value for name, value in base.items()})
+def _cell(
+    tree: dict[str, Any], base: Config, overlay: grid.Overlay, known: dict[Any, Any]
+) -> tuple[Config | None, list[Fault]]:
+    """The config of a cell, or what is wrong with it; `known` keeps the sections that cells have in common."""
+    changes: dict[str, grid.Overlay] = {}
     for path, value in overlay.items():
-        assign(tree, tuple(path.split(".")), copy.deepcopy(value), Place())
-    config = None if tree.faults else known.config(tree.value)
-    return (config, []) if config is not None else validated(tree)
+        changes.setdefault(path.partition(".")[0], {})[path] = value
+    keys = {name: (name, _frozen(changed)) for name, changed in changes.items()}
+    changed = {name: known[key] for name, key in keys.items() if key in known}
+    new = _overlaid(tree, {name: overlay for name, overlay in changes.items() if name not in changed})
+    whole = {field.alias or name: getattr(base, name) for name, field in type(base).model_fields.items()}
+    try:
+        config = None if new.faults else Config.model_validate(whole | changed | new.value)
+    except ValidationError:
+        config = None
+    if config is None:
+        whole_tree = _overlaid(tree, changes)
+        return validated(Tree(tree | whole_tree.value, faults=whole_tree.faults))
+    for name in new.value:
+        known[keys[name]] = getattr(config, name)
+    return config, []
 
 
-class _Known:
-    """Sections that were checked already: cells of a grid have most of them in common."""
+def _overlaid(tree: dict[str, Any], changes: Mapping[str, grid.Overlay]) -> Tree:
+    """The sections of the tree that change, with what changes in them."""
+    sections = Tree({name: copy.deepcopy(tree[name]) for name in changes if name in tree})
+    for overlay in changes.values():
+        for path, value in overlay.items():
+            assign(sections, tuple(path.split(".")), copy.deepcopy(value), Place())
+    return sections
 
-    def __init__(self) -> None:
-        self.sections: dict[tuple[str, str], Any] = {}
-        self.texts: dict[int, tuple[Any, str]] = {}
 
-    def config(self, value: dict[str, Any]) -> Config | None:
-        """Returns the config, its sections shared with other cells that have the same; None when it is wrong."""
-        keys = {name: (name, repr(value[name])) for name in grid.SECTIONS if name in value}
-        found = {name: self.sections[key] for name, key in keys.items() if key in self.sections}
-        try:
-            config = Config.model_validate(value | found)
-        except ValidationError:
-            return None
-        for name, key in keys.items():
-            self.sections.setdefault(key, getattr(config, name))
-        return config
+def _frozen(value: Any) -> tuple[Any, Any]:
+    """A plain value as a key, which tells 1 from 1.0 and from true."""
+    if isinstance(value, dict):
+        return dict, tuple((key, _frozen(inner)) for key, inner in value.items())
+    return type(value), tuple(map(_frozen, value)) if isinstance(value, list) else value
 
-    def key(self, config: Config) -> str:
-        """Returns the cell's key, from all but its name and seeds."""
-        sections = [self._text(getattr(config, name)) for name in grid.SECTIONS]
-        data = config.data.model_dump_json(exclude=NO_NUMBERS["data"])
-        return hashlib.sha256("\n".join([data, *sections]).encode()).hexdigest()[:12]
 
-    def _text(self, section: Any) -> str:
-        if id(section) not in self.texts:
-            # Kept, so that nothing else gets its id; without what changes no number, as in the digest of a config.
-            self.texts[id(section)] = section, section.model_dump_json(exclude=NO_NUMBERS["log"])
-        return self.texts[id(section)][1]
+def _key(config: Config) -> str:
+    """The cell's key, from all but its name, its seeds and what changes no number."""
+    texts = [_json(name, getattr(config, name)) for name in ("data", *grid.SECTIONS)]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+
+
+@remembered
+def _json(name: str, section: BaseModel) -> str:
+    return section.model_dump_json(exclude=NO_NUMBERS.get(name))
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -347,6 +356,7 @@ def _is_tree(value: Any) -> bool:
 def brief(value: Any) -> Any:
     """Returns a part as its name, or as a mapping with the options that are not its defaults; another value as is."""
     if not isinstance(value, Part):
+        value = list(value) if isinstance(value, tuple) else value
         return value.model_dump(mode="json") if _is_tree(value) else value
     fields = type(value).model_fields
     changed = {

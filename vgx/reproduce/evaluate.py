@@ -143,16 +143,15 @@ class _Lanes:
             if row["status"] in ("done", "diverged"):
                 found = LaneOutcome(row["lane"], row["status"] == "diverged")
                 self.by_cell.setdefault(row["cell"], {})[row["seed"]] = found
-        self.known: dict[str, dict[int, float]] = {}
+        self.known: dict[Metric, dict[int, float]] = {}
 
     def read(self, statistic: Metric) -> dict[int, float]:
         """Returns a statistic of every lane, by its number."""
-        key = repr(statistic)
-        if key not in self.known:
+        if statistic not in self.known:
             lanes = [lane for seeds in self.by_cell.values() for lane in seeds.values()]
             values = statistic.read(self.run, lanes).tolist()
-            self.known[key] = {lane.lane: value for lane, value in zip(lanes, values, strict=True)}
-        return self.known[key]
+            self.known[statistic] = {lane.lane: value for lane, value in zip(lanes, values, strict=True)}
+        return self.known[statistic]
 
 
 class _Measured:

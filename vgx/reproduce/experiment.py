@@ -69,9 +69,9 @@ class Check(Section):
     """The number of each lane."""
     where: Arm = Field(default_factory=dict)
     """Swept options that are the same throughout, by path."""
-    for_each: list[str] = Field(default_factory=list)
+    for_each: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Swept options for each of whose values the check is made."""
-    best_over: list[str] = Field(default_factory=list)
+    best_over: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Swept options that are chosen for each arm by the mean over seeds of `best_by`."""
     best_by: Annotated[Metric, STATISTICS.field] = Accuracy(split="validation")
     """What they are chosen by: on validation data, never on test data."""
@@ -96,7 +96,7 @@ class Claim(Section):
     """Who made it, and where."""
     differs: str = ""
     """What is different here from there, if anything."""
-    checks: Annotated[list[Check], Field(min_length=1)]
+    checks: Annotated[tuple[Check, ...], Field(strict=False, min_length=1)]
     """How to tell."""
 
 

@@ -25,17 +25,12 @@ SECTIONS = ("data", "model", "train", "log", "expect")
 
 def write_cell_configs(writer: RunWriter, configs: Mapping[str, BaseModel]) -> None:
     """Writes `cells.json`, from the config of each cell by its key."""
-    texts: dict[int, str] = {}
-    numbers: dict[str, dict[str, int]] = {name: {} for name in SECTIONS}
-    cells: dict[str, list[int]] = {}
-    for key, config in configs.items():
-        sections = [getattr(config, name) for name in SECTIONS]
-        for section in sections:
-            if id(section) not in texts:
-                texts[id(section)] = section.model_dump_json()
-        found = zip(numbers.values(), sections, strict=True)
-        cells[key] = [known.setdefault(texts[id(section)], len(known)) for known, section in found]
-    kept = {name: [json.loads(text) for text in known] for name, known in numbers.items()}
+    numbers: dict[str, dict[BaseModel, int]] = {name: {} for name in SECTIONS}
+    cells = {
+        key: [known.setdefault(getattr(config, name), len(known)) for name, known in numbers.items()]
+        for key, config in configs.items()
+    }
+    kept = {name: [section.model_dump(mode="json") for section in known] for name, known in numbers.items()}
     writer.write_text(FILE, json.dumps({"sections": kept, "cells": cells}) + "\n")
 
 

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from vgx.config.schema import NO_NUMBERS, Config, Section
 from vgx.data import Dataset
 from vgx.errors import VgxError
+from vgx.registry import Part, remembered
 from vgx.results.sizes import parse_size
 from vgx.runner.preparation import steps_of
 from vgx.training.lanes import lane_bytes
@@ -41,21 +42,15 @@ class PlannedRound(NamedTuple):
     """Floating-point operations of the matrix products in all its steps."""
 
 
-def program_key(config: Config, known: dict[int, tuple[Section, str]] | None = None) -> str:
-    """Returns what tells programs apart: lanes of equal keys can ride side by side.
+def program_key(config: Config) -> str:
+    """Returns what tells programs apart: lanes of equal keys can ride side by side."""
+    return _digest(config.data, shared_model(config.model), shared_train(config.train), config.log)
 
-    `known` keeps what was worked out for sections that many configs of a grid have in common.
-    """
-    known = {} if known is None else known
 
-    def text(section: Section, shared: Callable[[Any], Section]) -> str:
-        if id(section) not in known:
-            known[id(section)] = section, shared(section).model_dump_json()  # kept, so that nothing else gets its id
-        return known[id(section)][1]
-
-    sections = text(config.model, shared_model), text(config.train, shared_train), text(config.log, lambda log: log)
-    data = config.data.model_dump_json(exclude=NO_NUMBERS["data"])
-    return hashlib.sha256("\n".join([data, *sections]).encode()).hexdigest()[:12]
+@remembered
+def _digest(data: Part, *sections: Section) -> str:
+    texts = [data.model_dump_json(exclude=NO_NUMBERS["data"]), *(section.model_dump_json() for section in sections)]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
 def plan_rounds(
@@ -71,9 +66,8 @@ def plan_rounds(
     """
     programs: dict[str, list[int]] = {}
     first: dict[str, Config] = {}
-    known: dict[int, tuple[Section, str]] = {}
     for lane, config in lanes:
-        key = program_key(config, known)
+        key = program_key(config)
         programs.setdefault(key, []).append(lane)
         first.setdefault(key, config)
     return [

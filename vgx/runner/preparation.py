@@ -80,8 +80,8 @@ class ProgramCache:
     """What the rounds of a sweep have in common: data on the devices, compiled programs."""
 
     def __init__(self) -> None:
-        self.data: dict[str, tuple[Images, dict[str, Images]]] = {}
-        self.programs: dict[tuple[str, int], Compiled] = {}
+        self.data: dict[tuple[str, Mesh, np.dtype], tuple[Images, dict[str, Images]]] = {}
+        self.programs: dict[tuple[Program, Mesh, int], Compiled] = {}
 
 
 class Prepared(NamedTuple):
@@ -184,7 +184,7 @@ def prepare(group: LaneGroup, devices: Sequence[Device], path: Path, cache: Prog
 
 def _on_devices(dataset: Dataset, config: Config, mesh: Mesh, cache: ProgramCache) -> tuple[Images, dict[str, Images]]:
     """The training split and the held-out ones, a copy on each device."""
-    key = f"{dataset.digest} {mesh.devices.tolist()} {master_dtype(config)}"
+    key = dataset.digest, mesh, master_dtype(config)
     if key not in cache.data:
         splits = {"test": dataset.test} | ({"validation": dataset.validation} if dataset.validation else {})
         train = put(to_device(dataset.train, dataset), mesh)
@@ -227,7 +227,7 @@ def _chunk_capacity(config: Config, steps: int, lanes: int, seeds: int) -> tuple
 
 def _compiled(prepared: Prepared, lanes: int, cache: ProgramCache) -> Compiled:
     program, mesh, (most, longest) = prepared.program, prepared.mesh, prepared.capacity
-    key = f"{program.config.model_dump_json()} {mesh.devices.tolist()}", lanes
+    key = program, mesh, lanes
     if key not in cache.programs:
         arguments = prepared.arguments(prepared.state, ChunkPlan(True, ()), 0)
         chunk = make_chunk(program, most, mesh).lower(*arguments).compile()

@@ -14,7 +14,7 @@ import jax
 
 from vgx.config.schema import Config
 from vgx.config.sweep import Cell, Sweep, differences, load_sweep, value_at
-from vgx.data import Dataset
+from vgx.data import Dataset, Source
 from vgx.devices import (
     Device,
     Platform,
@@ -151,14 +151,14 @@ class _DataSets:
     """The data sets of a sweep, each read once; every cell's batch fits."""
 
     def __init__(self, sweep: Sweep):
-        self.sets: dict[str, Dataset] = {}
+        self.sets: dict[Source, Dataset] = {}
         for config in {(cell.config.data, cell.config.train.batch_size): cell.config for cell in sweep.cells}.values():
-            self.sets[repr(config.data)] = load_data(config)
+            self.sets[config.data] = load_data(config)
 
     def __call__(self, config: Config) -> Dataset:
-        if repr(config.data) not in self.sets:
-            self.sets[repr(config.data)] = load_data(config)
-        return self.sets[repr(config.data)]
+        if config.data not in self.sets:
+            self.sets[config.data] = load_data(config)
+        return self.sets[config.data]
 
 
 def _grown(path: Path, sweep: Sweep) -> Sweep:

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vgx.parts.activations import Activation, RReLU
+from vgx.registry import remembered
 from vgx.theory.quadrature import line, plane
 from vgx.training.probes import SATURATED
 
@@ -27,24 +28,6 @@ TURN, MOST_CUTS = 5.0, 16
 """Pre-activations that a panel may span at the most, as long as that takes no more panels to a deviation than this."""
 LEAST = 1e-300
 """In place of a variance of 0, so that nothing is divided by it."""
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _remembered(make: Callable[Concatenate[Activation, P], T]) -> Callable[Concatenate[Activation, P], T]:
-    """`make`, remembering what it made; an activation is known by its options, of which one may not be hashable."""
-    kept: dict[Any, T] = {}
-
-    def remember(activation: Activation, *rest: P.args, **named: P.kwargs) -> T:
-        key = type(activation), repr(activation), *rest, *named.items()
-        if key not in kept:
-            if len(kept) == 1024:
-                kept.clear()
-            kept[key] = make(activation, *rest, **named)
-        return kept[key]
-
-    return remember
 
 
 class Sampler:
@@ -90,7 +73,7 @@ class Sampler:
         return np.concatenate(parts, -1)[:, : h.size].reshape(-1, *h.shape)
 
 
-_sampler = _remembered(Sampler)
+_sampler = remembered(Sampler)
 
 
 def safe_divide(numerator: float, denominator: float) -> float:
@@ -283,7 +266,7 @@ def _chebyshev(n: int) -> np.ndarray:
 
 
 _DEGREES = np.arange(32.0)
-table = _remembered(Table)
+table = remembered(Table)
 
 
 class BatchNormMoments(NamedTuple):
@@ -304,7 +287,7 @@ class BatchNormMoments(NamedTuple):
     """E[f'^4] / E[f'^2]^2"""
 
 
-@_remembered
+@remembered
 def sphere(activation: Activation, scale: float, batch: int) -> BatchNormMoments:
     """Returns the moments of f at scale z1 and scale z2, two of a normalized batch: mean 0, variance 1, any direction.
 
@@ -350,7 +333,7 @@ def deadness(activation: Activation, mean: float, std: float, c: float, batch: i
     return float(np.sum(weight * share**batch))
 
 
-@_remembered
+@remembered
 def _flat(activation: Activation) -> list[tuple[float, float]]:
     """The intervals between kinks where the slope is 0."""
     edges = [-math.inf, *activation.kinks, math.inf] if activation.kinks else []

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vgx.config.schema import Config
+from vgx.config.schema import Config, Model
 from vgx.config.sweep import Sweep
-from vgx.data import Dataset
+from vgx.data import Dataset, Source
 from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, Activation, Initializer, Normalization
 from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Placed, RMSNorm
 from vgx.results.attribution import attribute
@@ -230,11 +230,11 @@ def predict_cells(sweep: Sweep) -> Iterator[Prediction | str]:
 
     Raises as `predict` does, but for FAULTS.
     """
-    sources: dict[str, InputStatistics] = {}
-    known: dict[str, Prediction | str] = {}
+    sources: dict[Source, InputStatistics] = {}
+    known: dict[tuple[Source, int, Model], Prediction | str] = {}
     for config in (cell.config for cell in sweep.cells):
-        data = config.data.model_dump_json()
-        net = f"{data} {config.train.batch_size} {config.model.model_dump_json()}"
+        data = config.data
+        net = data, config.train.batch_size, config.model
         if net not in known:
             sources[data] = sources.get(data) or source_of(config.data.load(), config.data.input)
             try:

@@ -101,7 +101,7 @@ def make_initial_states(
     Lanes whose weights follow one law are drawn together, by a program that knows nothing of activations, so that all
     programs of a sweep share it. LSUV looks at the examples `first` [n].
     """
-    axes, same = lane_axes(program), _Same(program)
+    axes = lane_axes(program)
     laws: dict[_InitSpec, list[int]] = {}
     for i, config in enumerate(configs):
         model = config.model
@@ -114,9 +114,11 @@ def make_initial_states(
             numbers = [_initial_numbers(configs[i]) for i in members]
             stacked = jax.tree.map(lambda *values: np.asarray(values, master_dtype(program.config)), *numbers)
             keys, own = jax.tree.map(itemgetter(np.asarray(members)), (lane.key, lane.numbers))
-            states = _growing(same)(_drawing(law)(keys, stacked), own)
+            states = _growing(program)(_drawing(law)(keys, stacked), own)
             if isinstance(law.initializer, LSUV):
-                states = _fitting(same, cast(Any, law.initializer))(states, keys, stacked["initializer"], data, first)
+                states = _fitting(program, cast(Any, law.initializer))(
+                    states, keys, stacked["initializer"], data, first
+                )
             parts.append(states)
         back = np.argsort([i for members in laws.values() for i in members])
         joined = jax.tree.map(lambda axis, *leaves: jnp.concatenate(leaves, axis)[_at(axis, back)], axes, *parts)
@@ -150,29 +152,14 @@ def _drawing(law: _InitSpec) -> Any:
     return jax.jit(jax.vmap(draw))
 
 
-class _Same:
-    """A program, equal to others of the same contents: a key to what is compiled for it."""
-
-    def __init__(self, program: Program):
-        self.program = program
-        self.contents = program.config.model_dump_json(), *program[1:]
-
-    def __hash__(self) -> int:
-        return hash(self.contents)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.contents == other.contents
-
-
 @lru_cache(maxsize=32)
-def _growing(same: _Same) -> Any:
+def _growing(program: Program) -> Any:
     """The jitted step from weights and numbers to states of R lanes."""
-    return jax.jit(jax.vmap(partial(first_state, same.program), out_axes=lane_axes(same.program)))
+    return jax.jit(jax.vmap(partial(first_state, program), out_axes=lane_axes(program)))
 
 
 @lru_cache(maxsize=32)
-def _fitting(same: _Same, rule: Initializer) -> Any:
-    program = same.program
+def _fitting(program: Program, rule: Initializer) -> Any:
 
     def fit(state: State, key: Array, numbers: dict[str, Array], data: Images, first: Array) -> State:
         return fit_lane(program, cast(LSUV, fill(rule, numbers)), state, key, data, first)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from vgx.config.schema import Config, Model, Train
 from vgx.parts.initializers import Zeros
-from vgx.registry import Part
+from vgx.registry import Part, remembered
 
 P = TypeVar("P", bound=Part)
 
@@ -45,12 +45,14 @@ def shared_config(config: Config) -> Config:
     return config.model_copy(update={"name": "program", "seeds": 1} | sections)
 
 
+@remembered
 def shared_train(train: Train) -> Train:
     """Returns the section without the numbers that a lane carries."""
     optimizer = blank(train.optimizer.model_copy(update={"schedule": blank(train.optimizer.schedule)}))
     return train.model_copy(update={"optimizer": optimizer, "clip": blank(train.clip)})
 
 
+@remembered
 def shared_model(model: Model) -> Model:
     """Returns the section without the initializers, which no step looks at."""
     return model.model_copy(update={"initializer": Zeros(), "bias": Zeros()})
