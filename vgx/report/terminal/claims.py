@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from vgx.report.claim_words import COLOURS, in_words, interval, more_seeds, ours, seeds_in_words, verdict_words
+from vgx.report.terminal.tables import plain_table, right
 from vgx.results.words import duration, plain
 
 if TYPE_CHECKING:
@@ -21,11 +22,7 @@ def experiments_table(
     experiments: Sequence[Experiment], counts: Sequence[LaneCount], results: Sequence[Result | None]
 ) -> RenderableType:
     """Returns the experiments as a table: name, claim, verdicts so far, runs, time."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    table.add_column("name", no_wrap=True)
-    table.add_column("claim")
-    table.add_column("runs", justify="right", no_wrap=True)
-    table.add_column("takes", justify="right", no_wrap=True)
+    table = plain_table(Column("name", no_wrap=True), "claim", right("runs"), right("takes"))
     for experiment, count, result in zip(experiments, counts, results, strict=True):
         claim = Text(experiment.claim.says)
         if result:
@@ -75,11 +72,8 @@ def _outcome(outcome: CheckResult) -> list[RenderableType]:
         words.append(f"\n{line}" if line else "", "dim")
     title.add_row(Text(outcome.verdict, f"bold {COLOURS[outcome.verdict]}"), words)
     several = len(outcome.findings) > 1
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("")
-    for name in ("claimed", "ours", "95 % interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict" if several else "")
+    numbers = map(right, ("claimed", "ours", "95 % interval"))
+    table = plain_table("", *numbers, "verdict" if several else "", padding=(0, 2, 0, 0))
     for finding in outcome.findings:
         what = Text(finding.what or "all")
         if finding.note:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from vgx.report.palette import VERDICT_INKS
+from vgx.report.terminal.tables import plain_table, right
 from vgx.report.words import describe_config
 from vgx.results.store import Run
 from vgx.results.verdict import slope_of
@@ -75,7 +75,7 @@ def diagnosis_text(diagnosis: Diagnosis, config: dict[str, Any]) -> RenderableTy
         header.append(f"\n{diagnosis.effect.fault}")
     parts: list[RenderableType] = [header, Text()]
     if diagnosis.cures:
-        table = _table("what helps", "predicted slope")
+        table = plain_table("what helps", "predicted slope")
         for cure in diagnosis.cures[:SHOWN]:
             table.add_row(cure.in_words, Text(signed(cure.effect.verdict.slope, 4), "green"))
         parts.append(table)
@@ -84,25 +84,17 @@ def diagnosis_text(diagnosis: Diagnosis, config: dict[str, Any]) -> RenderableTy
     else:
         parts.append(Text("nothing helps that may be touched: activation, shape and data are yours", "red"))
     if diagnosis.rejected:
-        table = _table("what does not (nearest of each kind)", "why")
+        table = plain_table("what does not (nearest of each kind)", "why")
         for cure in diagnosis.rejected:
             table.add_row(cure.in_words, cure.fault)
         parts += [Text(), table]
     return Group(*parts)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    for column in columns:
-        table.add_column(column)
-    return table
-
-
 def proof_table(proofs: Sequence[Proof]) -> RenderableType:
     """Returns what became of the nets that were trained."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    for column in ("trained", "predicted", "measured", "verdict", "test"):
-        table.add_column(column, justify="left" if column in ("trained", "verdict") else "right")
+    numbers = [right(name, no_wrap=False) for name in ("predicted", "measured")]
+    table = plain_table("trained", *numbers, "verdict", right("test", no_wrap=False))
     for proof in proofs:
         verdict = Text(proof.verdict, VERDICT_INKS.get(proof.verdict, ""))
         accuracy = None if math.isnan(proof.accuracy) else proof.accuracy

@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from vgx.errors import RunError
 from vgx.report.terminal.bars import lowest, picture, sparkline
 from vgx.report.terminal.heatmap import WIDEST, HeatMap
+from vgx.report.terminal.tables import plain_table, right
 from vgx.results.columns import LAYERS, known_statistic, swept_columns
 from vgx.results.curves import evenly
 from vgx.results.divergence import aligned
@@ -82,12 +83,11 @@ def layer_over_steps(
 
 def _statistics_table(rows: pa.Table, steps: np.ndarray, at: int, where: str, width: int) -> Table:
     """Every statistic that a layer's rows have: the first value, the one `at` a row, the range, and a line of bars."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    table.add_column(where, no_wrap=True)
-    table.add_column(f"step {steps[0]:,}", justify="right")
-    table.add_column("over steps", style="cyan")
-    for head in (f"step {steps[at]:,}", "lowest", "highest"):
-        table.add_column(head, justify="right")
+    first, *others = (
+        right(head, no_wrap=False) for head in (f"step {steps[0]:,}", f"step {steps[at]:,}", "lowest", "highest")
+    )
+    line = Column("over steps", style="cyan")
+    table = plain_table(Column(where, no_wrap=True), first, line, *others, padding=(0, 1, 0, 0))
     for name, column in LAYERS.items():
         if rows[name].null_count == len(rows):
             continue

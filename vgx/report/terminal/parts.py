@@ -17,6 +17,7 @@ from vgx.data.mirrors import PUBLISHED
 from vgx.errors import VgxError, did_you_mean
 from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES
 from vgx.registry import Part, Registry
+from vgx.report.terminal.tables import plain_table
 
 if TYPE_CHECKING:
     from vgx.config.shipped import Example
@@ -98,9 +99,7 @@ def _json_default(value: Any) -> Any:
 
 def data_table() -> Table:
     """Returns the data sets as a table: name, what it is, and what is on disk."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    for name in ("name", "what it is", "on disk"):
-        table.add_column(name)
+    table = plain_table("name", "what it is", "on disk")
     for source in DATASETS:
         table.add_row(Text(source.name, "bold cyan"), source.formula, _on_disk(source.name))
     return table
@@ -108,9 +107,7 @@ def data_table() -> Table:
 
 def examples_table(examples: Iterable[Example]) -> Table:
     """Returns examples as a table: name, what runs it, what it is."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    for name in ("name", "runs with", "what it is"):
-        table.add_column(name)
+    table = plain_table("name", "runs with", "what it is")
     for example in examples:
         table.add_row(Text(example.name, "bold cyan", no_wrap=True), f"vgx {example.command}", example.says)
     return table

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.bars import MARK, gradient_picture
+from vgx.report.terminal.tables import plain_table, right
 from vgx.report.words import describe_config
 from vgx.results.agreement import agreement
 from vgx.results.attribution import Causes, attribute
@@ -111,12 +112,11 @@ def outlook_table(
     Of a cell that theory fails at there is the reason alone. `measured` is each cell's gradient at the first step
     [L + 1], in log10; none, and that column is left out.
     """
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    for path in options[0]:
-        table.add_column(path.rpartition(".")[2], overflow="fold")
-    for name in ("slope", *(["measured"] if measured else []), "trainable", "phase"):
-        table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    table = plain_table(
+        *(Column(path.rpartition(".")[2], overflow="fold") for path in options[0]),
+        *map(right, ("slope", *(["measured"] if measured else []), "trainable")),
+        *(Column(name, no_wrap=True) for name in ("phase", "verdict")),
+    )
     why: dict[str, None] = {}
     for i, (values, one) in enumerate(zip(options, predictions, strict=True)):
         found = [signed(slope_of(measured[i][:-1]), 4)] if measured else []
@@ -174,8 +174,7 @@ def _by_parts(rows: Sequence[Parts], cell: Callable[[Parts], Text]) -> list[Rend
         by_title.setdefault(row.normalization.title, []).append(row)
     parts: list[RenderableType] = []
     for title, group in by_title.items():
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-        table.add_column(title, min_width=17)
+        table = plain_table(Column(title, min_width=17))
         for initializer in dict.fromkeys(str(row.initializer) for row in group):
             table.add_column(initializer.removesuffix("_normal"), justify="right", min_width=9)
         for activation, line in groupby(group, key=lambda row: str(row.activation)):

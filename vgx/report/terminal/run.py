@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from vgx.errors import RunError
 from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.bars import MARK, picture, sparkline
 from vgx.report.terminal.over_steps import heat_map, layer_over_steps
+from vgx.report.terminal.tables import plain_table, right
 from vgx.report.words import describe_config
 from vgx.results.agreement import agreement_of
 from vgx.results.columns import LAYERS, known_statistic
@@ -166,9 +167,7 @@ def layer_table(rows: pa.Table, width: int) -> RenderableType:
         groups[-1].append(heading)
     tables = []
     for headings in groups:
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, gap, 0, 0))
-        for heading in ("layer", *headings):
-            table.add_column(heading, justify="right", no_wrap=True)
+        table = plain_table(*map(right, ("layer", *headings)), padding=(0, gap, 0, 0))
         for i, layer in enumerate(layers):
             table.add_row(layer, *(columns[heading][i] for heading in headings))
         tables += [Text(), table] if tables else [table]
@@ -203,10 +202,8 @@ def _verdict(row: dict[str, Any], with_accuracy: bool = False) -> Text:
 
 def expectations(results: Sequence[ExpectationResult]) -> Table:
     """Returns what was expected of each lane, what was found, and whether it held."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     many = any(one.lane for one in results)
-    for name in (*(["lane"] if many else []), "expected", "", "found", ""):
-        table.add_column(name, justify="right" if name == "lane" else "left")
+    table = plain_table(*([right("lane", no_wrap=False)] if many else []), "expected", "", "found", "")
     for one in results:
         found = one.found if isinstance(one.found, str) else figure(one.found, "{:.4g}")
         mark = Text("held", "green") if one.holds else Text("did not hold", "bold red")
@@ -236,10 +233,8 @@ def runs_table(runs: Sequence[Run]) -> RenderableType:
 
     A damaged one is listed as that, with the reason below the table.
     """
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    for name in ("run", "status", "step", "verdict", "slope", "test"):
-        justify = "right" if name in ("step", "slope", "test") else "left"
-        table.add_column(name, justify=justify, no_wrap=name != "step")
+    name, status, verdict = (Column(head, no_wrap=True) for head in ("run", "status", "verdict"))
+    table = plain_table(name, status, right("step", no_wrap=False), verdict, right("slope"), right("test"))
     reasons = []
     for run in runs:
         try:

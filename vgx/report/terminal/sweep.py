@@ -12,12 +12,13 @@ from rich import filesize
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from vgx.errors import RunError, did_you_mean
 from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.bars import gradient_picture
+from vgx.report.terminal.tables import plain_table
 from vgx.report.terminal.working import Clock, working
 from vgx.report.words import describe_config
 from vgx.results.agreement import lanes_that_hold
@@ -175,8 +176,7 @@ def _grid(
     cells = {(a, b): same for a, members in _groups(lanes, row) for b, same in _groups(members, column)}
     tables = []
     for start in range(0, len(heads), each):
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-        table.add_column(_tail(row), width=room, overflow="fold")
+        table = plain_table(Column(_tail(row), width=room, overflow="fold"), padding=(0, 1, 0, 0))
         for head in heads[start : start + each]:
             table.add_column(Text(head or (value or "test accuracy"), overflow="fold"), width=CELL)
         for label in labels:
