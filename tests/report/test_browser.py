@@ -336,7 +336,7 @@ def words(page: Page) -> dict[str, str]:
           lanes: state.lanes.join(),
           lane: document.getElementById("lane").value,
           title: document.getElementById("curves-title")?.textContent,
-          verdicts: document.getElementById("verdicts").textContent,
+          verdicts: document.getElementById("verdicts").innerText,
           now: document.getElementById("gradient-now").textContent,
           heat: document.getElementById("chart-heat").getAttribute("aria-label"),
           ...Object.fromEntries([...document.querySelectorAll("#curves figure, #course figure")].flatMap(figure => [

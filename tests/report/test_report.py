@@ -27,7 +27,7 @@ from vgx.report.html.chart_rows import cell_rows, course_rows, layer_rows, toget
 from vgx.report.html.encode import packed
 from vgx.report.html.findings import gradient_finding, weights_finding
 from vgx.report.html.page_data import NUMBERS, STEPS, _axis, _cubes, flag, gather
-from vgx.report.html.sweep_summary import cell_summaries
+from vgx.report.html.sweep_summary import cell_summaries, squares
 from vgx.report.palette import BLUE_ORANGE, VERDICTS, VIRIDIS, colour_at, ink_on
 from vgx.results.agreement import agreement_of
 from vgx.results.intervals import interval_of
@@ -317,6 +317,24 @@ def test_the_cells_of_a_sweep_sum_up_its_lanes(sweep):
         assert row["measured"] == pytest.approx(np.mean([contents.measured_slope(i) for i in row["lanes"]]))
 
 
+def test_a_grids_squares_are_the_means_of_the_cells_in_them_whatever_is_fixed(sweep):
+    contents, table = gather(sweep), sweep.lanes().to_pylist()
+    summaries = cell_summaries(contents)
+    found = squares(contents, summaries)
+    assert set(found) == {"0,1,2,3", "0,1", "2,3", "0,2", "1,3", "0", "1", "2", "3"}
+    for key, square in found.items():
+        lanes = [table[i] for cell in key.split(",") for i in summaries[int(cell)]["lanes"]]
+        for field, column, form in (("score", "test_accuracy", ".4f"), ("slope", "slope", "+.3f")):
+            values = [lane[column] for lane in lanes]
+            assert square[field][0] == format(np.mean(values), form)
+            assert square[field][1] == f"±{np.std(values, ddof=1):{form.strip('+')}}"
+            assert contrast(*square[field][2:]) >= 4.5
+        assert square["verdict"][0] == f"H {len(lanes) // 2}/{len(lanes)} healthy"
+    best = max(summaries, key=lambda row: row["score"])
+    assert found[str(best["cell"])]["score"][2] == VIRIDIS[-1]
+    assert found["0,1"]["title"] == "mean of 2 cells; leads to he_normal, 0.01"
+
+
 # Words and colours
 
 
@@ -425,8 +443,9 @@ def test_every_choice_of_lanes_has_captions_that_are_its_own(sweep, no_bundle):
     data = packed(contents)
     said = set()
     for i, cell in enumerate(data["cells"]):
-        assert cell["lanes"] == cell["shown"] == [2 * i, 2 * i + 1]
-        for lanes in (cell["shown"], *([lane] for lane in cell["lanes"])):
+        assert cell["shown"] == [2 * i, 2 * i + 1]
+        assert cell["menu"][1:] == [(str(2 * i), "seed 0"), (str(2 * i + 1), "seed 1")]
+        for lanes in (cell["shown"], *([lane] for lane in cell["shown"])):
             where = (pc.field("step") == 6) & pc.field("lane").isin(lanes)
             table = sweep.layers(["delta_log10"], where=where)["delta_log10"].to_numpy().reshape(-1, 5)
             bottom, top = (power_of_ten(float(np.median(table[:, layer]))) for layer in (0, 3))

@@ -12,6 +12,8 @@ BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", 
 GREY = "#8a8a8a"
 NOTHING, BROKEN = PURPLE, VERMILLION
 """Of an exact 0 on a log scale, and of NaN or infinity."""
+NAMES = {NOTHING: "Pink", BROKEN: "Vermillion"}
+"""What a legend in words calls them."""
 
 
 class Sign(NamedTuple):
@@ -37,7 +39,7 @@ VERDICT_INKS: dict[str, str] = dict(zip(WORDS, ("green", "red", "magenta", "yell
 """In a terminal, by rich's names."""
 SEEN = {"no zeros": (BLUE, "circle"), "some zeros": (ORANGE, "diamond"), "only zeros": (VERMILLION, "cross")}
 """What the optimizer saw of a layer's gradient, in the precision of the run."""
-UNJUDGED = Sign(GREY, "circle", "-")
+UNJUDGED = Sign(GREY, "circle", "–")
 
 VIRIDIS = [f"#{rgb}" for rgb in ("440154", "414487", "2a788e", "22a884", "7ad151", "fde725")]
 BLUE_ORANGE = [f"#{rgb}" for rgb in ("134b85", "5da2cb", "d2e5ef", "f2f0eb", "fce0ba", "e8932f", "994a07")]

@@ -14,7 +14,7 @@ from vgx.errors import RunError
 from vgx.report.html import comparison_charts as figures
 from vgx.report.html.render import page
 from vgx.report.html.write import bundle, refuse_others
-from vgx.report.palette import ink_on
+from vgx.report.palette import BROKEN, NAMES, NOTHING, ink_on
 from vgx.report.words import LETTERS, describe_config, divergence_in_words, has_layers, outcome_rows
 from vgx.results.columns import LAYERS
 from vgx.results.comparison import RunComparison
@@ -218,8 +218,8 @@ def _divergences(compared: RunComparison) -> list[tuple[int, str, str]]:
         )
         caption = (
             f"They diverge at {divergence.beyond.mean():.0%} of all steps and places. Orange: above {LETTERS[0]}, blue:"
-            f" below, by more than {beyond}. Grey: no significant difference. Pink: one of them is exactly 0."
-            " Vermillion: one is NaN or infinite."
+            f" below, by more than {beyond}. Grey: no significant difference. {NAMES[NOTHING]}: one of them is"
+            f" exactly 0. {NAMES[BROKEN]}: one is NaN or infinite."
         )
         shown = len(_drawn(compared, divergence))
         if shown < len(divergence.steps):

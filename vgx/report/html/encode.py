@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,10 +12,13 @@ from vgx.report.html.binning import Thinned
 from vgx.report.html.captions import every_caption, groups
 from vgx.report.html.findings import members
 from vgx.report.html.page_data import Contents, Forecast, grouped
-from vgx.report.palette import VERDICTS
+from vgx.report.palette import BROKEN, NAMES, NOTHING
 from vgx.results.agreement import FAR
 from vgx.results.columns import LAYERS, METRICS, Column
+from vgx.results.words import plain
 
+TOLD = 20
+"""Lanes whose verdicts are told one by one, at the most."""
 DERIVED = {
     "predicted": {"label": "predicted |dloss/dh|", "scale": "log10"},
     "predicted_low": {"label": "predicted, lowest", "scale": "log10"},
@@ -47,7 +49,7 @@ def packed(contents: Contents) -> dict[str, Any]:
     return {
         "sweep": contents.is_sweep,
         "lanes": [_lane(contents, i) for i in range(len(contents.lanes))],
-        "cells": [{"lanes": some, "shown": members(contents, some)} for some in groups(contents)],
+        "cells": [{"shown": members(contents, some), "menu": seeds_menu(contents, some)} for some in groups(contents)],
         "first": 0,
         "captions": every_caption(contents),
         "axes": [
@@ -65,9 +67,17 @@ def packed(contents: Contents) -> dict[str, Any]:
         "course": {name: METRICS[name] for name in contents.course},
         "courseSteps": {"first": first.tolist(), "last": last.tolist(), "thin": thin},
         "courseNumbers": _base64(part for course in contents.courses for part in _kinds(course, thin)),
-        "verdicts": {word: sign._asdict() for word, sign in VERDICTS.items()},
+        "told": TOLD,
+        "odd": {"0": f"{NAMES[NOTHING]}: exactly 0.", **{mark: f"{NAMES[BROKEN]}: {mark}." for mark in ("NaN", "∞")}},
         "far": FAR,
     }
+
+
+def seeds_menu(contents: Contents, lanes: Sequence[int]) -> list[tuple[str, str]]:
+    """Returns value and text of the choices among lanes that are shown together."""
+    shown = members(contents, lanes)
+    together = [("all", f"median and range of {len(shown)} seeds")] if len(shown) > 1 else []
+    return together + [(str(i), f"seed {contents.lanes[i]['seed']}") for i in lanes]
 
 
 def _look(column: Column) -> dict[str, str]:
@@ -83,17 +93,13 @@ def _base64(parts: Iterable[np.ndarray]) -> str:
 
 
 def _lane(contents: Contents, i: int) -> dict[str, Any]:
-    row, number = contents.lanes[i], contents.axis_of[i]
-    shown = ("lane", "seed", "status", "verdict", "slope", "evidence", "error")
-    predicted = {}
+    number, predicted = contents.axis_of[i], {}
     if number is not None:
         predicted = {name: _forecast(each, contents, number) for name, each in contents.forecasts[i].items()}
     return {
-        **{name: finite(row[name]) for name in shown if row.get(name) is not None},
+        "seed": contents.lanes[i]["seed"],
+        "verdict": contents.verdict(i),
         "label": contents.label(i),
-        "held": contents.held[i],
-        "options": {option: contents.word(i, option) for option in contents.options},
-        "score": finite(row.get(score_of(contents))),
         "axis": number,
         "predicted": predicted,
     }
@@ -105,13 +111,8 @@ def _forecast(forecast: Forecast, contents: Contents, number: int) -> dict[str, 
         return {}
     both = (grouped(forecast.predicted, axis), grouped(forecast.band, axis))
     return {
-        name: [finite(float(f"{x:.6g}")) for x in values] for name, values in zip(("value", "band"), both, strict=True)
+        name: [plain(float(f"{x:.6g}")) for x in values] for name, values in zip(("value", "band"), both, strict=True)
     }
-
-
-def finite(value: Any) -> Any:
-    """Returns a value as JSON can say it: null for what is no number."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def score_of(contents: Contents) -> str:

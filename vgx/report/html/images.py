@@ -14,7 +14,8 @@ from vgx.report.html import sweep_charts
 from vgx.report.html.chart_rows import Rows, cell_rows, course_rows, ends, layer_rows
 from vgx.report.html.findings import members
 from vgx.report.html.page_data import Contents
-from vgx.report.palette import BLUE_ORANGE, UNJUDGED, VERDICTS, VIRIDIS, colour_at, ink_on, theme
+from vgx.report.html.sweep_summary import squares_of_two
+from vgx.report.palette import theme
 from vgx.results.columns import LAYERS
 from vgx.results.files import drafted, try_to_open
 from vgx.results.recognition import PNG_MARK, SVG_MARK, is_figure
@@ -24,6 +25,8 @@ WIDTH = 560
 FILES = 24
 """Files that drawing figures has open at once, at the most, and two for each core."""
 INK = "#1b1f24"
+FIELDS = ("score", "slope", "verdict")
+"""Of a grid."""
 NONE = "#dddddd"
 """Of a cell without a value."""
 AXES = {
@@ -96,24 +99,14 @@ def sweep_stills(
 
 
 def _grid_rows(contents: Contents, summaries: Rows) -> Rows:
-    """The cells of the first two axes; where there are more axes, the first cell of each pair."""
-    first, second = [*contents.options, "", ""][:2]
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in summaries:
-        a, b = (contents.word(row["lanes"][0], option) if option else "" for option in (first, second))
-        rows.setdefault((a, b), row | {"row": a, "column": b})
-    cells = list(rows.values())
-    scores, slopes = ([row[name] for row in cells if row[name] is not None] for name in ("score", "slope"))
-    low, spread = (min(scores), max(scores) - min(scores)) if scores else (0.0, 0.0)
-    steepest = max(map(abs, slopes), default=0.0) or 1.0
-    for row in cells:
-        score = None if row["score"] is None else (row["score"] - low) / spread if spread else 1.0
-        slope = None if row["slope"] is None else (row["slope"] / steepest + 1) / 2
-        row["score_colour"] = NONE if score is None else colour_at(VIRIDIS, score)
-        row["slope_colour"] = NONE if slope is None else colour_at(BLUE_ORANGE, slope)
-        row["verdict_colour"] = VERDICTS.get(row["verdict"], UNJUDGED).colour
-        row |= {f"{field}_ink": ink_on(row[f"{field}_colour"]) for field in ("score", "slope", "verdict")}
-    return cells
+    """The grid over the first two options, with the text, colour and ink of each field in its places."""
+    return [
+        {"row": row, "column": column}
+        | {f"{field}_text": square[field][0] for field in FIELDS}
+        | {f"{field}_colour": square[field][2] or NONE for field in FIELDS}
+        | {f"{field}_ink": square[field][3] or INK for field in FIELDS}
+        for (row, column), square in squares_of_two(contents, summaries).items()
+    ]
 
 
 def curve_rows(contents: Contents, summaries: Rows) -> Rows:
@@ -123,7 +116,7 @@ def curve_rows(contents: Contents, summaries: Rows) -> Rows:
         for lane in cell["lanes"]:
             row = contents.lanes[lane]
             if contents.axis_of[lane] is not None:
-                verdict = row.get("verdict") or row["status"]
+                verdict = contents.verdict(lane)
                 rows += [
                     {"label": cell["label"], "seed": row["seed"], "verdict": verdict, "layer": each["layer"]}
                     | {"value": each["delta_log10"]}

@@ -108,6 +108,10 @@ class Contents(NamedTuple):
         """A lane's value of a swept option, as labels have it."""
         return label(self.lanes[lane].get(option))
 
+    def verdict(self, lane: int) -> str:
+        """A lane's verdict; its status before it has one."""
+        return self.lanes[lane].get("verdict") or self.lanes[lane]["status"]
+
     def predicted_slope(self, lane: int) -> float:
         """Decades per layer from the top down, NaN where nothing was predicted."""
         forecast = self.forecasts[lane].get("delta_log10")

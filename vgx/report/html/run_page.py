@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from vgx.report.html.captions import COURSES, captions, course_of
+from vgx.report.html.encode import TOLD, seeds_menu
 from vgx.report.html.findings import members
 from vgx.report.html.page_data import Contents
 from vgx.report.words import describe_config
@@ -15,30 +16,26 @@ from vgx.results.columns import LAYERS
 from vgx.results.words import speed_of
 
 TITLES = {"loss": "Loss", "accuracy": "Accuracy", "learning_rate": "Learning rate"}
-TOLD = 20
-"""Lanes whose verdicts are told one by one, at the most."""
 
 
 def run_page(contents: Contents) -> dict[str, Any]:
     """Returns what the template of a run's page names."""
     meta, lanes = contents.meta, range(len(contents.lanes))
     status = f"{meta['status']} at step {meta['step']:,} after {meta['seconds']:.1f} s{speed_of(meta)}"
-    shown = members(contents)
-    menu = [("all", f"median and range of {len(shown)} seeds")] if len(shown) > 1 else []
-    return lane_figures(contents, shown) | {
+    return lane_figures(contents, members(contents)) | {
         "status": status + (f"; {len(lanes)} seeds side by side" if len(lanes) > 1 else ""),
-        "verdicts": [_verdict(contents, i) for i in lanes[:TOLD]],
-        "lanes": menu + [(str(i), contents.label(i)) for i in lanes] if len(lanes) > 1 else [],
+        "lanes": seeds_menu(contents, lanes) if len(lanes) > 1 else [],
     }
 
 
-def _verdict(contents: Contents, i: int) -> dict[str, str]:
+def _verdict(contents: Contents, i: int, shown: Sequence[int]) -> dict[str, Any]:
     row = contents.lanes[i]
     return {
-        "word": row.get("verdict") or row["status"],
+        "word": contents.verdict(i),
         "name": contents.label(i) if len(contents.lanes) > 1 else "",
-        "evidence": row.get("evidence") or "",
+        "evidence": row.get("error") or row.get("evidence") or "",
         "held": contents.held[i] or "",
+        "hidden": i not in shown[:TOLD],
     }
 
 
@@ -49,6 +46,7 @@ def lane_figures(contents: Contents, lanes: Sequence[int]) -> dict[str, Any]:
         "net": describe_config(contents.config, contents.options),
         "notes": notes_on(contents),
         "said": {"no-layers": "", "gradient": "", "weights": ""} | captions(contents, lanes),
+        "verdicts": [_verdict(contents, i, lanes) for i in range(len(contents.lanes))],
         "statistics": [(name, LAYERS[name].label) for name in contents.statistics],
         "courses": [(key, TITLES[key], had) for key, names in COURSES.items() if (had := course_of(contents, names))],
         "config": yaml.safe_dump(contents.config, sort_keys=False, allow_unicode=True),

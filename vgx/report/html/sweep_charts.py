@@ -90,7 +90,7 @@ def multiples(words: Sequence[str], labels: Sequence[str], columns: int = 5, wid
 
 
 def grid(field: str, title: str, rows: Sequence[str], columns: Sequence[str]) -> Any:
-    """Every cell over two axes, for stills; the page has a table. Data `grid` has each cell's colours too."""
+    """Every cell over two axes, for stills; the page has a table. Data `grid` has the texts and colours."""
     base = alt.Chart(alt.NamedData(name="grid"))
     top = alt.Axis(orient="top", labelAngle=0, labelLimit=120, domain=False, ticks=False)
     left = alt.Axis(labelLimit=240, domain=False, ticks=False)
@@ -98,13 +98,13 @@ def grid(field: str, title: str, rows: Sequence[str], columns: Sequence[str]) ->
         "x": alt.X("column:N", sort=list(columns), title=None, axis=top),
         "y": alt.Y("row:N", sort=list(rows), title=None, axis=left),
     }
-    form = {"slope": "+.3f", "score": ".4f"}
-    text = alt.Text("verdicts:N") if field == "verdict" else alt.Text(f"{field}:Q", format=form[field])
     return alt.layer(
         base.mark_rect(cornerRadius=3, stroke="white", strokeWidth=2).encode(
             color=alt.Color(f"{field}_colour:N", scale=None), **place
         ),
-        base.mark_text(fontSize=12).encode(text=text, color=alt.Color(f"{field}_ink:N", scale=None), **place),
+        base.mark_text(fontSize=12).encode(
+            text=f"{field}_text:N", color=alt.Color(f"{field}_ink:N", scale=None), **place
+        ),
         width=alt.Step(100),
         height=alt.Step(34),
         title=title,

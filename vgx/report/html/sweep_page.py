@@ -6,11 +6,12 @@ from collections import Counter
 from typing import Any
 
 from vgx.report.html.chart_rows import Rows
+from vgx.report.html.encode import seeds_menu
 from vgx.report.html.findings import members
 from vgx.report.html.page_data import Contents
 from vgx.report.html.run_page import lane_figures
 from vgx.report.html.sweep_charts import SHOWN
-from vgx.report.html.sweep_summary import first_cell
+from vgx.report.html.sweep_summary import first_cell, grid_options
 from vgx.results.agreement import lanes_that_hold
 from vgx.results.words import counted, signed, speed_of
 
@@ -19,7 +20,7 @@ def sweep_page(contents: Contents, summaries: Rows, ranked: Rows, score: str) ->
     """Returns what the template of a sweep's page names."""
     meta, all_lanes = contents.meta, counted(len(contents.lanes), "lane")
     lanes = f"{meta['lanes_done']:,} of {counted(meta['lanes'], 'lane')}"
-    counts = Counter(lane.get("verdict") or lane["status"] for lane in contents.lanes)
+    counts = Counter(map(contents.verdict, range(len(contents.lanes))))
     held, known = lanes_that_hold(contents.run)
     theory = f"Theory held at the first step of {held:,} of {counted(known, 'lane')}, in every layer."
     shown = summaries[first_cell(ranked)]
@@ -27,12 +28,13 @@ def sweep_page(contents: Contents, summaries: Rows, ranked: Rows, score: str) ->
         "status": f"{meta['status']}: {lanes} in {meta['seconds']:.0f} s{speed_of(meta, 'run-steps')}",
         "counts": [(word, f"{count:,} of {all_lanes}") for word, count in counts.most_common()],
         "held": theory if known else "",
-        "rows": [(option, option) for option in contents.options],
+        "rows": [(option, option) for option in grid_options(contents)],
         "score": score,
         "ranking": _ranking(ranked),
         "slopes": _slopes(summaries, score),
         "multiples": _multiples(len(summaries)),
         "shown": shown["label"],
+        "lanes": seeds_menu(contents, shown["lanes"]),
         "cells": [(row["cell"], row["label"]) for row in summaries],
     }
 

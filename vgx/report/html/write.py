@@ -17,8 +17,7 @@ from vgx.report.html.page_data import Contents, gather
 from vgx.report.html.render import page
 from vgx.report.html.run_page import run_page
 from vgx.report.html.sweep_page import sweep_page
-from vgx.report.html.sweep_summary import cell_summaries, first_cell, ranking
-from vgx.report.palette import BLUE_ORANGE, VIRIDIS
+from vgx.report.html.sweep_summary import cell_summaries, first_cell, grid_options, ranking, squares
 from vgx.results.files import drafted, explained
 from vgx.results.recognition import is_page
 from vgx.results.store import Run
@@ -75,10 +74,15 @@ def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tu
     data["sweep"] = {
         "cells": summaries,
         "ranking": ranked[: sweep_charts.SHOWN],
-        "options": contents.options,
-        "score": score,
+        "options": {
+            option: {
+                "name": option.rpartition(".")[2],
+                "words": list(dict.fromkeys(row["words"][option] for row in summaries)),
+            }
+            for option in grid_options(contents)
+        },
+        "squares": squares(contents, summaries),
         "shown": sweep_charts.SHOWN,
-        "colours": {"score": VIRIDIS, "slope": BLUE_ORANGE},
     }
     shown = sweep_page(contents, summaries, ranked, score)
     html = page("sweep.html", [*scripts, "sweep.js"], data, figures=specs, folder=folder, **shown)

@@ -190,7 +190,7 @@ async function start() {
     await embed("curves", withParams(withData(SPECS.curves, "curves", rows), {lo, hi}));
     byId("step").addEventListener("input", event => {
       state.step = Number(event.target.value);
-      showStep();
+      inTurn(showStep);
     });
     await showStep();
   }

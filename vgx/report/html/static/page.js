@@ -41,6 +41,10 @@ async function embed(id, spec) {
   return done.view;
 }
 
+/* Figures are drawn one after the other, so that the last choice is the last that is drawn. */
+let turn = Promise.resolve();
+const inTurn = draw => turn = turn.catch(() => {}).then(draw);
+
 function set(view, signals, data) {
   for (const [name, value] of Object.entries(signals)) view.signal(name, value);
   for (const [name, rows] of Object.entries(data)) view.data(name, rows);

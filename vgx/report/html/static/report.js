@@ -151,16 +151,12 @@ const BY_LAYER = {
 
 const state = {cell: DATA.first, lanes: DATA.cells[DATA.first].shown, step: 0, statistic: "delta_log10", rows: []};
 
-/* Figures are drawn one after the other, so that the last choice is the last that is drawn. */
-let turn = Promise.resolve();
-const inTurn = draw => turn = turn.catch(() => {}).then(draw);
-
 /* The address says what is chosen, #cell-3 or #lane-7: so reload, back and a link show the same. Of a single run the
    seeds are one cell. An address that says nothing is the first choice; one of another place on the page changes none. */
 function follow() {
   const [, kind, number] = /^#(cell|lane)-(\d+)$/.exec(location.hash) ?? [];
   if (kind === "lane" && DATA.lanes[number])
-    [state.cell, state.lanes] = [DATA.cells.findIndex(cell => cell.lanes.includes(Number(number))), [Number(number)]];
+    [state.cell, state.lanes] = [DATA.cells.findIndex(cell => cell.menu.some(([value]) => value === number)), [Number(number)]];
   else if (kind === "cell" && DATA.cells[number])
     [state.cell, state.lanes] = [Number(number), DATA.cells[number].shown];
   else if (location.hash === "")
@@ -170,8 +166,12 @@ function follow() {
 /* What the page says of the lanes that are chosen; Python wrote it, as it wrote what the page says at first. */
 function showWords() {
   if (typeof showCell === "function") showCell();
-  showVerdicts();
-  if (byId("lane")) byId("lane").value = state.lanes.length > 1 ? "all" : state.lanes[0];
+  const told = state.lanes.slice(0, DATA.told);
+  [...byId("verdicts").children].forEach((item, i) => item.hidden = !told.includes(i));
+  if (byId("lane")) {
+    byId("lane").replaceChildren(...DATA.cells[state.cell].menu.map(([value, text]) => element("option", text, {value})));
+    byId("lane").value = state.lanes.length > 1 ? "all" : state.lanes[0];
+  }
   for (const [key, text] of Object.entries(DATA.captions[state.lanes.join()])) {
     const figure = byId("figure-" + key);
     if (!figure) byId(key).textContent = text;
@@ -251,31 +251,13 @@ async function showHeat() {
   const signals = {lo, hi, top: axis.top, first: axis.first[0], last};
   await embed("heat", withParams(withData(SPECS["heat_" + scale], "cells", rows), signals));
   const odd = [...new Set(rows.map(row => row.flag).filter(Boolean))];
-  byId("heat-odd").textContent = odd.map(mark => mark === "0" ? "Pink: exactly 0." : `Vermillion: ${mark}.`).join(" ");
+  byId("heat-odd").textContent = odd.map(mark => DATA.odd[mark]).join(" ");
   describe("heat", `${label}, over steps and layers: ${rows.length} cells from `
     + `${number(ends(rows, ["value"])[0], scale)} to ${number(ends(rows, ["value"])[1], scale)}. ${byId("heat-odd").textContent}`);
 }
 
 const number = (x, scale) => x == null ? "" : scale === "log10" || scale === "log" ? power(x)
   : scale === "share" ? `${(100 * x).toFixed(1)} %` : String(Number(x.toPrecision(5)));
-
-function badge(word) {
-  const sign = DATA.verdicts[word] ?? {colour: "#8a8a8a", letter: "–"};
-  const made = element("span", undefined, {class: "badge", style: `--verdict: ${sign.colour}`});
-  made.append(element("span", sign.letter, {"aria-hidden": "true", class: "letter"}), word);
-  return made;
-}
-
-function showVerdicts() {
-  byId("verdicts").replaceChildren(...state.lanes.slice(0, 20).map(i => {
-    const lane = DATA.lanes[i], item = element("li");
-    item.append(badge(lane.verdict ?? lane.status), " ");
-    if (DATA.lanes.length > 1) item.append(element("b", lane.label), ": ");
-    item.append(lane.error ?? lane.evidence ?? "");
-    if (lane.held) item.append(element("small", lane.held));
-    return item;
-  }));
-}
 
 /* Tables of numbers, made when they are opened. */
 function fill(table) {

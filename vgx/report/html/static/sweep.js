@@ -3,85 +3,37 @@
 
 const SWEEP = read("sweep");
 const sweepState = {rows: null, columns: null, value: "score", fixed: {}};
-const short = path => path.split(".").pop();
-const optionOf = (cell, option) => DATA.lanes[cell.lanes[0]].options[option];
-const valuesOf = option => [...new Set(SWEEP.cells.map(cell => optionOf(cell, option)))];
-const mean = values => values.length ? values.reduce((a, b) => a + b, 0) / values.length : null;
+const wordsOf = option => SWEEP.options[option]?.words ?? [""];
+const has = (cell, option, word) => !option || !word || cell.words[option] === word;
 
-/* One figure of some lanes: their mean, or the most frequent verdict. */
-function figureOf(lanes, value) {
-  if (value === "verdict") {
-    const words = lanes.map(i => DATA.lanes[i].verdict ?? DATA.lanes[i].status);
-    const most = [...new Set(words)].sort().reduce((a, b) => words.filter(w => w === b).length > words.filter(w => w === a).length ? b : a);
-    const count = words.filter(word => word === most).length;
-    return {sort: most, text: count === words.length ? most : `${count}/${words.length} ${most}`};
-  }
-  const known = lanes.map(i => DATA.lanes[i][value]).filter(x => x != null);
-  if (!known.length) return {sort: null, text: DATA.lanes[lanes[0]].status === "done" ? "–" : DATA.lanes[lanes[0]].status};
-  const middle = mean(known), sd = known.length > 1
-    ? Math.sqrt(known.reduce((sum, x) => sum + (x - middle) ** 2, 0) / (known.length - 1)) : null;
-  const text = value === "score" ? middle.toFixed(4) : (middle >= 0 ? "+" : "") + middle.toFixed(3);
-  return {sort: middle, text, spread: sd === null ? "" : `±${sd.toFixed(value === "score" ? 4 : 3)}`};
-}
-
-const channels = colour => [1, 3, 5].map(i => parseInt(colour.slice(i, i + 2), 16));
-
-/* The colour, as red, green and blue, at a place from 0 to 1 on some stops. */
-function between(stops, place) {
-  const at = Math.min(Math.max(place, 0), 1) * (stops.length - 1), i = Math.min(Math.floor(at), stops.length - 2);
-  const [from, to] = [stops[i], stops[i + 1]].map(channels);
-  return from.map((c, k) => c + (to[k] - c) * (at - i));
-}
-
-function colours(figures) {
-  const known = figures.map(figure => figure.sort).filter(x => typeof x === "number");
-  const lo = Math.min(...known), hi = Math.max(...known), most = Math.max(Math.abs(lo), Math.abs(hi)) || 1;
-  return figure => {
-    if (sweepState.value === "verdict") return channels(DATA.verdicts[figure.sort]?.colour ?? "#8a8a8a");
-    if (figure.sort === null) return null;
-    if (sweepState.value === "slope") return between(SWEEP.colours.slope, (figure.sort / most + 1) / 2);
-    return between(SWEEP.colours.score, hi > lo ? (figure.sort - lo) / (hi - lo) : 1);
-  };
-}
-
-/* Black or white, whichever is read better on a colour. */
-function inkOn(colour) {
-  const [r, g, b] = colour.map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff";
-}
-
+/* What stands in each square is written by Python, by the numbers of the cells that are in it. */
 function showGrid() {
   const {rows, columns, value, fixed} = sweepState;
-  const cells = SWEEP.cells.filter(cell => Object.entries(fixed).every(([option, word]) => !word || optionOf(cell, option) === word));
-  const heads = columns ? valuesOf(columns) : [""], labels = rows ? valuesOf(rows) : [""];
-  const members = (label, head) => cells.filter(cell =>
-    (!rows || optionOf(cell, rows) === label) && (!columns || optionOf(cell, columns) === head));
-  const table = labels.map(label => heads.map(head => members(label, head)));
-  const figures = table.map(line => line.map(some => some.length ? figureOf(some.flatMap(cell => cell.lanes), value) : null));
-  const colour = colours(figures.flat().filter(Boolean));
-  const grid = byId("grid");
-  const top = element("tr");
-  top.append(element("th", rows ? short(rows) + (columns ? " \\ " + short(columns) : "") : "", {scope: "col"}),
-             ...heads.map(head => element("th", head || (value === "score" ? SWEEP.score : value), {scope: "col"})));
-  grid.tHead.replaceChildren(top);
-  grid.tBodies[0].replaceChildren(...labels.map((label, r) => {
-    const line = element("tr");
-    line.append(element("th", label || "all", {scope: "row"}), ...heads.map((head, c) => {
-      const some = table[r][c], figure = figures[r][c], box = element("td");
-      if (!figure) box.append(element("span", "–", {class: "none"}));
-      else {
-        const link = element("a", undefined, {href: `#cell-${some[0].cell}`, "data-cell": some[0].cell});
-        const background = colour(figure);
-        if (background) link.style.cssText = `--cell: rgb(${background.map(Math.round)}); --on: ${inkOn(background)}`;
-        link.append(value === "verdict" ? `${DATA.verdicts[figure.sort]?.letter ?? "–"} ${figure.text}` : figure.text);
-        if (figure.spread) link.append(element("small", ` ${figure.spread}`));
-        link.title = some.length > 1 ? `mean of ${some.length} cells; leads to ${some[0].label}` : some[0].label;
-        box.append(link);
-      }
+  const cells = SWEEP.cells.filter(cell => Object.entries(fixed).every(([option, word]) => has(cell, option, word)));
+  const square = (label, head) => {
+    const some = cells.filter(cell => has(cell, rows, label) && has(cell, columns, head)), box = element("td");
+    if (!some.length) {
+      box.append(element("span", "–", {class: "none"}));
       return box;
-    }));
-    return line;
-  }));
+    }
+    const said = SWEEP.squares[some.map(({cell}) => cell).join()], [text, spread, colour, ink] = said[value];
+    const link = element("a", text, {href: `#cell-${some[0].cell}`, "data-cell": some[0].cell, title: said.title});
+    if (colour) link.style.cssText = `--cell: ${colour}; --on: ${ink}`;
+    if (spread) link.append(element("small", ` ${spread}`));
+    box.append(link);
+    return box;
+  };
+  const line = cells => {
+    const made = element("tr");
+    made.append(...cells);
+    return made;
+  };
+  const corner = [rows, columns].filter(Boolean).map(option => SWEEP.options[option].name).join(" \\ ");
+  const heads = wordsOf(columns), shown = byId("grid-value").selectedOptions[0].textContent;
+  byId("grid").tHead.replaceChildren(line([rows ? corner : "", ...heads.map(head => head || shown)]
+    .map(text => element("th", text, {scope: "col"}))));
+  byId("grid").tBodies[0].replaceChildren(...wordsOf(rows).map(label =>
+    line([element("th", label || "all", {scope: "row"}), ...heads.map(head => square(label, head))])));
   markCell();
 }
 
@@ -92,12 +44,8 @@ function markCell() {
 
 /* What else the page says of the cell that is chosen. */
 function showCell() {
-  const {lanes, shown} = DATA.cells[state.cell];
-  byId("lane").replaceChildren(
-    ...(shown.length > 1 ? [element("option", `median and range of ${shown.length} seeds`, {value: "all"})] : []),
-    ...lanes.map(i => element("option", `seed ${DATA.lanes[i].seed}`, {value: i})));
   byId("cell").value = state.cell;
-  const alone = state.lanes.length < shown.length;
+  const alone = state.lanes.length < DATA.cells[state.cell].shown.length;
   byId("curves-title").textContent = (!alone && SWEEP.cells[state.cell].label) || DATA.lanes[state.lanes[0]].label;
   markCell();
 }
@@ -111,7 +59,7 @@ function curveRows(last) {
     let s = 0;
     if (last) for (s = axis.first.length - 1; s > 0 && at(i, "delta_log10", 0, s, 0) === null;) s--;
     return axis.lowest.map((low, g) => ({
-      label: cell.label, seed: lane.seed, verdict: lane.verdict ?? lane.status,
+      label: cell.label, seed: lane.seed, verdict: lane.verdict,
       layer: (low + axis.highest[g]) / 2, value: drawn(at(i, "delta_log10", 0, s, g)),
     }));
   }));
@@ -137,8 +85,7 @@ async function showRanking() {
 }
 
 async function startSweep() {
-  const {options} = SWEEP;
-  [sweepState.rows, sweepState.columns] = [options[0] ?? null, options[1] ?? null];
+  [sweepState.rows = null, sweepState.columns = null] = Object.keys(SWEEP.options);
   for (const name of ["rows", "columns", "value"])
     choose("grid-" + name, value => {
       const other = {rows: "columns", columns: "rows"}[name];
@@ -172,12 +119,12 @@ async function startSweep() {
 
 /* A menu for each option that is on neither axis of the grid. */
 function showFixed() {
-  const free = SWEEP.options.filter(option => option !== sweepState.rows && option !== sweepState.columns);
+  const free = Object.keys(SWEEP.options).filter(option => option !== sweepState.rows && option !== sweepState.columns);
   sweepState.fixed = Object.fromEntries(free.map(option => [option, sweepState.fixed[option] ?? ""]));
   byId("grid-fixed").replaceChildren(...free.map(option => {
-    const label = element("label", short(option) + " "), select = element("select", undefined, {autocomplete: "off"});
+    const label = element("label", SWEEP.options[option].name + " "), select = element("select", undefined, {autocomplete: "off"});
     select.append(element("option", "all, averaged", {value: ""}),
-                  ...valuesOf(option).map(word => element("option", word, {value: word})));
+                  ...wordsOf(option).map(word => element("option", word, {value: word})));
     select.value = sweepState.fixed[option];
     select.addEventListener("change", () => {
       sweepState.fixed[option] = select.value;
