@@ -119,6 +119,11 @@ def visit(browser):
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
 
 
+def drawn(page: Page) -> None:
+    """Waits until the page has drawn the last choice."""
+    page.evaluate("turn")
+
+
 def points(page: Page, chart: str, field: str, mark: int = 0) -> list[float]:
     """Where the points of a figure stand on its y axis, read off the picture itself."""
     return page.evaluate(
@@ -171,7 +176,7 @@ def test_the_points_of_a_figure_stand_where_the_table_says_at_every_step(pages, 
     for key, step in (("Home", 1), ("ArrowRight", 2), ("End", 30), ("ArrowLeft", 29)):
         slider.press(key)
         page.wait_for_function("step => document.getElementById('step-name').textContent === `step ${step}`", arg=step)
-        page.wait_for_timeout(100)
+        drawn(page)
         assert near(points(page, "gradient", "delta_log10"), curve(run, step, 1), page, "gradient")
         assert near(points(page, "weights", "y"), curve(run, step, 1, "weight_grad_log10"), page, "weights")
         assert slider.get_attribute("aria-valuetext") == f"step {step}"
@@ -195,8 +200,7 @@ def test_every_statistic_of_the_menu_is_drawn_cell_by_cell(pages, visit):
     assert options == [name for name in layers.column_names[3:] if layers[name].null_count < len(layers)]
     for name in options:
         page.select_option("#statistic", name)
-        page.wait_for_function("name => state.statistic === name", arg=name)
-        page.wait_for_timeout(250)
+        drawn(page)
         values = [x for x in layers[name].to_pylist() if x is not None]
         assert page.locator("#chart-heat .mark-rect.role-mark path").count() == len(values)
         colours = page.evaluate(
@@ -257,8 +261,7 @@ def test_a_gradient_is_said_as_a_gradient_under_the_pointer_and_in_the_table(pag
         (column,) = [cells for head, cells in unfolded(page, chart).items() if name in head and "predict" not in head]
         assert [float(cell) for cell in column] == pytest.approx(gradient, rel=1e-4)
     page.select_option("#statistic", "update_ratio")
-    page.wait_for_function("views.heat.view.data('cells').length && state.statistic === 'update_ratio'")
-    page.wait_for_timeout(250)
+    drawn(page)
     assert float(hovered(page, "heat", "rect", 0)["value"]) == pytest.approx(curve(run, 1, 0, "update_ratio")[0], 1e-4)
     # However small: below what a double can hold, too.
     deep, deep_page = Run(pages["thousand"].parent), visit(pages["thousand"])
@@ -293,7 +296,7 @@ def test_a_thousand_layers_vanish_to_the_true_number_and_not_to_zero(pages, visi
 def test_nan_is_marked_where_it_was_measured(pages, visit):
     page = visit(pages["diverged"])
     page.locator("#step").press("End")
-    page.wait_for_timeout(200)
+    drawn(page)
     marks = page.locator("#chart-gradient .mark-text.role-mark text").all_text_contents()
     assert set(marks) & {"NaN", "∞"}
     assert "diverged" in page.inner_text("#verdicts")
@@ -321,9 +324,9 @@ def test_a_cell_of_the_grid_has_the_mean_of_its_seeds_and_leads_to_its_curves(pa
     page.locator("#grid tbody tr").nth(3).locator("a").nth(0).focus()
     page.keyboard.press("Enter")
     page.wait_for_function("document.getElementById('curves-title').textContent === 'logistic, he_normal'")
-    page.wait_for_timeout(500)
     some = [row["lane"] for row in lanes if row["model.activation"] == "logistic"]
     some = [lane for lane in some if lanes[lane]["model.initializer"] == "he_normal"]
+    settled(page, some)
     median = np.median([curve(run, 1, lane) for lane in some], 0)
     assert near(points(page, "gradient", "delta_log10"), list(median), page, "gradient")
     assert page.locator("#grid a[aria-current]").inner_text().startswith("V vanishing")
@@ -352,7 +355,7 @@ def settled(page: Page, lanes: list[int]) -> dict[str, str]:
     page.wait_for_function(
         "lanes => document.documentElement.dataset.ready && state.lanes.join() === lanes", arg=",".join(map(str, lanes))
     )
-    page.evaluate("turn")
+    drawn(page)
     return words(page)
 
 
@@ -479,7 +482,7 @@ def test_a_comparison_draws_the_means_at_every_step_and_what_is_apart(pages, vis
     for key, step in (("Home", 1), ("ArrowRight", 2)):
         slider.press(key)
         page.wait_for_function("step => document.getElementById('step-name').textContent === `step ${step}`", arg=step)
-        page.wait_for_timeout(100)
+        drawn(page)
         expected = np.concatenate([course.mean[course.steps.searchsorted(step)] for course in compared.trajectories])
         assert near(points(page, "curves", "value"), list(expected[np.isfinite(expected)]), page, "curves")
     for i, divergence in enumerate(compared.divergences, start=1):
