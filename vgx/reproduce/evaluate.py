@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vgx.devices import Platform
-from vgx.reproduce.experiment import Check, Claim, Experiment, option
+from vgx.reproduce.experiment import Check, Claim, Experiment
 from vgx.reproduce.findings import Arm, ClaimVerdict, Finding, NotMeasured, Sample, words_of
 from vgx.reproduce.metrics import LaneOutcome, LayerMetric, Metric
-from vgx.results.store import Run
+from vgx.results.store import ENDED, Run
 from vgx.runner.rounds import PENDING
 from vgx.runner.sweep import sweep, sweep_path
 from vgx.runner.sweep_progress import Watch
@@ -140,7 +140,7 @@ class _Lanes:
         rows = [row for row in run.lanes().to_pylist() if row["cell"] in cells and row["seed"] in seeds]
         self.by_cell: dict[str, dict[int, LaneOutcome]] = {}
         for row in rows:
-            if row["status"] in ("done", "diverged"):
+            if row["status"] in ENDED:
                 found = LaneOutcome(row["lane"], row["status"] == "diverged")
                 self.by_cell.setdefault(row["cell"], {})[row["seed"]] = found
         self.known: dict[Metric, dict[int, float]] = {}
@@ -161,11 +161,7 @@ class _Measured:
         self.experiment, self.check, self.setting, self.lanes = experiment, check, setting, lanes
 
     def values(self, path: str) -> list[Any]:
-        found: list[Any] = []
-        for cell in self.experiment.cells_of(self.setting):
-            if (value := option(cell, path)) not in found:
-                found.append(value)
-        return found
+        return self.experiment.values(path, self.setting)
 
     def sample(self, arm: Arm, changes: Mapping[str, Any] | None = None) -> Sample:
         check = self.check

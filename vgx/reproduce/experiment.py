@@ -132,10 +132,10 @@ class Experiment:
             found = exact or [cell for cell in found if matches(option(cell, path), value)]
         return found
 
-    def values(self, path: str) -> list[Any]:
-        """Returns the values that a swept option has in the grid, in order."""
+    def values(self, path: str, arm: Mapping[str, Any] | None = None) -> list[Any]:
+        """Returns the values that a swept option has in the grid, or in an arm's cells, in order."""
         found: list[Any] = []
-        for cell in self.sweep.cells:
+        for cell in self.cells_of(arm or {}):
             if (value := option(cell, path)) not in found:
                 found.append(value)
         return found

@@ -201,6 +201,14 @@ def swept_columns(columns: Iterable[str]) -> list[str]:
     return names[names.index("seed") + 1 : names.index("status")]
 
 
+def known_step(run: Run, step: int, steps: np.ndarray) -> int:
+    """Returns a step. Raises RunError, with the nearest one, when it is none of the recorded `steps`."""
+    if step not in steps:
+        near = f"; the nearest is {steps[np.argmin(np.abs(steps - step))]}" if len(steps) else ""
+        raise RunError(f"{run.path}: has no layers at step {step}{near}")
+    return step
+
+
 def known_statistic(run: Run, name: str | None, rows: Any = None) -> str:
     """Returns the name of a statistic, by default the gradient's.
 

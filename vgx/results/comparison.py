@@ -14,7 +14,7 @@ from vgx.errors import RunError
 from vgx.results.columns import known_statistic, swept_columns
 from vgx.results.curves import evenly, rows_by_lane
 from vgx.results.divergence import Divergence, Trajectory, aligned, divergence_of, trajectory_of
-from vgx.results.store import Run
+from vgx.results.store import ENDED, Run
 from vgx.results.values import in_words, option_called, scalar
 
 MAX_GROUPS = 8
@@ -22,7 +22,6 @@ MAX_GROUPS = 8
 MAX_POSITIONS = 100
 MAX_STEPS = 256
 """Of a run that recorded more steps, so many are compared, evenly spread."""
-ENDED = ("done", "diverged")
 LEFT_OUT = ("name", "seeds", "expect", "import", "sweep", "log", "data.max_bytes")
 """What is no difference between two configs, by path: `config.schema.NO_NUMBERS`, names, seeds and all of the log."""
 

@@ -78,21 +78,28 @@ def append(folder: Path, parts: Iterable[Part]) -> None:
         os.fsync(file.fileno())
 
 
-def read(folder: Path) -> dict[str, Part] | None:
-    """Returns the parts of a run by their file, in order; None where there is no list (vgx before format 2).
-
-    A last line without its end was cut off by a kill, and does not count. Raises Damaged when a line is none of vgx's.
-    """
-    path = folder / FILE
+def text_of(path: Path) -> str | None:
+    """Returns what a file of text holds; None where there is none. Raises Damaged when it cannot be read."""
     try:
         with open_regular(path) as file:
-            text = file.read().decode("utf-8")
+            return file.read().decode("utf-8")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:
         raise Damaged(path, "is no text") from None
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def read(folder: Path) -> dict[str, Part] | None:
+    """Returns the parts of a run by their file, in order; None where there is no list (vgx before format 2).
+
+    A last line without its end was cut off by a kill, and does not count. Raises Damaged when a line is none of vgx's.
+    """
+    path = folder / FILE
+    text = text_of(path)
+    if text is None:
+        return None
     parts: dict[str, Part] = {}
     for number, line in enumerate(text.splitlines(keepends=True), start=1):
         if not line.endswith("\n"):

@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict
 
 from vgx.errors import Damaged, RunError
-from vgx.results.manifest import open_regular, unreadable
+from vgx.results.manifest import open_regular, text_of, unreadable
 
 FORMAT = 2
 """Of the run directories that this version writes: 2 lists the parts of its tables. It stands in `meta.json`; where
@@ -241,15 +241,10 @@ def check_schema(files: Sequence[Path], schema: pa.Schema) -> None:
 
 
 def _text(path: Path) -> str:
-    try:
-        with open_regular(path) as file:
-            return file.read().decode("utf-8")
-    except FileNotFoundError:
-        raise Damaged(path, "is missing") from None
-    except UnicodeDecodeError:
-        raise Damaged(path, "is no text") from None
-    except OSError as error:
-        raise unreadable(path, error) from None
+    text = text_of(path)
+    if text is None:
+        raise Damaged(path, "is missing")
+    return text
 
 
 @cache

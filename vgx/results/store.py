@@ -64,13 +64,17 @@ def _schema(keys: Iterable[str], values: Iterable[str], precision: str) -> pa.Sc
     )
 
 
+ENDED = ("done", "diverged")
+"""The statuses of a lane that has ended by itself."""
+
+
 class LaneResult(NamedTuple):
     """How one lane ended: a row of `lanes.parquet`."""
 
     lane: int
     seed: int
     status: str
-    """done, or diverged."""
+    """Of `ENDED`."""
     verdict: str | None
     slope: float | None
     """Decades of norm per layer from the top down: vanishing is negative."""

@@ -17,7 +17,7 @@ from vgx.errors import RunError
 from vgx.report.terminal.bars import lowest, picture, sparkline
 from vgx.report.terminal.heatmap import WIDEST, HeatMap
 from vgx.report.terminal.tables import plain_table, right
-from vgx.results.columns import LAYERS, known_statistic, swept_columns
+from vgx.results.columns import LAYERS, known_statistic, known_step, swept_columns
 from vgx.results.curves import evenly
 from vgx.results.divergence import aligned
 from vgx.results.store import Run
@@ -65,11 +65,7 @@ def layer_over_steps(
     steps = rows["step"].to_numpy()
     if not len(steps):
         raise RunError(f"{run.path}: {_no_layer(run, layer, lane)}")
-    if step is not None and step not in steps:
-        raise RunError(
-            f"{run.path}: has no layers at step {step}; the nearest is {steps[np.argmin(np.abs(steps - step))]}"
-        )
-    at = len(steps) - 1 if step is None else int(np.flatnonzero(steps == step)[0])
+    at = len(steps) - 1 if step is None else int(np.searchsorted(steps, known_step(run, step, steps)))
     where = f"layer {layer}, steps {steps[0]:,} to {steps[-1]:,}"
     if statistic is not None:
         column = LAYERS[name := known_statistic(run, statistic, rows)]
@@ -129,9 +125,8 @@ def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | No
         cells.setdefault(label, []).append(row)
     shown = dict(list(cells.items())[:MAX_CELLS])
     steps = run.recorded_steps()
-    if layer is None and step is not None and step not in steps:
-        near = f"; the nearest is {steps[np.argmin(np.abs(steps - step))]}" if len(steps) else ""
-        raise RunError(f"{run.path}: has no layers at step {step}{near}")
+    if layer is None and step is not None:
+        known_step(run, step, steps)
     columns = evenly(steps, WIDEST)
     of_cell = _at_layer if layer is not None else _at_step
     values = [

@@ -20,7 +20,7 @@ from vgx.report.terminal.over_steps import heat_map, layer_over_steps
 from vgx.report.terminal.tables import plain_table, right
 from vgx.report.words import describe_config
 from vgx.results.agreement import agreement_of
-from vgx.results.columns import LAYERS, known_statistic
+from vgx.results.columns import LAYERS, known_statistic, known_step
 from vgx.results.curves import evenly
 from vgx.results.store import Run, config_of
 from vgx.results.values import swept_options
@@ -87,10 +87,7 @@ def _layers(
     run: Run, steps: np.ndarray, step: int | None, lane: int, width: int, statistic: str | None, over_steps: bool
 ) -> list[RenderableType]:
     """The picture and the table of all layers at a step, and the map of all steps."""
-    step = int(steps[-1]) if step is None else step
-    if step not in steps:
-        near = steps[np.argmin(np.abs(steps - step))]
-        raise RunError(f"{run.path}: has no layers at step {step}; the nearest is {near}")
+    step = known_step(run, int(steps[-1]) if step is None else step, steps)
     rows = run.layers(where=(pc.field("step") == step) & (pc.field("lane") == lane))
     name = known_statistic(run, statistic, rows)
     column = LAYERS[name]

@@ -22,7 +22,7 @@ from vgx.report.terminal.tables import plain_table
 from vgx.report.terminal.working import Clock, working
 from vgx.report.words import describe_config
 from vgx.results.agreement import lanes_that_hold
-from vgx.results.store import Run
+from vgx.results.store import ENDED, Run
 from vgx.results.values import in_words, option_called, swept_options
 from vgx.results.verdict import thresholds
 from vgx.results.words import counted, duration, figure, mean_and_spread, speed_of
@@ -92,7 +92,7 @@ def _legend(lanes: Sequence[Row], value: str | None, chosen: str | None, tried: 
     """What a cell shows, and over how many seeds."""
     cells: dict[str, int] = {}
     for lane in lanes:
-        cells[lane["cell"]] = cells.get(lane["cell"], 0) + (lane["status"] in ("done", "diverged"))
+        cells[lane["cell"]] = cells.get(lane["cell"], 0) + (lane["status"] in ENDED)
     counts = [count for count in cells.values() if count] or [0]
     seeds = counted(max(counts), "seed")
     over = seeds if min(counts) == max(counts) else f"{min(counts)} to {seeds}"
@@ -192,7 +192,7 @@ def _tail(path: str | None) -> str:
 
 
 def _cell(lanes: Sequence[Row], value: str | None, chosen: str | None) -> Text:
-    ended = [lane for lane in lanes if lane["status"] in ("done", "diverged")]
+    ended = [lane for lane in lanes if lane["status"] in ENDED]
     if not ended:
         word = lanes[0]["status"] if lanes else "-"
         return Text(word, "red" if word == "failed" else "dim")
