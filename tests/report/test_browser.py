@@ -362,7 +362,7 @@ def settled(page: Page, lanes: list[int]) -> dict[str, str]:
 def true_of(found: dict[str, str], page: Page, run: Run, lanes: list[int]) -> None:
     """That every sentence on a page is said of these lanes."""
     table = {row["lane"]: row for row in run.lanes().to_pylist()}
-    said = page.evaluate("DATA.captions")[",".join(map(str, lanes))]
+    said = page.evaluate("DATA.choices")[",".join(map(str, lanes))]["captions"]
     for key, caption in said.items():
         assert found[f"figure-{key}"] == caption
         if key != "gradient":  # of which the step that is shown is said instead
@@ -423,7 +423,7 @@ def test_every_sentence_follows_the_seed_that_is_chosen_of_a_run_also_after_relo
     alone = settled(page, [1])
     for lanes, found in (([0, 1], together), ([1], alone)):
         assert found["lane"] == ("all" if len(lanes) > 1 else "1")
-        for key, caption in page.evaluate("DATA.captions")[",".join(map(str, lanes))].items():
+        for key, caption in page.evaluate("DATA.choices")[",".join(map(str, lanes))]["captions"].items():
             assert found[f"figure-{key}"] == caption
     assert together["figure-gradient"] != alone["figure-gradient"]
     page.reload()

@@ -23,7 +23,8 @@ from vgx import cli
 from vgx.errors import RunError
 from vgx.report.html import write
 from vgx.report.html.binning import NULL, Thinned, bins, is_null, thin
-from vgx.report.html.chart_rows import cell_rows, course_rows, layer_rows, together
+from vgx.report.html.captions import choices
+from vgx.report.html.chart_rows import AXES, axis_ends, cell_rows, course_rows, layer_rows, together
 from vgx.report.html.encode import packed
 from vgx.report.html.findings import gradient_finding, weights_finding
 from vgx.report.html.page_data import NUMBERS, STEPS, _axis, _cubes, flag, gather
@@ -233,6 +234,25 @@ def test_the_prediction_hangs_on_the_readouts_gradient_that_was_measured_first(r
         for row, known in zip(layer_rows(contents, [0], step), table, strict=True):
             assert row["predicted"] == pytest.approx(known["predicted"] + readout)
             assert row["predicted_high"] - row["predicted"] == pytest.approx(3 * known["band"])
+
+
+def test_the_axes_hold_all_that_is_drawn_of_any_choice_of_lanes_at_any_step(run):
+    contents = gather(run)
+    for lanes in choices(contents):
+        drawn = [row for step in range(6) for row in layer_rows(contents, lanes, step)]
+        found = axis_ends(contents, lanes)
+        assert found["shares"] == (0, 1)
+        for key, (fields, least) in AXES.items():
+            hidden = [row for row in drawn if key not in ("activations", "sizes") or row["layers"] != "readout"]
+            values = [row[field] for row in hidden for field in fields if row.get(field) is not None]
+            low, high = found[key]
+            assert low <= min(values) + 1e-6
+            assert high >= max(values) - 1e-6
+            assert high - low >= least
+        low, high, said, _ = packed(contents)["choices"][",".join(map(str, lanes))]["maps"]["delta_log10"]
+        values = [row["value"] for row in cell_rows(contents, lanes, "delta_log10")]
+        assert (low, high) == pytest.approx((min(values), max(values)), rel=1e-6)
+        assert said == f"{len(values)} cells from {power_of_ten(min(values))} to {power_of_ten(max(values))}."
 
 
 def test_every_cell_of_the_heat_map_is_a_row_of_the_table(run):
@@ -449,7 +469,7 @@ def test_every_choice_of_lanes_has_captions_that_are_its_own(sweep, no_bundle):
             where = (pc.field("step") == 6) & pc.field("lane").isin(lanes)
             table = sweep.layers(["delta_log10"], where=where)["delta_log10"].to_numpy().reshape(-1, 5)
             bottom, top = (power_of_ten(float(np.median(table[:, layer]))) for layer in (0, 3))
-            caption = data["captions"][",".join(map(str, lanes))]["gradient"]
+            caption = data["choices"][",".join(map(str, lanes))]["captions"]["gradient"]
             assert f"At step 6 the gradient is {top} in the top hidden layer and {bottom} in layer 1" in caption
             said.add(caption)
     assert len(said) == 4 * 3
@@ -457,7 +477,7 @@ def test_every_choice_of_lanes_has_captions_that_are_its_own(sweep, no_bundle):
     best = max(cell_summaries(contents), key=lambda row: row["score"])
     root = parsed(write.drawn(contents)[0])
     assert root.find(".//h2[@id='curves-title']").text == best["label"]
-    for key, text in data["captions"][",".join(map(str, best["lanes"]))].items():
+    for key, text in data["choices"][",".join(map(str, best["lanes"]))]["captions"].items():
         assert root.find(f".//figure[@id='figure-{key}']/figcaption").text == text
         assert root.find(f".//div[@id='chart-{key}']").attrib["aria-label"].endswith(f". {text}")
 

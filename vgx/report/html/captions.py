@@ -50,7 +50,7 @@ def captions(contents: Contents, lanes: Sequence[int]) -> dict[str, str]:
     return said
 
 
-def every_caption(contents: Contents) -> dict[str, dict[str, str]]:
-    """Returns the captions of each lane alone and of each group together, by the lanes' numbers: `0`, `0,1,2`."""
-    choices = [[lane] for lane in range(len(contents.lanes))] + [members(contents, some) for some in groups(contents)]
-    return {",".join(map(str, lanes)): captions(contents, lanes) for lanes in choices}
+def choices(contents: Contents) -> list[list[int]]:
+    """Returns the lanes that a page may show together: each alone, and each group."""
+    together = [members(contents, some) for some in groups(contents)]
+    return [[lane] for lane in range(len(contents.lanes))] + [some for some in together if len(some) > 1]

@@ -1,4 +1,4 @@
-"""The rows that figures draw, of a lane or of several seeds: for stills what report.js makes on the page."""
+"""The rows that figures draw, of a lane or of several seeds: and the ends of their axes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ from typing import Any
 import numpy as np
 
 from vgx.report.html.binning import Thinned, is_null
-from vgx.report.html.page_data import Contents, flag, grouped
+from vgx.report.html.page_data import Axis, Contents, flag, grouped
 from vgx.results.agreement import FAR
 from vgx.results.columns import LAYERS, METRICS
 
 Rows = list[dict[str, Any]]
+SUFFIXES = ("", "_low", "_high")
+"""Of the fields of a statistic: its mean or median, the lowest and the highest."""
+AXES = {
+    "gradient": (("delta_log10_low", "delta_log10_high", "predicted", "predicted_low", "predicted_high"), 1.0),
+    "weights": (("weight_grad_log10_low", "weight_grad_log10_high"), 1.0),
+    "activations": (("act_below", "act_above"), 0.0),
+    "sizes": (("preact_std", "act_rms", "predicted_preact_std", "predicted_act_rms"), 0.0),
+    "updates": (("update_ratio_low", "update_ratio_high"), 1.0),
+}
+"""Which fields the axis of a figure over the layers holds, and how long it is at the least; shares are from 0 to 1."""
 
 
 def together(cubes: Sequence[Thinned]) -> Thinned:
@@ -50,21 +60,48 @@ def layer_rows(contents: Contents, lanes: Sequence[int], step: int, names: Seque
     number = contents.axis_of[lanes[0]]
     assert number is not None
     axis = contents.axes[number]
-    rows: Rows = [
-        {"layer": (first + last) / 2, "layers": span(int(first), int(last), axis.layers)}
-        for first, last in zip(*axis.layer_edges, strict=True)
-    ]
+    rows = layer_boxes(axis)
     for name in contents.statistics if names is None else names:
         cubes = [Thinned(*(kind[step] for kind in contents.cubes[lane][name])) for lane in lanes]
-        for suffix, kind in zip(("", "_low", "_high"), together(cubes), strict=True):
+        for suffix, kind in zip(SUFFIXES, together(cubes), strict=True):
             for row, value, shown in zip(rows, kind, _scaled(name, kind), strict=True):
                 row[name + suffix] = _drawn(shown)
                 if not suffix:
                     row[f"{name}_flag"] = "" if is_null(value) else flag(float(shown))
     for row in rows:
         _derive(row)
-    _add_prediction(rows, contents, lanes[0])
+    for name, values in predicted_fields(contents, lanes[0]).items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = _drawn(value)
     return rows
+
+
+def step_boxes(axis: Axis) -> Rows:
+    """Returns where each bin of steps stands on a map, and what it is called."""
+    first, last = axis.step_edges
+    ends = np.append(first[1:], last[-1] + (first[1] - first[0] if len(first) > 1 else 1))
+    return [
+        {"x": int(a), "x2": int(end), "steps": range_of(a, b), "when": f"step{'s' * int(a < b)} {range_of(a, b)}"}
+        for a, b, end in zip(first, last, ends, strict=True)
+    ]
+
+
+def layer_boxes(axis: Axis) -> Rows:
+    """Returns where each bin of layers stands on a map and on an axis of layers, and what it is called."""
+    return [
+        {
+            "layer": (int(a) + int(b)) / 2,
+            "layers": "readout" if a == b == axis.layers else range_of(a, b),
+            "y": int(a) - 0.5,
+            "y2": int(b) + 0.5,
+        }
+        for a, b in zip(*axis.layer_edges, strict=True)
+    ]
+
+
+def range_of(first: int, last: int) -> str:
+    """Returns steps or layers in words: `7`, `8–12`, `1,000`."""
+    return f"{first:,}" if first == last else f"{first:,}–{last:,}"
 
 
 def _drawn(value: Any) -> float | None:
@@ -80,19 +117,54 @@ def _derive(row: dict[str, Any]) -> None:
         row["seen"] = "only zeros" if zero == 1 else "some zeros" if zero > 0 else "no zeros"
 
 
-def _add_prediction(rows: Rows, contents: Contents, lane: int) -> None:
+def predicted_fields(contents: Contents, lane: int) -> dict[str, np.ndarray]:
+    """Returns what was predicted of a lane in each bin of layers, by the name that rows have it under."""
     number, cube = contents.axis_of[lane], contents.cubes[lane]
     assert number is not None
+    made: dict[str, np.ndarray] = {}
     for name, forecast in contents.forecasts[lane].items():
         if len(forecast.predicted) != contents.axes[number].layers:
             continue
         value, band = (grouped(each, contents.axes[number]) for each in (forecast.predicted, forecast.band))
-        # The prediction is relative to the readout's gradient: it hangs on the one that was measured first.
-        anchor = float(cube[name].mean[0, -1]) if name == "delta_log10" else 0.0
-        prefix = "predicted" if name == "delta_log10" else f"predicted_{name}"
-        for row, x, spread in zip(rows, value + anchor, band, strict=True):
-            row[prefix] = _drawn(x)
-            row[f"{prefix}_low"], row[f"{prefix}_high"] = _drawn(x - FAR * spread), _drawn(x + FAR * spread)
+        if name == "delta_log10":
+            # The prediction is relative to the readout's gradient: it hangs on the one that was measured first.
+            value = value + float(cube[name].mean[0, -1])
+            made |= {"predicted": value, "predicted_low": value - FAR * band, "predicted_high": value + FAR * band}
+        else:
+            made[f"predicted_{name}"] = value
+    return made
+
+
+def axis_ends(contents: Contents, lanes: Sequence[int], steps: slice = slice(None)) -> dict[str, tuple[float, float]]:
+    """Returns the ends of the axis of each figure over the layers, for all that it draws at these bins of steps."""
+    made: dict[str, np.ndarray] = predicted_fields(contents, lanes[0])
+    for name in contents.statistics:
+        cube = together([Thinned(*(kind[steps] for kind in contents.cubes[lane][name])) for lane in lanes])
+        made |= {name + suffix: _scaled(name, kind) for suffix, kind in zip(SUFFIXES, cube, strict=True)}
+    if "act_mean" in made and "act_rms" in made:
+        mean, rms = (made[name].astype(np.float64) for name in ("act_mean", "act_rms"))
+        with np.errstate(invalid="ignore"):
+            spread = np.sqrt(np.maximum(rms * rms - mean * mean, 0.0))
+            made |= {"act_below": mean - spread, "act_above": mean + spread}
+    found = {"shares": (0.0, 1.0)}
+    for key, (fields, least) in AXES.items():
+        hidden = slice(None, -1 if key in ("activations", "sizes") else None)
+        low, high = ends([made[field][..., hidden] for field in fields if field in made], least)
+        found[key] = min(low, 0.0) if key == "sizes" else low, high
+    return found
+
+
+def colour_ends(name: str, mean: np.ndarray) -> tuple[float, float]:
+    """Returns the ends of the colours of a statistic on its map, given all that is drawn of it."""
+    if LAYERS[name].scale == "share":
+        return 0.0, 1.0
+    low, high = ends([mean])
+    return (-max(-low, high), max(-low, high)) if LAYERS[name].scale == "signed" else (low, high)
+
+
+def map_of(contents: Contents, lanes: Sequence[int], name: str) -> Thinned:
+    """Returns what a map of a statistic draws of lanes taken together: [S, G] each, by its scale."""
+    return Thinned(*(_scaled(name, kind) for kind in together([contents.cubes[lane][name] for lane in lanes])))
 
 
 def cell_rows(contents: Contents, lanes: Sequence[int], name: str) -> Rows:
@@ -100,24 +172,19 @@ def cell_rows(contents: Contents, lanes: Sequence[int], name: str) -> Rows:
     number = contents.axis_of[lanes[0]]
     assert number is not None
     axis = contents.axes[number]
-    cube = together([contents.cubes[lane][name] for lane in lanes])
-    (first, last), (lowest, highest) = axis.step_edges, axis.layer_edges
-    ends = np.append(first[1:], last[-1] + (first[1] - first[0] if len(first) > 1 else 1))
-    null = is_null(cube.mean)
-    mean, low, high = (_scaled(name, kind) for kind in cube)
+    mean, low, high = map_of(contents, lanes, name)
+    null = is_null(together([contents.cubes[lane][name] for lane in lanes]).mean)
     return [
-        {
-            "x": int(first[s]),
-            "x2": int(ends[s]),
-            "y": float(lowest[g]) - 0.5,
-            "y2": float(highest[g]) + 0.5,
+        when
+        | where
+        | {
             "value": _drawn(mean[s, g]),
             "low": _drawn(low[s, g]),
             "high": _drawn(high[s, g]),
             "flag": flag(float(mean[s, g])),
         }
-        for s in range(len(first))
-        for g in range(len(lowest))
+        for s, when in enumerate(step_boxes(axis))
+        for g, where in enumerate(layer_boxes(axis))
         if not null[s, g]
     ]
 
@@ -148,16 +215,9 @@ def course_rows(contents: Contents, lanes: Sequence[int], names: Sequence[str] |
     return rows
 
 
-def span(first: int, last: int, top: int) -> str:
-    """Returns layers in words: 7, 8–12, readout."""
-    if first == last:
-        return "readout" if first == top else str(first)
-    return f"{first}–{last}"
-
-
-def ends(rows: Rows, fields: Sequence[str], least: float = 0.0) -> tuple[float, float]:
-    """Returns the ends of an axis that holds these fields, at least `least` apart."""
-    values = [row[field] for row in rows for field in fields if row.get(field) is not None]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+def ends(values: Sequence[np.ndarray], least: float = 0.0) -> tuple[float, float]:
+    """Returns the ends of an axis that holds all numbers of these arrays, at least `least` from each other."""
+    known = np.concatenate([each[np.isfinite(each)].ravel() for each in values]) if values else np.zeros(0)
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
     lack = max(least - (high - low), 1e-9 if high == low else 0.0) / 2
     return low - lack, high + lack

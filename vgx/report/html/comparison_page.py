@@ -12,6 +12,7 @@ import numpy as np
 
 from vgx.errors import RunError
 from vgx.report.html import comparison_charts as figures
+from vgx.report.html.chart_rows import ends
 from vgx.report.html.render import page
 from vgx.report.html.write import bundle, refuse_others
 from vgx.report.palette import BROKEN, NAMES, NOTHING, ink_on
@@ -96,11 +97,24 @@ def packed(compared: RunComparison, step: int | None = None) -> dict[str, Any]:
             {"letter": letter, "name": one.name, "shape": shape}
             for letter, shape, one in zip(LETTERS, figures.SHAPES, compared.groups, strict=False)
         ],
+        "ends": _axis_ends(compared),
         "courses": [_course(trajectory) for trajectory in compared.trajectories],
         "loss": [_course(trajectory) for trajectory in compared.losses],
         "accuracy": [_course(trajectory) for trajectory in compared.accuracies],
         "partings": [_divergence(divergence, _drawn(compared, divergence)) for divergence in compared.divergences],
     }
+
+
+def _axis_ends(compared: RunComparison) -> tuple[float, float]:
+    """The ends of the axis of the curves at every step, with room at the foot for what has no place on it."""
+    bands = [
+        trajectory.mean + sign * np.nan_to_num(trajectory.spread)
+        for trajectory in compared.trajectories
+        for sign in (-1, 1)
+    ]
+    low, high = ends(bands, 1.0 if LAYERS[compared.statistic].scale == "log10" else 0.0)
+    odd = any(not np.isfinite(trajectory.mean).all() for trajectory in compared.trajectories)
+    return (low - 0.1 * (high - low) if odd else low), high
 
 
 def _course(trajectory: Trajectory) -> dict[str, Any]:

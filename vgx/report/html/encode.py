@@ -8,14 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from vgx.report.html.binning import Thinned
-from vgx.report.html.captions import every_caption, groups
+from vgx.report.html.binning import Thinned, is_null
+from vgx.report.html.captions import captions, choices, groups
+from vgx.report.html.chart_rows import (
+    axis_ends,
+    colour_ends,
+    ends,
+    layer_boxes,
+    map_of,
+    predicted_fields,
+    range_of,
+    step_boxes,
+    together,
+)
 from vgx.report.html.findings import members
-from vgx.report.html.page_data import Contents, Forecast, grouped
+from vgx.report.html.page_data import Contents, flag
 from vgx.report.palette import BROKEN, NAMES, NOTHING
-from vgx.results.agreement import FAR
 from vgx.results.columns import LAYERS, METRICS, Column
-from vgx.results.words import plain
+from vgx.results.words import plain, power_of_ten
 
 TOLD = 20
 """Lanes whose verdicts are told one by one, at the most."""
@@ -51,33 +61,29 @@ def packed(contents: Contents) -> dict[str, Any]:
         "lanes": [_lane(contents, i) for i in range(len(contents.lanes))],
         "cells": [{"shown": members(contents, some), "menu": seeds_menu(contents, some)} for some in groups(contents)],
         "first": 0,
-        "captions": every_caption(contents),
+        "choices": {",".join(map(str, lanes)): _choice(contents, lanes) for lanes in choices(contents)},
         "axes": [
-            {
-                **dict(zip(("first", "last"), map(np.ndarray.tolist, axis.step_edges), strict=True)),
-                **dict(zip(("lowest", "highest"), map(np.ndarray.tolist, axis.layer_edges), strict=True)),
-                "top": axis.layers,
-                "thin": axis.thin,
-            }
+            {"steps": step_boxes(axis), "layers": layer_boxes(axis), "top": axis.layers, "thin": axis.thin}
             for axis in contents.axes
         ],
         "statistics": {name: _look(LAYERS[name]) for name in contents.statistics},
         "columns": {name: _look(column) for name, column in LAYERS.items()} | DERIVED,
         "numbers": _base64(cubes),
         "course": {name: METRICS[name] for name in contents.course},
-        "courseSteps": {"first": first.tolist(), "last": last.tolist(), "thin": thin},
+        "courseSteps": [
+            {"step": (int(a) + int(b)) / 2, "steps": range_of(a, b)} for a, b in zip(first, last, strict=True)
+        ],
+        "courseThin": thin,
         "courseNumbers": _base64(part for course in contents.courses for part in _kinds(course, thin)),
         "told": TOLD,
-        "odd": {"0": f"{NAMES[NOTHING]}: exactly 0.", **{mark: f"{NAMES[BROKEN]}: {mark}." for mark in ("NaN", "∞")}},
-        "far": FAR,
     }
 
 
 def seeds_menu(contents: Contents, lanes: Sequence[int]) -> list[tuple[str, str]]:
     """Returns value and text of the choices among lanes that are shown together."""
     shown = members(contents, lanes)
-    together = [("all", f"median and range of {len(shown)} seeds")] if len(shown) > 1 else []
-    return together + [(str(i), f"seed {contents.lanes[i]['seed']}") for i in lanes]
+    all_of = [("all", f"median and range of {len(shown)} seeds")] if len(shown) > 1 else []
+    return all_of + [(str(i), f"seed {contents.lanes[i]['seed']}") for i in lanes]
 
 
 def _look(column: Column) -> dict[str, str]:
@@ -93,26 +99,41 @@ def _base64(parts: Iterable[np.ndarray]) -> str:
 
 
 def _lane(contents: Contents, i: int) -> dict[str, Any]:
-    number, predicted = contents.axis_of[i], {}
-    if number is not None:
-        predicted = {name: _forecast(each, contents, number) for name, each in contents.forecasts[i].items()}
-    return {
-        "seed": contents.lanes[i]["seed"],
-        "verdict": contents.verdict(i),
-        "label": contents.label(i),
-        "axis": number,
-        "predicted": predicted,
+    label, number = contents.label(i), contents.axis_of[i]
+    return {"seed": contents.lanes[i]["seed"], "verdict": contents.verdict(i), "label": label, "axis": number}
+
+
+def _choice(contents: Contents, lanes: Sequence[int]) -> dict[str, Any]:
+    """What a page says and draws of some lanes together, besides their numbers."""
+    said = {"captions": captions(contents, lanes)}
+    if contents.axis_of[lanes[0]] is None:
+        return said
+    predicted = predicted_fields(contents, lanes[0])
+    return said | {
+        "predicted": {name: _rounded(values) for name, values in predicted.items()},
+        "ends": {key: _rounded(both) for key, both in axis_ends(contents, lanes).items()},
+        "maps": {name: _map(contents, lanes, name) for name in contents.statistics},
     }
 
 
-def _forecast(forecast: Forecast, contents: Contents, number: int) -> dict[str, list[float | None]]:
-    axis = contents.axes[number]
-    if len(forecast.predicted) != axis.layers:
-        return {}
-    both = (grouped(forecast.predicted, axis), grouped(forecast.band, axis))
-    return {
-        name: [plain(float(f"{x:.6g}")) for x in values] for name, values in zip(("value", "band"), both, strict=True)
-    }
+def _rounded(values: Iterable[float]) -> list[float | None]:
+    return [plain(float(f"{x:.7g}")) for x in values]
+
+
+def _map(contents: Contents, lanes: Sequence[int], name: str) -> list[Any]:
+    """The ends of a map's colours, what it shows in words, and what stands for what is no number."""
+    drawn, scale = map_of(contents, lanes, name).mean, LAYERS[name].scale
+    drawn = drawn[~is_null(together([contents.cubes[lane][name] for lane in lanes]).mean)]
+    low, high = (_in_words(x, scale) for x in ends([drawn]))
+    odd = sorted({flag(float(x)) for x in drawn[~np.isfinite(drawn)]})
+    words = [f"{NAMES[NOTHING]}: exactly 0." if mark == "0" else f"{NAMES[BROKEN]}: {mark}." for mark in odd]
+    return [*_rounded(colour_ends(name, drawn)), f"{drawn.size} cells from {low} to {high}.", " ".join(words)]
+
+
+def _in_words(value: float, scale: str) -> str:
+    if scale in ("log10", "log"):
+        return power_of_ten(value)
+    return f"{value:.1%}".replace("%", " %") if scale == "share" else f"{value:.5g}"
 
 
 def score_of(contents: Contents) -> str:

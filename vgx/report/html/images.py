@@ -11,7 +11,16 @@ from typing import Any
 
 from vgx.errors import RunError
 from vgx.report.html import sweep_charts
-from vgx.report.html.chart_rows import Rows, cell_rows, course_rows, ends, layer_rows
+from vgx.report.html.chart_rows import (
+    Rows,
+    axis_ends,
+    cell_rows,
+    colour_ends,
+    course_rows,
+    layer_rows,
+    map_of,
+    step_boxes,
+)
 from vgx.report.html.findings import members
 from vgx.report.html.page_data import Contents
 from vgx.report.html.sweep_summary import squares_of_two
@@ -27,16 +36,10 @@ FILES = 24
 INK = "#1b1f24"
 FIELDS = ("score", "slope", "verdict")
 """Of a grid."""
+BY_LAYER = ("gradient", "weights", "activations", "sizes", "shares", "updates")
+"""The figures over the layers at a step."""
 NONE = "#dddddd"
 """Of a cell without a value."""
-AXES = {
-    "gradient": (("delta_log10_low", "delta_log10_high", "predicted", "predicted_low", "predicted_high"), 1.0),
-    "weights": (("weight_grad_log10_low", "weight_grad_log10_high"), 1.0),
-    "activations": (("act_below", "act_above"), 0.0),
-    "sizes": (("preact_std", "act_rms", "predicted_preact_std", "predicted_act_rms"), 0.0),
-    "updates": (("update_ratio_low", "update_ratio_high"), 1.0),
-}
-"""Which fields the axis of a figure over the layers holds, and how long it is at the least; shares are from 0 to 1."""
 
 
 def lane_stills(contents: Contents, specs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -49,34 +52,22 @@ def lane_stills(contents: Contents, specs: Mapping[str, Any]) -> Iterator[tuple[
     if number is not None:
         axis = contents.axes[number]
         last = len(axis.by_step.starts) - 1
-        at_last, at_first = layer_rows(contents, lanes, last), layer_rows(contents, lanes, 0)
-        if "gradient" in specs:
-            yield "gradient-first", _by_layer("gradient", specs["gradient"], at_first, axis.layers)
-        for key in ("gradient", "weights", "activations", "sizes", "shares", "updates"):
+        steps = [("gradient-first", "gradient", 0)] + [(key, key, last) for key in BY_LAYER]
+        for file, key, step in steps:
             if key in specs:
-                yield key, _by_layer(key, specs[key], at_last, axis.layers)
+                lo, hi = axis_ends(contents, lanes, slice(step, step + 1))[key]
+                rows = layer_rows(contents, lanes, step)
+                yield file, _filled(specs[key], "layers", rows, {"lo": lo, "hi": hi, "top": axis.layers})
         if "delta_log10" in contents.statistics:
-            rows = cell_rows(contents, lanes, "delta_log10")
-            lo, hi = ends(rows, ["value"])
-            values = {"lo": lo, "hi": hi, "top": axis.layers, "first": int(axis.steps[0])}
-            values["last"] = max(row["x2"] for row in rows)
+            rows, boxes = cell_rows(contents, lanes, "delta_log10"), step_boxes(axis)
+            lo, hi = colour_ends("delta_log10", map_of(contents, lanes, "delta_log10").mean)
+            values = {"lo": lo, "hi": hi, "top": axis.layers, "first": boxes[0]["x"], "last": boxes[-1]["x2"]}
             spec = specs[f"heat_{LAYERS['delta_log10'].scale}"]
             yield "heat", _filled(spec, "cells", rows, values)
     rows = course_rows(contents, lanes)
     for key in ("loss", "accuracy", "learning_rate"):
         if key in specs:
             yield key, _filled(specs[key], "course", rows)
-
-
-def _by_layer(key: str, spec: Mapping[str, Any], rows: Rows, top: int) -> dict[str, Any]:
-    lo, hi = 0.0, 1.0
-    if key in AXES:
-        fields, least = AXES[key]
-        hidden = key in ("activations", "sizes")
-        lo, hi = ends([row for row in rows if not hidden or row["layers"] != "readout"], fields, least)
-    if key == "sizes":
-        lo = min(lo, 0.0)
-    return _filled(spec, "layers", rows, {"lo": lo, "hi": hi, "top": top})
 
 
 def sweep_stills(

@@ -95,21 +95,6 @@ function partingRows(number) {
   }));
 }
 
-/* What the axis of the curves holds at every step. */
-function reach() {
-  let low = Infinity, high = -Infinity;
-  for (const {mean, spread} of COURSES)
-    mean.forEach((x, i) => {
-      if (!Number.isFinite(x)) return;
-      const band = Number.isFinite(spread[i]) ? spread[i] : 0;
-      low = Math.min(low, x - band);
-      high = Math.max(high, x + band);
-    });
-  const [lo, hi] = ends([{low, high}].filter(row => row.low <= row.high), ["low", "high"], DATA.log10 ? 1 : 0);
-  const odd = COURSES.some(course => !course.mean.every(Number.isFinite));
-  return [odd ? lo - 0.1 * (hi - lo) : lo, hi];  // room for what stands below
-}
-
 function sentence(step) {
   const said = COURSES.map((course, k) => {
     const at = lastAt(course.steps, step), {letter} = DATA.contenders[k];
@@ -186,7 +171,7 @@ async function start() {
   for (const details of document.querySelectorAll("details"))
     details.addEventListener("toggle", () => details.open && details.querySelectorAll("table[data-of]").forEach(fill));
   if (SPECS.curves) {
-    const [lo, hi] = reach(), rows = curveRows(DATA.steps[state.step]);
+    const [lo, hi] = DATA.ends, rows = curveRows(DATA.steps[state.step]);
     await embed("curves", withParams(withData(SPECS.curves, "curves", rows), {lo, hi}));
     byId("step").addEventListener("input", event => {
       state.step = Number(event.target.value);

@@ -5,21 +5,6 @@ const read = id => JSON.parse(document.getElementById(id).textContent);
 const THEME = read("theme");
 const byId = id => document.getElementById(id);
 const drawn = x => x !== null && Number.isFinite(x) ? x : null;
-const span = (first, last) => first === last ? String(first) : `${first}–${last}`;
-
-/* The ends of an axis that holds some fields, at least so far apart. */
-function ends(rows, fields, least = 0) {
-  let low = Infinity, high = -Infinity;
-  for (const row of rows)
-    for (const field of fields)
-      if (row[field] != null) {
-        low = Math.min(low, row[field]);
-        high = Math.max(high, row[field]);
-      }
-  if (low > high) [low, high] = [0, 1];
-  const lack = Math.max(least - (high - low), low === high ? 1e-9 : 0) / 2;
-  return [low - lack, high + lack];
-}
 
 const views = {}, spoken = {};
 

@@ -55,12 +55,11 @@ function curveRows(last) {
   return SWEEP.cells.slice(0, SWEEP.shown).flatMap(cell => cell.lanes.flatMap(i => {
     const lane = DATA.lanes[i];
     if (lane.axis === null) return [];
-    const axis = DATA.axes[lane.axis];
+    const {steps, layers} = DATA.axes[lane.axis];
     let s = 0;
-    if (last) for (s = axis.first.length - 1; s > 0 && at(i, "delta_log10", 0, s, 0) === null;) s--;
-    return axis.lowest.map((low, g) => ({
-      label: cell.label, seed: lane.seed, verdict: lane.verdict,
-      layer: (low + axis.highest[g]) / 2, value: drawn(at(i, "delta_log10", 0, s, g)),
+    if (last) for (s = steps.length - 1; s > 0 && at(i, "delta_log10", 0, s, 0) === null;) s--;
+    return layers.map(({layer}, g) => ({
+      label: cell.label, seed: lane.seed, verdict: lane.verdict, layer, value: drawn(at(i, "delta_log10", 0, s, g)),
     }));
   }));
 }
