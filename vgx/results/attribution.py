@@ -45,7 +45,7 @@ class Causes(NamedTuple):
     normalization: float
     dropout: float
     rest: float
-    """The slope, less all that."""
+    """The slope without all that."""
 
     @property
     def slope(self) -> float:

@@ -1,4 +1,4 @@
-"""What the device reported, on the host: from a piece's arrays to rows of the run's tables."""
+"""What the device reported, on the host: from a chunk's arrays to rows of the run's tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vgx.training.step import Scalars
 
 
 class Rows(NamedTuple):
-    """What one piece reported: T steps, T' of them recorded."""
+    """What one chunk reported: T steps, T' of them recorded."""
 
     steps: np.ndarray
     """[T], from 1."""
@@ -45,19 +45,19 @@ class Rows(NamedTuple):
         return {int(lane): int(self.steps[bad[:, lane]][0]) for lane in np.flatnonzero(bad.any(0))}
 
 
-def rows_of(piece: ChunkPlan, done: int, report: Chunk | Scalars) -> Rows:
-    """Returns the rows of a piece that began after step `done`, from what the device reported, as NumPy arrays."""
-    steps = np.arange(done + 1, done + piece.steps + 1)
-    recorded = np.zeros(piece.steps, bool)
+def rows_of(plan: ChunkPlan, done: int, report: Chunk | Scalars) -> Rows:
+    """Returns the rows of a chunk that began after step `done`, from what the device reported, as NumPy arrays."""
+    steps = np.arange(done + 1, done + plan.steps + 1)
+    recorded = np.zeros(plan.steps, bool)
     if isinstance(report, Scalars):
-        scalars = {name: x[: piece.steps].copy() for name, x in report._asdict().items()}
+        scalars = {name: x[: plan.steps].copy() for name, x in report._asdict().items()}
         return Rows(steps, scalars, recorded, None, {}, {})
-    periods = len(piece.lengths)
-    ran = np.arange(report.scalars.train_loss.shape[1]) < np.asarray(piece.lengths)[:, None]
+    periods = len(plan.lengths)
+    ran = np.arange(report.scalars.train_loss.shape[1]) < np.asarray(plan.lengths)[:, None]
     scalars = {name: x[:periods][ran] for name, x in report.scalars._asdict().items()}
     if report.records is None:
         return Rows(steps, scalars, recorded, None, {}, {})
-    recorded[np.cumsum((0, *piece.lengths[:-1]))] = True
+    recorded[np.cumsum((0, *plan.lengths[:-1]))] = True
     # Copies: a slice would keep the whole chunk's array in memory.
     layers = {name: x[:periods].copy() for name, x in report.records.layers._asdict().items() if x is not None}
     return Rows(steps, scalars, recorded, np.array(report.records.gradient_log10[:periods]), layers, {})
@@ -75,19 +75,19 @@ def tables(
     """Returns the next part of the metrics table and of the layer table.
 
     Args:
-        rows: pieces in order.
+        rows: chunks in order.
         precision: of the run.
-        lanes: [R], the number of each lane; a piece's further lanes are padding.
+        lanes: [R], the number of each lane; a chunk's further lanes are padding.
         last: [R], the last step of each lane that is wanted.
         layers: L + 1.
         steps_per_epoch: of the run.
         examined: whether evaluations look for dead units.
     """
     count = len(lanes)
-    steps = np.concatenate([piece.steps for piece in rows])
-    recorded = np.concatenate([piece.recorded for piece in rows])
+    steps = np.concatenate([chunk.steps for chunk in rows])
+    recorded = np.concatenate([chunk.recorded for chunk in rows])
     columns: dict[str, Any] = {
-        name: np.concatenate([piece.scalars[name][:, :count] for piece in rows]) for name in Scalars._fields
+        name: np.concatenate([chunk.scalars[name][:, :count] for chunk in rows]) for name in Scalars._fields
     }
     columns["epoch"] = np.repeat(steps[:, None] / steps_per_epoch, count, 1)
 
@@ -97,18 +97,18 @@ def tables(
         figures[where] = np.concatenate(values)[:, :count]
         return figures
 
-    measured = [piece for piece in rows if piece.gradient_log10 is not None]
+    measured = [chunk for chunk in rows if chunk.gradient_log10 is not None]
     if measured:
-        columns["gradient_log10"] = column(recorded, [piece.gradient_log10 for piece in measured])  # type: ignore[misc]
-    evaluated = [piece for piece in rows if piece.evaluated]
-    at_evaluation = np.isin(steps, [piece.steps[-1] for piece in evaluated])
+        columns["gradient_log10"] = column(recorded, [chunk.gradient_log10 for chunk in measured])  # type: ignore[misc]
+    evaluated = [chunk for chunk in rows if chunk.evaluated]
+    at_evaluation = np.isin(steps, [chunk.steps[-1] for chunk in evaluated])
     if examined:
-        seen = [piece.evaluated[DEAD_UNITS][:count] for piece in evaluated]
+        seen = [chunk.evaluated[DEAD_UNITS][:count] for chunk in evaluated]
         columns[DEAD_UNITS] = _lists(np.repeat(at_evaluation, count), seen)
     for name in (name for name in (evaluated[0].evaluated if evaluated else ()) if name != DEAD_UNITS):
-        columns[name] = column(at_evaluation, [piece.evaluated[name][None] for piece in evaluated])
+        columns[name] = column(at_evaluation, [chunk.evaluated[name][None] for chunk in evaluated])
     names = measured[0].layers if measured else ()
-    of_layers = {name: np.concatenate([piece.layers[name][:, :count] for piece in measured]) for name in names}
+    of_layers = {name: np.concatenate([chunk.layers[name][:, :count] for chunk in measured]) for name in names}
     keep = steps[:, None] <= last
     return (
         metrics_rows(precision, lanes, steps, columns, keep),

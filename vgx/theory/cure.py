@@ -19,6 +19,7 @@ from vgx.parts.initializers import Orthogonal, VarianceScaled
 from vgx.parts.normalizations import Placed
 from vgx.registry import Part
 from vgx.results.verdict import SATURATED, SPAN, LayerCurves, Verdict, judge
+from vgx.results.words import plain
 from vgx.theory import mean_field
 from vgx.theory.predict import (
     FAULTS,
@@ -58,8 +59,7 @@ class Effect(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Returns the effect as `vgx cure --json` prints it; null where there is no slope."""
         figures = {"slope": self.verdict.slope, "cosine": self.cosine, "saturated": self.saturated}
-        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-        return {"verdict": self.verdict.word or None} | finite
+        return {"verdict": self.verdict.word or None} | {name: plain(value) for name, value in figures.items()}
 
     @property
     def fault(self) -> str | None:
@@ -280,7 +280,7 @@ def slower(config: Config) -> Iterator[tuple[str, Config]]:
     """Yields what to train to see a cure: the config, then with a tenth and a hundredth of its learning rate.
 
     A level gradient does not make a large step harmless: a net of a hundred layers bears less of it than one of ten.
-    Each has a name of its own, so that the sick net's runs are not taken for the cured one's, nor the other way round.
+    Each has a name of its own, so that the old net's runs are not taken for the cured one's, nor the other way round.
     """
     name = f"{config.name[:80]}-cured"  # a name has 100 characters at most
     yield "after", config.model_copy(update={"name": name})

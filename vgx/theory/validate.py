@@ -21,6 +21,7 @@ from vgx.errors import ConfigError
 from vgx.parts import INITIALIZERS, Activation, Initializer, Normalization
 from vgx.parts.initializers import LSUV, Zeros
 from vgx.results.values import option_called
+from vgx.results.words import plain
 from vgx.theory import mean_field
 from vgx.theory.layer_response import Net, Signal
 from vgx.theory.predict import GRID_INITIALIZERS, default_activations, placed_normalizations
@@ -66,7 +67,7 @@ class Validation(NamedTuple):
 
     @property
     def off(self) -> float:
-        """The measured factor over the predicted one, less 1."""
+        """The measured factor / the predicted one - 1."""
         return self.measured / self.predicted - 1 if self.predicted else math.nan
 
     @property
@@ -79,11 +80,7 @@ class Validation(NamedTuple):
         """Returns the check as `vgx verify --json` prints it."""
         parts = {name: getattr(self, name).model_dump() for name in ("activation", "initializer", "normalization")}
         figures = {name: getattr(self, name) for name in ("predicted", "measured", "tolerance", "holds")}
-        return parts | {name: _finite(value) for name, value in figures.items()}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+        return parts | {name: plain(value) for name, value in figures.items()}
 
 
 def verify(
