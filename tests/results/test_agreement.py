@@ -89,6 +89,12 @@ def test_every_cell_of_a_sweep_has_its_own_prediction(tmp_path):
     assert lanes_that_hold(run) == (sum(holds), 4)
 
 
+def test_layers_of_unequal_width_are_predicted_too(tmp_path):
+    tree = TREE | {"seeds": 1, "model": {"width": [16, 8]}, "train": {"steps": 1}}
+    run = vgx.sweep(vgx.load_sweep(tree, [], ["model.initializer=he_normal,orthogonal"]), runs=tmp_path)
+    assert len(run.prediction(["layer"])) == 2 * 4 * 3
+
+
 def test_a_run_without_statistics_has_a_prediction_and_no_measurement(tmp_path):
     run = vgx.train(vgx.load_config(TREE | {"train": {"steps": 1}, "log": {"statistics": "none"}}), runs=tmp_path)
     rows = rows_of(run, "delta_log10", 0)

@@ -22,7 +22,7 @@ def write_predictions(writer: RunWriter, configs: Mapping[int, Config], data: Ca
     nothing.
     """
     sources: dict[tuple[str, str], InputStatistics] = {}
-    known: dict[tuple[object, ...], mean_field.Propagation | str | None] = {}
+    known: dict[str, mean_field.Propagation | str | None] = {}
 
     def propagation(config: Config) -> mean_field.Propagation | str | None:
         """What theory says; why it fails; or None for a normalization of the user's own."""
@@ -39,7 +39,7 @@ def write_predictions(writer: RunWriter, configs: Mapping[int, Config], data: Ca
 
     def parts() -> Iterator[pa.Table]:
         for lane, config in configs.items():
-            net = config.data, config.train.batch_size, config.model
+            net = config.model_dump_json(include={"data": True, "model": True, "train": {"batch_size"}})
             if net not in known:
                 known[net] = propagation(config)
             if isinstance(found := known[net], mean_field.Propagation):
