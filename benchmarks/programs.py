@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vgx.config.schema import Config
+from vgx.training.chunks import make_chunk
 from vgx.training.inputs import Images
-from vgx.training.lanes import make_chunk, make_initial_states, make_lanes, put, spread_over
+from vgx.training.lanes import make_initial_states, make_lanes, put, spread_over
 from vgx.training.program import Program, shared_config
 
 EXAMPLES, CLASSES = 5000, 10
@@ -55,10 +56,10 @@ def build(
         jnp.zeros(features),
         jnp.ones(features),
     )
-    program = Program(shared_config(config), features, CLASSES, steps)
+    program = Program(shared_config(config), features, CLASSES)
     mesh = spread_over(jax.devices()[:devices], lanes)
     configs = [config] * lanes
-    lane = make_lanes(configs, list(range(lanes)))
+    lane = make_lanes(configs, list(range(lanes)), steps)
     state = jax.block_until_ready(make_initial_states(program, configs, mesh)(lane, data, jnp.arange(batch)))
     periods = max(1, steps // every)
     indices = random.integers(0, EXAMPLES, (periods, every, lanes, batch), np.int32)

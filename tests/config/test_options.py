@@ -23,8 +23,9 @@ from vgx.data import DATASETS, Dataset, Source, Split
 from vgx.errors import DataError
 from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES
 from vgx.registry import Part, Registry, registry_of
+from vgx.training.chunks import make_plain_steps
 from vgx.training.inputs import encode, to_device
-from vgx.training.lanes import lane_axes, make_initial_states, make_lanes, make_plain_steps, spread_over
+from vgx.training.lanes import lane_axes, make_initial_states, make_lanes, spread_over
 from vgx.training.program import Program, shared_config
 
 FEATURES, CLASSES, EXAMPLES, STEPS, BATCH, SEED = 6, 3, 24, 3, 8, 7
@@ -145,7 +146,7 @@ def compiled(shared: Config, lanes: int) -> Any:
     """A program and its steps, for R lanes; it knows nothing of what lanes differ in."""
     key = shared.model_dump_json(), lanes
     if key not in COMPILED:
-        program, mesh = Program(shared, FEATURES, CLASSES, STEPS), spread_over(jax.devices()[:1], lanes)
+        program, mesh = Program(shared, FEATURES, CLASSES), spread_over(jax.devices()[:1], lanes)
         COMPILED[key] = program, mesh, make_plain_steps(program, STEPS, mesh)
     return COMPILED[key]
 
@@ -153,7 +154,7 @@ def compiled(shared: Config, lanes: int) -> Any:
 def trained(*configs: Config) -> list[Any]:
     """The states of configs that were trained side by side, as one program."""
     program, mesh, steps = compiled(shared_config(configs[0]), len(configs))
-    lane, data = make_lanes(configs, [SEED] * len(configs)), to_device(noise().train, noise())
+    lane, data = make_lanes(configs, [SEED] * len(configs), STEPS), to_device(noise().train, noise())
     state = make_initial_states(program, configs, mesh)(lane, data, np.arange(EXAMPLES))
     batches = np.arange(STEPS * BATCH).reshape(STEPS, 1, BATCH) % EXAMPLES
     state, _ = steps(state, lane, data, batches, np.int32(STEPS))

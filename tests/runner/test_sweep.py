@@ -33,7 +33,8 @@ from vgx.report.terminal.sweep import show_sweep
 from vgx.results.cell_configs import cell_configs
 from vgx.runner import preparation
 from vgx.runner.plan import parse_memory, plan_rounds, program_key
-from vgx.training.lanes import lane_bytes, make_chunk, make_evaluate, make_initial_states, make_lanes, spread_over
+from vgx.training.chunks import make_chunk, make_evaluate
+from vgx.training.lanes import lane_bytes, make_initial_states, make_lanes, spread_over
 from vgx.training.program import Program, shared_config
 
 SMALL = {
@@ -203,12 +204,12 @@ def test_rounds_fit_into_memory_and_hold_every_lane_once():
 def test_the_memory_estimate_bounds_what_xla_says_it_takes(settings):
     config = vgx.load_config(settings)
     dataset = config.data.load()
-    program = Program(shared_config(config), dataset.train.images.shape[1], dataset.classes, 10)
+    program = Program(shared_config(config), dataset.train.images.shape[1], dataset.classes)
 
     def bytes_of(lanes: int) -> tuple[int, int]:
         """What a chunk of steps, and an evaluation, take."""
         mesh, configs = spread_over(jax.devices()[:1], 1), [config] * lanes
-        lane = make_lanes(configs, list(range(lanes)))
+        lane = make_lanes(configs, list(range(lanes)), 10)
         few = dataset.train._replace(images=dataset.train.images[:8], labels=dataset.train.labels[:8])
         data = vgx.training.inputs.to_device(few, dataset)
         state = jax.eval_shape(make_initial_states(program, configs, mesh), lane, data, np.arange(8))

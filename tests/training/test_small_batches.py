@@ -14,8 +14,9 @@ from vgx.config.sweep import load_sweep
 from vgx.results.columns import DEAD_UNITS
 from vgx.results.lane_results import judge_lanes
 from vgx.theory.predict import predict
+from vgx.training.chunks import make_examine
 from vgx.training.inputs import encode, to_device
-from vgx.training.lanes import make_examine, make_initial_states, make_lanes, spread_over
+from vgx.training.lanes import make_initial_states, make_lanes, spread_over
 from vgx.training.program import Program, shared_config
 
 STEPS, HIDDEN = 8, 3
@@ -73,8 +74,8 @@ def test_what_evaluations_look_at_is_every_unit_on_the_same_examples():
         for bias in (-0.3, -0.8)
     ]
     data = vgx.load_config({"data": {"name": "synthetic", "examples": examples, "features": 5}}).data.load()
-    program, mesh = Program(shared_config(configs[0]), 5, 10, 1), spread_over(jax.devices()[:1], 2)
-    lane, images = make_lanes(configs, (0, 1)), to_device(data.train, data)
+    program, mesh = Program(shared_config(configs[0]), 5, 10), spread_over(jax.devices()[:1], 2)
+    lane, images = make_lanes(configs, (0, 1), 1), to_device(data.train, data)
     state = make_initial_states(program, configs, mesh)(lane, images, 0)
     found = make_examine(program, mesh)(state, lane, images)
     x = np.asarray(encode(images, np.arange(examples), "unit", np.dtype("float32")))

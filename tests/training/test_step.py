@@ -11,8 +11,9 @@ import vgx
 from vgx.config.schema import Config
 from vgx.data import Dataset, Split
 from vgx.training.batches import Batches, next_chunk
+from vgx.training.chunks import make_chunk, make_evaluate
 from vgx.training.inputs import encode, to_device
-from vgx.training.lanes import lane_axes, make_chunk, make_evaluate, make_initial_states, make_lanes, spread_over
+from vgx.training.lanes import lane_axes, make_initial_states, make_lanes, spread_over
 from vgx.training.model import MLP
 from vgx.training.probes import log2_norm
 from vgx.training.program import Program, fill, shared_config
@@ -41,13 +42,13 @@ def train(settings: dict, seeds: tuple[int, ...] = (0, 1), every: int = 1, stati
     log = {"statistics": statistics, "every": every}
     config = Config.model_validate({"seeds": list(seeds), "model": model, "train": train, "log": log})
     data = dataset()
-    program = Program(shared_config(config), 12, 10, STEPS)
+    program = Program(shared_config(config), 12, 10)
     rates = settings.get("rates", [config.train.optimizer.learning_rate] * len(seeds))
     optimizer = config.train.optimizer
     trains = [config.train.model_copy(update={"optimizer": fill(optimizer, {"learning_rate": r})}) for r in rates]
     configs = [config.model_copy(update={"train": train}) for train in trains]
     mesh = spread_over(jax.devices()[: settings.get("devices", 1)], len(seeds))
-    lane, images = make_lanes(configs, seeds), to_device(data.train, data)
+    lane, images = make_lanes(configs, seeds, STEPS), to_device(data.train, data)
     lane = lane._replace(order=np.zeros(len(seeds), np.int32))
     state = make_initial_states(program, configs, mesh)(lane, images, np.arange(8))
     batches = Batches((5,), 64, 8)
@@ -109,9 +110,9 @@ def test_each_lane_of_adagrad_starts_from_its_own_sum_of_squares():
         )
         for initial in (0.1, 0.7)
     ]
-    program, mesh = Program(shared_config(configs[0]), 12, 10, STEPS), spread_over(jax.devices()[:1], 2)
+    program, mesh = Program(shared_config(configs[0]), 12, 10), spread_over(jax.devices()[:1], 2)
     state = make_initial_states(program, configs, mesh)(
-        make_lanes(configs, (0, 0)), to_device(dataset().train, dataset()), 0
+        make_lanes(configs, (0, 0), STEPS), to_device(dataset().train, dataset()), 0
     )
     axes = lane_axes(program).optimizer
     for leaf, axis in zip(jax.tree.leaves(state.optimizer), jax.tree.leaves(axes), strict=True):

@@ -32,14 +32,15 @@ class Schedule(Part):
     warmup: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises from near 0."""
 
-    def after_warmup(self, step: Array, steps: int) -> ArrayLike:
+    def after_warmup(self, step: Array, steps: Array) -> ArrayLike:
         """Returns the factor at `step`, counted from the end of the warm-up, of a run with `steps` more."""
         raise NotImplementedError
 
-    def __call__(self, step: Array, steps: int) -> Array:
-        """Returns the factor on the learning rate at `step` (from 0) of a run of `steps`."""
+    def __call__(self, step: Array, steps: ArrayLike) -> Array:
+        """Returns the factor on the learning rate at `step` (from 0) of a run of `steps`, which may be traced."""
         rise = jnp.minimum(1.0, (step + 1.0) / self.warmup) if self.warmup else 1.0
-        return jnp.asarray(rise * self.after_warmup(jnp.maximum(step - self.warmup, 0), max(steps - self.warmup, 1)))
+        left = jnp.maximum(jnp.asarray(steps) - self.warmup, 1)
+        return jnp.asarray(rise * self.after_warmup(jnp.maximum(step - self.warmup, 0), left))
 
 
 SCHEDULES: Registry[Schedule] = Registry("schedule")
@@ -54,7 +55,7 @@ class ConstantSchedule(Schedule):
 
     formula = "1"
 
-    def after_warmup(self, step: Array, steps: int) -> ArrayLike:
+    def after_warmup(self, step: Array, steps: Array) -> ArrayLike:
         return jnp.ones_like(step, dtype=float)
 
 
@@ -70,8 +71,9 @@ class CosineSchedule(Schedule):
 
     formula = "final + (1 - final) (1 + cos(pi t / T)) / 2"
 
-    def after_warmup(self, step: Array, steps: int) -> ArrayLike:
-        return optax.cosine_decay_schedule(1.0, steps, self.final)(step)
+    def after_warmup(self, step: Array, steps: Array) -> ArrayLike:
+        cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(step, steps) / steps))
+        return (1 - self.final) * cosine + self.final
 
 
 @SCHEDULES.register("step")
@@ -88,7 +90,7 @@ class StepSchedule(Schedule):
 
     formula = "factor^floor(t / every)"
 
-    def after_warmup(self, step: Array, steps: int) -> ArrayLike:
+    def after_warmup(self, step: Array, steps: Array) -> ArrayLike:
         return self.factor ** (step // self.every)
 
 

@@ -9,8 +9,9 @@ from vgx.config.schema import Config
 from vgx.devices import find_devices, keep_compiled_programs, numerics
 from vgx.errors import DataError
 from vgx.training.batches import Batches
+from vgx.training.chunks import make_chunk
 from vgx.training.inputs import to_device
-from vgx.training.lanes import make_chunk, make_initial_states, make_lanes, spread_over
+from vgx.training.lanes import make_initial_states, make_lanes, spread_over
 from vgx.training.probes import LayerRecord
 from vgx.training.program import Program, shared_config
 from vgx.training.step import LSUV_EXAMPLES
@@ -31,9 +32,9 @@ def first_step(config: Config) -> LayerRecord:
     devices = find_devices()
     with numerics(config.train.precision, devices[0]):
         features, steps = dataset.train.images.shape[1], config.train.steps or 1
-        program = Program(shared_config(config), features, dataset.classes, steps)
+        program = Program(shared_config(config), features, dataset.classes)
         mesh, configs = spread_over(devices, 1), [config] * len(seeds)
-        lane, data = make_lanes(configs, seeds), to_device(dataset.train, dataset)
+        lane, data = make_lanes(configs, seeds, steps), to_device(dataset.train, dataset)
         state = make_initial_states(program, configs, mesh)(lane, data, np.arange(min(LSUV_EXAMPLES, examples)))
         batches = np.zeros((1, config.log.every, len(seeds), batch), np.int32)
         batches[0, 0] = Batches(seeds, examples, batch).at(0)

@@ -161,7 +161,7 @@ def train_lanes(
 def _train(loop: _Loop, step: int, stopped: Callable[[], bool]) -> int:
     """Dispatches a chunk, keeps what the one before reported, and so on; returns the last step."""
     ready, budget = loop.ready, 1
-    steps, evaluate_every = ready.program.steps, ready.config.train.evaluate_every
+    steps, evaluate_every = ready.steps, ready.config.train.evaluate_every
     pending: tuple[ChunkPlan, int, Any] | None = None
     while True:
         more = step < steps and not stopped() and not _all_ended(ready)

@@ -81,7 +81,7 @@ def _rounds(
     key: str, members: list[int], config: Config, dataset: Dataset, devices: int, memory: int
 ) -> list[PlannedRound]:
     features, steps = dataset.train.images.shape[1], steps_of(config, dataset)
-    each = lane_bytes(Program(shared_config(config), features, dataset.classes, steps))
+    each = lane_bytes(Program(shared_config(config), features, dataset.classes))
     devices = min(devices, len(members))
     most = max(memory // each // devices, 1) * devices
     count = -(-len(members) // most)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,19 +20,9 @@ from vgx.results.lane_results import first_bad_steps
 from vgx.results.store import Run
 from vgx.runner import checkpoint
 from vgx.training.batches import Batches, ChunkPlan
+from vgx.training.chunks import make_chunk, make_evaluate, make_examine, make_plain_steps
 from vgx.training.inputs import Images, master_dtype, to_device
-from vgx.training.lanes import (
-    lane_axes,
-    lanes_on,
-    make_chunk,
-    make_evaluate,
-    make_examine,
-    make_initial_states,
-    make_lanes,
-    make_plain_steps,
-    put,
-    spread_over,
-)
+from vgx.training.lanes import lane_axes, lanes_on, make_initial_states, make_lanes, put, spread_over
 from vgx.training.program import Program, shared_config
 from vgx.training.step import LSUV_EXAMPLES, Lane, State, is_examined
 
@@ -91,6 +80,8 @@ class Prepared(NamedTuple):
     config: Config
     """Of the first lane: what the others have in common with it is what a program needs."""
     program: Program
+    steps: int
+    """Of the run."""
     steps_per_epoch: int
     mesh: Mesh
     data: Images
@@ -155,16 +146,17 @@ def prepare(group: LaneGroup, devices: Sequence[Device], path: Path, cache: Prog
     steps = steps_of(config, dataset)
     mesh = spread_over(devices, len(specs))
     lanes = max(group.capacity, lanes_on(mesh, len(specs)))
-    program = Program(shared_config(config), dataset.train.images.shape[1], dataset.classes, steps)
+    program = Program(shared_config(config), dataset.train.images.shape[1], dataset.classes)
     data, held_out = _on_devices(dataset, config, mesh, cache)
     padded = [*specs, *[specs[0]] * (lanes - len(specs))]
     configs, seeds = [spec.config for spec in padded], [spec.seed for spec in padded]
     batches = Batches(tuple(dict.fromkeys(seeds)), len(dataset.train.labels), config.train.batch_size)
-    lane = make_lanes(configs, seeds)
+    lane = make_lanes(configs, seeds, steps)
     prepared = Prepared(
         lane_specs=specs,
         config=config,
         program=program,
+        steps=steps,
         steps_per_epoch=len(dataset.train.labels) // config.train.batch_size,
         mesh=mesh,
         data=data,
@@ -173,7 +165,7 @@ def prepare(group: LaneGroup, devices: Sequence[Device], path: Path, cache: Prog
         lane=put(lane, mesh, jax.tree.map(lambda leaf: 0, lane)),
         state=_states(group, program, configs, lane, mesh, path),
         bad_since=_bad_since(group, path),
-        capacity=_chunk_capacity(config, steps, lanes, len(batches.seeds)),
+        capacity=_chunk_capacity(config, lanes, len(batches.seeds)),
         compiled=Compiled(None, None, None, None),
         seconds=0.0,
     )
@@ -214,7 +206,7 @@ def _bad_since(group: LaneGroup, path: Path) -> np.ndarray:
     return since
 
 
-def _chunk_capacity(config: Config, steps: int, lanes: int, seeds: int) -> tuple[int, int]:
+def _chunk_capacity(config: Config, lanes: int, seeds: int) -> tuple[int, int]:
     """The most periods in a chunk, and the most steps of one period."""
     measures = config.log.statistics != "none"
     every = config.log.every if measures else 1
@@ -222,7 +214,7 @@ def _chunk_capacity(config: Config, steps: int, lanes: int, seeds: int) -> tuple
     columns = len(LAYERS) if measures else 0
     bytes_per_period = master_dtype(config).itemsize * lanes * (len(config.model.widths) + 1) * columns
     bytes_per_period += 4 * longest * seeds * config.train.batch_size
-    return max(1, min(256, CHUNK_BYTES // bytes_per_period, math.ceil(steps / every))), longest
+    return max(1, min(256, CHUNK_BYTES // bytes_per_period)), longest
 
 
 def _compiled(prepared: Prepared, lanes: int, cache: ProgramCache) -> Compiled:

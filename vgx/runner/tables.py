@@ -11,7 +11,7 @@ import pyarrow as pa
 from vgx.results.columns import DEAD_UNITS
 from vgx.results.writer import layer_rows, metrics_rows
 from vgx.training.batches import ChunkPlan
-from vgx.training.lanes import Chunk
+from vgx.training.chunks import Chunk
 from vgx.training.step import Scalars
 
 

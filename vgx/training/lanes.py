@@ -25,19 +25,15 @@ from vgx.training.model import InitialWeights, draw_weights, stacks_of
 from vgx.training.program import Program, blank, fill, floats, numbers_of
 from vgx.training.step import (
     EVALUATION_BATCH,
-    Evaluation,
     Lane,
-    Record,
-    Scalars,
     State,
-    evaluate,
-    examine,
     first_state,
     fit_lane,
     lane_keys,
-    make_step,
 )
 
+LIGHTLY = {"xla_backend_optimization_level": 1}
+"""For programs that run once: XLA takes a fifth of the time for random draws, which come out the same to the bit."""
 LANES = "lanes"
 """The mesh axis that the lanes are spread over."""
 
@@ -56,20 +52,15 @@ def put(tree: Any, mesh: Mesh, axes: Any = None) -> Any:
     """Returns the tree's arrays on the mesh: a copy on each device, or spread along the lane axis that `axes` names."""
     if axes is None:
         return jax.device_put(tree, NamedSharding(mesh, P()))
-    return jax.tree.map(lambda leaf, axis: jax.device_put(leaf, NamedSharding(mesh, _spec(axis))), tree, axes)
+    return jax.tree.map(lambda leaf, axis: jax.device_put(leaf, NamedSharding(mesh, axis_spec(axis))), tree, axes)
 
 
-def _spec(axis: int) -> P:
+def axis_spec(axis: int) -> P:
+    """Returns how an array whose axis of lanes is `axis` is spread over the devices."""
     return P(*[None] * axis, LANES)
 
 
-def _on_every_device(function: Any, mesh: Mesh, takes: Any, returns: Any, **options: Any) -> Any:
-    """The jitted function, which each device runs on its own lanes; `takes` and `returns` say where the axis stands."""
-    if mesh.size > 1:
-        function = jax.shard_map(function, mesh=mesh, in_specs=takes, out_specs=returns, check_vma=False)
-    return jax.jit(function, **options)
-
-
+@lru_cache(maxsize=32)
 def lane_axes(program: Program) -> State:
     """Returns, for each leaf of a state, where the axis of lanes stands: behind the axis of layers where there is one.
 
@@ -81,14 +72,15 @@ def lane_axes(program: Program) -> State:
     return jax.tree.map(lambda leaf: int(leaf.ndim > 1), one)
 
 
-def make_lanes(configs: Sequence[Config], seeds: Sequence[int]) -> Lane:
-    """Returns what sets R lanes of one program apart, from the config and the seed of each."""
+def make_lanes(configs: Sequence[Config], seeds: Sequence[int], steps: int) -> Lane:
+    """Returns what sets R lanes of one program apart, from the config and the seed of each and the length of a run."""
     dtype = master_dtype(configs[0])
     numbers = [numbers_of(config) for config in configs]
     orders = list(dict.fromkeys(seeds))
     return Lane(
         jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)),
         jnp.asarray([orders.index(seed) for seed in seeds], jnp.int32),
+        jnp.full(len(seeds), steps, jnp.int32),
         jax.tree.map(lambda *values: jnp.asarray(values, dtype), *numbers),
     )
 
@@ -149,7 +141,7 @@ def _drawing(law: _InitSpec) -> Any:
         initializer, bias = fill(law.initializer, numbers["initializer"]), fill(law.bias, numbers["bias"])
         return draw_weights(initializer, bias, stacks_of(law.widths, law.features, law.classes), lane_keys(key)[0])
 
-    return jax.jit(jax.vmap(draw))
+    return jax.jit(jax.vmap(draw), compiler_options=LIGHTLY)
 
 
 @lru_cache(maxsize=32)
@@ -172,106 +164,12 @@ def _at(axis: int, index: np.ndarray) -> tuple[Any, ...]:
     return (*[slice(None)] * axis, index)
 
 
-def _over_lanes(
-    program: Program, *, measured: bool
-) -> Callable[[State, Lane, Images, Array], tuple[State, Scalars, Record | None]]:
-    """The step of R lanes, from the batches [S, B] of the S orders that they follow."""
-    axes = lane_axes(program)
-    step = make_step(program, measured=measured)
-
-    def of_lane(state: State, lane: Lane, data: Images, batches: Array) -> tuple[State, Scalars, Record | None]:
-        return step(state, lane, data, batches[lane.order])
-
-    return jax.vmap(of_lane, (axes, 0, None, None), (axes, 0, 0))
-
-
-class Chunk(NamedTuple):
-    """What a chunk of steps reports. Rows past those that ran are zeros."""
-
-    scalars: Scalars
-    """[P, every, R]: a row per period, a column per step of it."""
-    records: Record | None
-    """[P, R, ...]: of the first step of each period; None with `statistics: none`."""
-
-
-def make_chunk(program: Program, periods: int, mesh: Mesh) -> Any:
-    """Returns the jitted chunk of up to `periods` periods of one measured and (every - 1) plain steps, for R lanes.
-
-    It takes the states (stacked along `lane_axes`) and lanes, the data, the batches [P, every, S, B] of each order, and
-    how many steps each period really has [P] (0: the period is left out). One compiled program serves every length of
-    chunk; the state is donated.
-    """
-    every = program.config.log.every
-    measures = program.config.log.statistics != "none"
-    measured = _over_lanes(program, measured=measures)
-    plain = _over_lanes(program, measured=False)
-
-    def chunk(state: State, lane: Lane, data: Images, batches: Array, lengths: Array) -> tuple[State, Chunk]:
-        def period(i: Array, carry: tuple[State, Chunk]) -> tuple[State, Chunk]:
-            state, log = carry
-            state, scalars, record = measured(state, lane, data, batches[i, 0])
-            rows = _write(log.scalars, (i, 0), scalars)
-            if every > 1:
-
-                def rest(j: Array, carry: tuple[State, Scalars]) -> tuple[State, Scalars]:
-                    state, scalars, _ = plain(carry[0], lane, data, batches[i, j])
-                    return state, _write(carry[1], (i, j), scalars)
-
-                state, rows = jax.lax.fori_loop(1, lengths[i], rest, (state, rows))
-            return state, Chunk(rows, None if record is None else _write(log.records, (i,), record))
-
-        _, scalars, record = jax.eval_shape(measured, state, lane, data, batches[0, 0])
-        empty = Chunk(_room(scalars, (periods, every)), None if record is None else _room(record, (periods,)))
-        return jax.lax.fori_loop(0, jnp.sum(lengths > 0), period, (state, empty))
-
-    log = _spec(2), _spec(1) if measures else None
-    return _on_every_device(chunk, mesh, _takes(program), (_specs(program), Chunk(*log)), donate_argnums=0)  # type: ignore[arg-type]
-
-
-def make_plain_steps(program: Program, steps: int, mesh: Mesh) -> Any:
-    """Returns the jitted run of up to `steps` plain steps: what is left of a period that an evaluation cut in two.
-
-    It takes state and lane, the data, batches [steps, S, B] and how many steps to do; returns scalars [steps, R].
-    """
-    plain = _over_lanes(program, measured=False)
-
-    def rest(state: State, lane: Lane, data: Images, batches: Array, count: Array) -> tuple[State, Scalars]:
-        def one(j: Array, carry: tuple[State, Scalars]) -> tuple[State, Scalars]:
-            state, scalars, _ = plain(carry[0], lane, data, batches[j])
-            return state, _write(carry[1], (j,), scalars)
-
-        _, scalars, _ = jax.eval_shape(plain, state, lane, data, batches[0])
-        return jax.lax.fori_loop(0, count, one, (state, _room(scalars, (steps,))))
-
-    return _on_every_device(rest, mesh, _takes(program), (_specs(program), _spec(1)), donate_argnums=0)
-
-
-def make_evaluate(program: Program, mesh: Mesh) -> Callable[[State, Images], Evaluation]:
-    """Returns the jitted evaluation of R lanes on a whole split: mean loss and accuracy, [R] each."""
-    each = jax.vmap(partial(evaluate, program), (lane_axes(program), None))
-    return _on_every_device(each, mesh, (_specs(program), P()), _spec(0))
-
-
-def make_examine(program: Program, mesh: Mesh) -> Callable[[State, Lane, Images], Array]:
-    """Returns the jitted search of R lanes for dead units, on training examples: the share in each layer, [R, L]."""
-    each = jax.vmap(partial(examine, program), (lane_axes(program), 0, None))
-    return _on_every_device(each, mesh, (_specs(program), _spec(0), P()), _spec(0))
-
-
-def _specs(program: Program) -> State:
-    return jax.tree.map(_spec, lane_axes(program))
-
-
-def _takes(program: Program) -> tuple[Any, ...]:
-    return _specs(program), _spec(0), P(), P(), P()
-
-
-def _room(shapes: Any, leading: tuple[int, ...]) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros((*leading, *leaf.shape), leaf.dtype), shapes)
-
-
-def _write(log: Any, place: tuple[Any, ...], values: Any) -> Any:
-    return jax.tree.map(lambda room, value: room.at[place].set(value), log, values)
+def state_bytes(program: Program) -> int:
+    """Returns what the state of one lane takes, in bytes."""
+    stacks = stacks_of(program.config.model.widths, program.features, program.classes)
+    weights = partial(draw_weights, Zeros(), Zeros(), stacks)
+    state = jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0)), numbers_of(program.config)))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
 
 def lane_bytes(program: Program) -> int:
@@ -280,12 +178,8 @@ def lane_bytes(program: Program) -> int:
     Held by a test against what XLA says of compiled chunks.
     """
     config = program.config
-    stacks = stacks_of(config.model.widths, program.features, program.classes)
-    weights = partial(draw_weights, Zeros(), Zeros(), stacks)
-    state = jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0)), numbers_of(program.config)))
-    of_state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     width = master_dtype(config).itemsize
     activations = width * config.train.batch_size * sum(config.model.widths)
     inputs = width * config.train.batch_size * program.features
     evaluation = width * EVALUATION_BATCH * 3 * max(*config.model.widths, program.features)
-    return 3 * of_state + max(8 * activations + 2 * inputs, evaluation)
+    return 3 * state_bytes(program) + max(8 * activations + 2 * inputs, evaluation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeVar
 
-from vgx.config.schema import Config, Model, Train
+from vgx.config.schema import Config, Expect, Model, Train
 from vgx.parts.initializers import Zeros
 from vgx.registry import Part, remembered
 
@@ -12,12 +12,11 @@ P = TypeVar("P", bound=Part)
 
 
 class Program(NamedTuple):
-    """What is compiled: the config (as `shared_config` leaves it), the data's sizes, the length of the run."""
+    """What is compiled: the config (as `shared_config` leaves it) and the data's sizes."""
 
     config: Config
     features: int
     classes: int
-    steps: int
 
 
 def numbers_of(config: Config) -> dict[str, dict[str, float]]:
@@ -37,12 +36,19 @@ def floats(part: Part) -> dict[str, float]:
 
 
 def shared_config(config: Config) -> Config:
-    """Returns the config without what a lane carries: those that agree in it are lanes of one program.
+    """Returns the config without what a lane carries or only the host looks at: those that agree in it are one program.
 
-    Left out are the name, the seeds, the initializers of weights and biases, and the `numbers_of` the config.
+    Left out are the name, the seeds, the initializers of weights and biases, the `numbers_of` the config, how long it
+    trains, when it is evaluated and stops, and what is expected.
     """
-    sections = {"train": shared_train(config.train), "model": shared_model(config.model)}
-    return config.model_copy(update={"name": "program", "seeds": 1} | sections)
+    host = {"steps": 1, "epochs": None, "evaluate_every": 1, "stop_when_diverged": True}
+    sections = {
+        "train": shared_train(config.train).model_copy(update=host),
+        "model": shared_model(config.model),
+        "log": config.log.model_copy(update={"tensorboard": False}),
+        "expect": Expect(),
+    }
+    return config.model_copy(update={"name": "program", "seeds": 1, "modules": ()} | sections)
 
 
 @remembered

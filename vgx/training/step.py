@@ -40,6 +40,8 @@ class Lane(NamedTuple):
     key: Array
     order: Array
     """Which of the program's orders of examples it sees, []: lanes of one seed see the same batches."""
+    steps: Array
+    """Of the run, []: what a schedule goes by."""
     numbers: dict[str, dict[str, Array]]
 
 
@@ -129,7 +131,7 @@ def make_step(
         labels = data.labels[index]
         key = jax.random.fold_in(lane_keys(lane.key)[1], state.step) if needs_key else None
         optimizer, clip = _with_numbers(program, lane.numbers)
-        learning_rate = optimizer.learning_rate * optimizer.schedule(state.step, program.steps)
+        learning_rate = optimizer.learning_rate * optimizer.schedule(state.step, lane.steps)
 
         probes = state.model.empty_probes() if measures else None
         zero = (state.step < 0).astype(master_dtype(config))  # not a constant to the compiler: see `restore`

@@ -1,0 +1,209 @@
+"""The compiled programs of many lanes: chunks of steps, evaluations, examinations. A device takes its lanes in blocks.
+
+A block goes through all of a chunk's steps before the next begins, so that on a CPU the weights of its lanes stay in
+the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from vgx.training.inputs import Images, compute_dtype, master_dtype
+from vgx.training.lanes import axis_spec, lane_axes, state_bytes
+from vgx.training.program import Program
+from vgx.training.step import Evaluation, Lane, Record, Scalars, State, evaluate, examine, make_step
+
+CACHE_BYTES = 2**20
+"""What the states of a block may take on a CPU, about half of a core's own cache."""
+
+
+class Chunk(NamedTuple):
+    """What a chunk of steps reports. Rows past those that ran are zeros."""
+
+    scalars: Scalars
+    """[P, every, R]: a row per period, a column per step of it."""
+    records: Record | None
+    """[P, R, ...]: of the first step of each period; None with `statistics: none`."""
+
+
+def block_of(program: Program, lanes: int, platform: str) -> int:
+    """Returns how many of a device's lanes it takes through a chunk together: a divisor of them, all but on a CPU."""
+    if platform != "cpu":
+        return lanes
+    most = max(1, CACHE_BYTES // state_bytes(program))
+    return max(size for size in range(1, min(most, lanes) + 1) if lanes % size == 0)
+
+
+def make_chunk(program: Program, periods: int, mesh: Mesh) -> Any:
+    """Returns the jitted chunk of up to `periods` periods of one measured and (every - 1) plain steps, for R lanes.
+
+    It takes the states (stacked along `lane_axes`) and lanes, the data, the batches [P, every, S, B] of each order, and
+    how many steps each period really has [P] (0: the period is left out). One compiled program serves every length of
+    chunk; the state is donated.
+    """
+    every = program.config.log.every
+    measures = program.config.log.statistics != "none"
+    measured, plain = _over_lanes(program, measures), _over_lanes(program, False)
+
+    def chunk(state: State, lane: Lane, data: Images, batches: Array, lengths: Array) -> tuple[State, Chunk]:
+        def period(lane: Lane, i: Array, carry: tuple[State, Chunk]) -> tuple[State, Chunk]:
+            state, log = carry
+            state, scalars, record = measured(state, lane, data, batches[i, 0])
+            rows = _write(log.scalars, (i, 0), scalars)
+            if every > 1:
+
+                def rest(j: Array, carry: tuple[State, Scalars]) -> tuple[State, Scalars]:
+                    state, scalars, _ = plain(carry[0], lane, data, batches[i, j])
+                    return state, _write(carry[1], (i, j), scalars)
+
+                state, rows = jax.lax.fori_loop(1, lengths[i], rest, (state, rows))
+            return state, Chunk(rows, None if record is None else _write(log.records, (i,), record))
+
+        def block(lane: Lane, carry: tuple[State, Chunk]) -> tuple[State, Chunk]:
+            return jax.lax.fori_loop(0, jnp.sum(lengths > 0), partial(period, lane), carry)
+
+        _, scalars, record = jax.eval_shape(measured, state, lane, data, batches[0, 0])
+        log = Chunk(_zeros(scalars, (periods, every)), None if record is None else _zeros(record, (periods,)))
+        return _by_block(program, mesh, block, (lane, 0), ((state, log), (lane_axes(program), log_axes)))
+
+    log_axes = Chunk(2, 1 if measures else None)  # type: ignore[arg-type]
+    log = Chunk(axis_spec(2), axis_spec(1) if measures else None)  # type: ignore[arg-type]
+    return _on_every_device(chunk, mesh, _takes(program), (_specs(program), log), donate_argnums=0)
+
+
+def make_plain_steps(program: Program, steps: int, mesh: Mesh) -> Any:
+    """Returns the jitted run of up to `steps` plain steps: what is left of a period that an evaluation cut in two.
+
+    It takes state and lane, the data, batches [steps, S, B] and how many steps to do; returns scalars [steps, R].
+    """
+    plain = _over_lanes(program, False)
+
+    def rest(state: State, lane: Lane, data: Images, batches: Array, count: Array) -> tuple[State, Scalars]:
+        def one(lane: Lane, j: Array, carry: tuple[State, Scalars]) -> tuple[State, Scalars]:
+            state, scalars, _ = plain(carry[0], lane, data, batches[j])
+            return state, _write(carry[1], (j,), scalars)
+
+        def block(lane: Lane, carry: tuple[State, Scalars]) -> tuple[State, Scalars]:
+            return jax.lax.fori_loop(0, count, partial(one, lane), carry)
+
+        _, scalars, _ = jax.eval_shape(plain, state, lane, data, batches[0])
+        return _by_block(program, mesh, block, (lane, 0), ((state, _zeros(scalars, (steps,))), (lane_axes(program), 1)))
+
+    return _on_every_device(rest, mesh, _takes(program), (_specs(program), axis_spec(1)), donate_argnums=0)
+
+
+def make_evaluate(program: Program, mesh: Mesh) -> Callable[[State, Images], Evaluation]:
+    """Returns the jitted evaluation of R lanes on a whole split: mean loss and accuracy, [R] each."""
+    axes = lane_axes(program)
+    each = jax.vmap(partial(evaluate, program), (axes, None))
+
+    def evaluation(state: State, data: Images) -> Evaluation:
+        empty = Evaluation(*[jnp.zeros(_count(state, axes), master_dtype(program.config))] * 2)
+        return _by_block(program, mesh, lambda state, _: each(state, data), (state, axes), (empty, 0))
+
+    return _on_every_device(evaluation, mesh, (_specs(program), P()), axis_spec(0))
+
+
+def make_examine(program: Program, mesh: Mesh) -> Callable[[State, Lane, Images], Array]:
+    """Returns the jitted search of R lanes for dead units, on training examples: the share in each layer, [R, L]."""
+    axes = lane_axes(program)
+    each = jax.vmap(partial(examine, program), (axes, 0, None))
+
+    def examination(state: State, lane: Lane, data: Images) -> Array:
+        empty = jnp.zeros((_count(state, axes), len(program.config.model.widths)), compute_dtype(program.config))
+        return _by_block(
+            program, mesh, lambda read, _: each(read[0], read[1], data), ((state, lane), (axes, 0)), (empty, 0)
+        )
+
+    return _on_every_device(examination, mesh, (_specs(program), axis_spec(0), P()), axis_spec(0))
+
+
+@lru_cache(maxsize=32)
+def _over_lanes(
+    program: Program, measured: bool
+) -> Callable[[State, Lane, Images, Array], tuple[State, Scalars, Record | None]]:
+    """The step of R lanes, from the batches [S, B] of the S orders that they follow; jitted, so that it is traced once
+    for all that is made of it."""
+    axes = lane_axes(program)
+    step = make_step(program, measured=measured)
+
+    def of_lane(state: State, lane: Lane, data: Images, batches: Array) -> tuple[State, Scalars, Record | None]:
+        return step(state, lane, data, batches[lane.order])
+
+    return jax.jit(jax.vmap(of_lane, (axes, 0, None, None), (axes, 0, 0)), inline=True)
+
+
+def _by_block(
+    program: Program,
+    mesh: Mesh,
+    work: Callable[[Any, Any], Any],
+    read: tuple[Any, Any],
+    written: tuple[Any, Any],
+) -> Any:
+    """What `work` makes of a device's lanes, block by block, from what it reads and what it writes of them.
+
+    `read` and `written` are trees of arrays, each with a tree of the axes along which their lanes stand.
+    """
+    (read, read_axes), (written, axes) = read, written
+    lanes = _count(written, axes)
+    size = block_of(program, lanes, mesh.devices.flat[0].platform)
+    if size == lanes:
+        return work(read, written)
+
+    def block(i: Array, written: Any) -> Any:
+        def part(axis: int, leaf: Array) -> Array:
+            return jax.lax.dynamic_slice_in_dim(leaf, i * size, size, axis)
+
+        done = work(_map(part, read_axes, read), _map(part, axes, written))
+
+        def put(axis: int, whole: Array, part: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(whole, part, i * size, axis)
+
+        return _map(put, axes, written, done)
+
+    return jax.lax.fori_loop(0, lanes // size, block, written)
+
+
+def _map(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
+    """`function(axis, leaf, ...)` over trees, whose axes may be one for all below."""
+    return jax.tree.map(lambda axis, *parts: jax.tree.map(partial(function, axis), *parts), axes, *trees)
+
+
+def _count(tree: Any, axes: Any) -> int:
+    return jax.tree.leaves(tree)[0].shape[jax.tree.leaves(axes)[0]]
+
+
+def _on_every_device(function: Any, mesh: Mesh, takes: Any, returns: Any, **options: Any) -> Any:
+    """The jitted function, which each device runs on its own lanes; `takes` and `returns` say where the axis stands.
+
+    On a CPU of several devices each does its matrix products in one thread, instead of all in the threads of all.
+    """
+    if mesh.size > 1:
+        function = jax.shard_map(function, mesh=mesh, in_specs=takes, out_specs=returns, check_vma=False)
+        if mesh.devices.flat[0].platform == "cpu":
+            options["compiler_options"] = {"xla_cpu_multi_thread_eigen": False}
+    return jax.jit(function, **options)
+
+
+def _specs(program: Program) -> State:
+    return jax.tree.map(axis_spec, lane_axes(program))
+
+
+def _takes(program: Program) -> tuple[Any, ...]:
+    return _specs(program), axis_spec(0), P(), P(), P()
+
+
+def _zeros(shapes: Any, leading: tuple[int, ...]) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros((*leading, *leaf.shape), leaf.dtype), shapes)
+
+
+def _write(log: Any, place: tuple[Any, ...], values: Any) -> Any:
+    return jax.tree.map(lambda rows, value: rows.at[place].set(value), log, values)
