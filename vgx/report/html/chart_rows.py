@@ -81,7 +81,12 @@ def step_boxes(axis: Axis) -> Rows:
     first, last = axis.step_edges
     ends = np.append(first[1:], last[-1] + (first[1] - first[0] if len(first) > 1 else 1))
     return [
-        {"x": int(a), "x2": int(end), "steps": range_of(a, b), "when": f"step{'s' * int(a < b)} {range_of(a, b)}"}
+        {
+            "x": int(a),
+            "x2": int(end),
+            "steps": range_of(a, b),
+            "when": f"{'step' if a == b else 'steps'} {range_of(a, b)}",
+        }
         for a, b, end in zip(first, last, ends, strict=True)
     ]
 
