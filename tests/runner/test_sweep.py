@@ -34,7 +34,7 @@ from vgx.results.cell_configs import cell_configs
 from vgx.runner import preparation
 from vgx.runner.plan import parse_memory, plan_rounds, program_key
 from vgx.training.chunks import make_chunk, make_evaluate
-from vgx.training.lanes import lane_bytes, make_initial_states, make_lanes, spread_over
+from vgx.training.lanes import lane_bytes, make_lanes, spread_over, state_shapes
 from vgx.training.program import Program, shared_config
 
 SMALL = {
@@ -212,7 +212,7 @@ def test_the_memory_estimate_bounds_what_xla_says_it_takes(settings):
         lane = make_lanes(configs, list(range(lanes)), 10)
         few = dataset.train._replace(images=dataset.train.images[:8], labels=dataset.train.labels[:8])
         data = vgx.training.inputs.to_device(few, dataset)
-        state = jax.eval_shape(make_initial_states(program, configs, mesh), lane, data, np.arange(8))
+        state = state_shapes(program, lanes, mesh)
         batches = jax.ShapeDtypeStruct((1, 1, lanes, config.train.batch_size), np.int32)
         lengths = jax.ShapeDtypeStruct((1,), np.int32)
         whole = vgx.training.inputs.to_device(dataset.train, dataset)

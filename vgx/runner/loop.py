@@ -248,7 +248,7 @@ def _evaluate(loop: _Loop, step: int) -> None:
     ready = loop.ready
     figures: dict[str, np.ndarray] = {}
     for name, images in ready.held_out.items():
-        loss, accuracy = ready.compiled.evaluate(loop.state, images)
+        loss, accuracy = ready.compiled.evaluate[name].result()(loop.state, images)
         figures |= {f"{name}_loss": np.asarray(loss), f"{name}_accuracy": np.asarray(accuracy)}
     if ready.compiled.examine:
         figures[DEAD_UNITS] = np.asarray(ready.compiled.examine(loop.state, ready.lane, ready.data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,8 @@ import pyarrow.compute as pc
 from jax.sharding import Mesh
 
 from vgx.config.schema import Config
-from vgx.data import Dataset
-from vgx.devices import Device
+from vgx.data import Dataset, Split
+from vgx.devices import Device, numerics
 from vgx.results.columns import LAYERS
 from vgx.results.lane_results import first_bad_steps
 from vgx.results.store import Run
@@ -22,7 +23,7 @@ from vgx.runner import checkpoint
 from vgx.training.batches import Batches, ChunkPlan
 from vgx.training.chunks import make_chunk, make_evaluate, make_examine, make_plain_steps
 from vgx.training.inputs import Images, master_dtype, to_device
-from vgx.training.lanes import lane_axes, lanes_on, make_initial_states, make_lanes, put, spread_over
+from vgx.training.lanes import lane_axes, lanes_on, make_initial_states, make_lanes, put, spread_over, state_shapes
 from vgx.training.program import Program, shared_config
 from vgx.training.step import LSUV_EXAMPLES, Lane, State, is_examined
 
@@ -60,17 +61,41 @@ class Compiled(NamedTuple):
 
     chunk: Any
     plain: Any
-    evaluate: Any
+    evaluate: dict[str, Future[Any]]
+    """By split; compiled while the first chunks run."""
     examine: Any
     """None where batches are large enough."""
 
 
+class Shape(NamedTuple):
+    """What is compiled for a group of lanes: with equal ones, one will do."""
+
+    program: Program
+    mesh: Mesh
+    lanes: int
+    seeds: int
+    splits: tuple[tuple[str, int], ...]
+    """The names and sizes of what is evaluated."""
+
+    @property
+    def capacity(self) -> tuple[int, int]:
+        """The most periods in a chunk, and the most steps of one period."""
+        config = self.program.config
+        measures = config.log.statistics != "none"
+        longest = min(config.log.every if measures else 1, 256)
+        columns = len(LAYERS) if measures else 0
+        bytes_per_period = master_dtype(config).itemsize * self.lanes * (len(config.model.widths) + 1) * columns
+        bytes_per_period += 4 * longest * self.seeds * config.train.batch_size
+        return max(1, min(256, CHUNK_BYTES // bytes_per_period)), longest
+
+
 class ProgramCache:
-    """What the rounds of a sweep have in common: data on the devices, compiled programs."""
+    """What the rounds of a sweep have in common: data on the devices, and programs, compiled in a thread."""
 
     def __init__(self) -> None:
         self.data: dict[tuple[str, Mesh, np.dtype], tuple[Images, dict[str, Images]]] = {}
-        self.programs: dict[tuple[Program, Mesh, int], Compiled] = {}
+        self.programs: dict[Shape, Future[Compiled]] = {}
+        self.thread = ThreadPoolExecutor(1, "compile")
 
 
 class Prepared(NamedTuple):
@@ -142,45 +167,91 @@ def prepare(group: LaneGroup, devices: Sequence[Device], path: Path, cache: Prog
     """Puts data and lanes on the devices, compiles, and makes the states or restores them from the run at `path`."""
     began = time.monotonic()
     specs, dataset = group.lane_specs, group.dataset
-    config = specs[0].config
-    steps = steps_of(config, dataset)
-    mesh = spread_over(devices, len(specs))
-    lanes = max(group.capacity, lanes_on(mesh, len(specs)))
-    program = Program(shared_config(config), dataset.train.images.shape[1], dataset.classes)
-    data, held_out = _on_devices(dataset, config, mesh, cache)
-    padded = [*specs, *[specs[0]] * (lanes - len(specs))]
+    config, steps = specs[0].config, steps_of(specs[0].config, dataset)
+    compiling = begin_compiling(group, devices, cache)
+    shape = _shape_of(group, devices)
+    data, held_out = _on_devices(dataset, config, shape.mesh, cache)
+    padded = [*specs, *[specs[0]] * (shape.lanes - len(specs))]
     configs, seeds = [spec.config for spec in padded], [spec.seed for spec in padded]
-    batches = Batches(tuple(dict.fromkeys(seeds)), len(dataset.train.labels), config.train.batch_size)
     lane = make_lanes(configs, seeds, steps)
-    prepared = Prepared(
+    state = _states(group, shape.program, configs, lane, shape.mesh, path)
+    try:
+        compiled = compiling.result()
+    except BaseException:
+        cache.programs.pop(shape, None)  # another try compiles anew
+        raise
+    jax.block_until_ready(state)
+    return Prepared(
         lane_specs=specs,
         config=config,
-        program=program,
+        program=shape.program,
         steps=steps,
         steps_per_epoch=len(dataset.train.labels) // config.train.batch_size,
-        mesh=mesh,
+        mesh=shape.mesh,
         data=data,
         held_out=held_out,
-        batches=batches,
-        lane=put(lane, mesh, jax.tree.map(lambda leaf: 0, lane)),
-        state=_states(group, program, configs, lane, mesh, path),
+        batches=Batches(tuple(dict.fromkeys(seeds)), len(dataset.train.labels), config.train.batch_size),
+        lane=put(lane, shape.mesh, jax.tree.map(lambda leaf: 0, lane)),
+        state=state,
         bad_since=_bad_since(group, path),
-        capacity=_chunk_capacity(config, lanes, len(batches.seeds)),
-        compiled=Compiled(None, None, None, None),
-        seconds=0.0,
+        capacity=shape.capacity,
+        compiled=compiled,
+        seconds=time.monotonic() - began,
     )
-    prepared = prepared._replace(compiled=_compiled(prepared, lanes, cache))
-    jax.block_until_ready(prepared.state)
-    return prepared._replace(seconds=time.monotonic() - began)
+
+
+def begin_compiling(group: LaneGroup, devices: Sequence[Device], cache: ProgramCache) -> Future[Compiled]:
+    """Has a group's program compiled in a thread, unless it has been; XLA leaves Python alone meanwhile."""
+    shape, config = _shape_of(group, devices), group.lane_specs[0].config
+    if shape not in cache.programs:
+        with numerics(config.train.precision, devices[0]):
+            on_devices = _on_devices(group.dataset, config, shape.mesh, cache)
+        cache.programs[shape] = cache.thread.submit(_compiled, shape, config, *on_devices, cache.thread)
+    return cache.programs[shape]
+
+
+def _shape_of(group: LaneGroup, devices: Sequence[Device]) -> Shape:
+    dataset, specs = group.dataset, group.lane_specs
+    mesh = spread_over(devices, len(specs))
+    program = Program(shared_config(specs[0].config), dataset.train.images.shape[1], dataset.classes)
+    splits = tuple((name, len(split.labels)) for name, split in _held_out(dataset).items())
+    lanes = max(group.capacity, lanes_on(mesh, len(specs)))
+    return Shape(program, mesh, lanes, len({spec.seed for spec in specs}), splits)
+
+
+def _compiled(
+    shape: Shape, config: Config, data: Images, held_out: dict[str, Images], thread: ThreadPoolExecutor
+) -> Compiled:
+    """Compiles for lanes like those of `config`, and leaves the evaluations to be compiled next."""
+    program, mesh, (most, longest) = shape.program, shape.mesh, shape.capacity
+    with numerics(config.train.precision, mesh.devices.flat[0]):
+        state = state_shapes(program, shape.lanes, mesh)
+        lane = make_lanes([config] * shape.lanes, [0] * shape.lanes, 1)
+        lane = put(lane, mesh, jax.tree.map(lambda leaf: 0, lane))
+        batches = np.zeros((most, longest, shape.seeds, config.train.batch_size), np.int32)
+        arguments = put((batches, np.zeros(most, np.int32)), mesh)
+        chunk = make_chunk(program, most, mesh).lower(state, lane, data, *arguments).compile()
+        evaluate, examine = make_evaluate(program, mesh), make_examine(program, mesh) if is_examined(config) else None
+
+    def evaluation(images: Images) -> Any:
+        with numerics(config.train.precision, mesh.devices.flat[0]):
+            return evaluate.lower(state, images).compile()
+
+    evaluations = {name: thread.submit(evaluation, images) for name, images in held_out.items()}
+    return Compiled(chunk, make_plain_steps(program, longest, mesh), evaluations, examine)
+
+
+def _held_out(dataset: Dataset) -> dict[str, Split]:
+    return {"test": dataset.test} | ({"validation": dataset.validation} if dataset.validation else {})
 
 
 def _on_devices(dataset: Dataset, config: Config, mesh: Mesh, cache: ProgramCache) -> tuple[Images, dict[str, Images]]:
     """The training split and the held-out ones, a copy on each device."""
     key = dataset.digest, mesh, master_dtype(config)
     if key not in cache.data:
-        splits = {"test": dataset.test} | ({"validation": dataset.validation} if dataset.validation else {})
         train = put(to_device(dataset.train, dataset), mesh)
-        cache.data[key] = train, {name: put(to_device(split, dataset), mesh) for name, split in splits.items()}
+        splits = _held_out(dataset).items()
+        cache.data[key] = train, {name: put(to_device(split, dataset), mesh) for name, split in splits}
     return cache.data[key]
 
 
@@ -192,7 +263,7 @@ def _states(group: LaneGroup, program: Program, configs: Sequence[Config], lane:
     arguments = lane, to_device(few, group.dataset), np.arange(len(few.labels))
     if not group.step:
         return begin(*arguments)
-    shapes = jax.eval_shape(begin, *arguments)
+    shapes = state_shapes(program, len(configs), mesh)
     return put(checkpoint.load(path / group.checkpoint, group.step, shapes), mesh, lane_axes(program))
 
 
@@ -204,26 +275,3 @@ def _bad_since(group: LaneGroup, path: Path) -> np.ndarray:
         for lane, step in first_bad_steps(metrics).items():
             since[places[lane]] = step
     return since
-
-
-def _chunk_capacity(config: Config, lanes: int, seeds: int) -> tuple[int, int]:
-    """The most periods in a chunk, and the most steps of one period."""
-    measures = config.log.statistics != "none"
-    every = config.log.every if measures else 1
-    longest = min(every, 256)
-    columns = len(LAYERS) if measures else 0
-    bytes_per_period = master_dtype(config).itemsize * lanes * (len(config.model.widths) + 1) * columns
-    bytes_per_period += 4 * longest * seeds * config.train.batch_size
-    return max(1, min(256, CHUNK_BYTES // bytes_per_period)), longest
-
-
-def _compiled(prepared: Prepared, lanes: int, cache: ProgramCache) -> Compiled:
-    program, mesh, (most, longest) = prepared.program, prepared.mesh, prepared.capacity
-    key = program, mesh, lanes
-    if key not in cache.programs:
-        arguments = prepared.arguments(prepared.state, ChunkPlan(True, ()), 0)
-        chunk = make_chunk(program, most, mesh).lower(*arguments).compile()
-        examine = make_examine(program, mesh) if is_examined(prepared.config) else None
-        plain, evaluate = make_plain_steps(program, longest, mesh), make_evaluate(program, mesh)
-        cache.programs[key] = Compiled(chunk, plain, evaluate, examine)
-    return cache.programs[key]

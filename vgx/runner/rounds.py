@@ -131,11 +131,13 @@ class SweepState:
 
     def to_do(self) -> Iterator[int]:
         """Yields the rounds still to be run, those that are planned on the way too; programs one after the other."""
-        while True:
-            left = [number for number, state in self.rounds.items() if state["status"] in PENDING]
-            if not left:
-                return
-            yield min(left, key=lambda number: (self._first_of_program(number), number))
+        while (number := self.next_round()) is not None:
+            yield number
+
+    def next_round(self, but: int | None = None) -> int | None:
+        """Returns the next round to be run, other than `but`; None where none is left."""
+        left = [number for number, state in self.rounds.items() if state["status"] in PENDING and number != but]
+        return min(left, key=lambda number: (self._first_of_program(number), number), default=None)
 
     def _first_of_program(self, number: int) -> int:
         program = self.rounds[number]["program"]

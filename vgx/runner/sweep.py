@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +36,7 @@ from vgx.runner.loop import TrainingResult, train_lanes
 from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
 from vgx.runner.plan import plan_rounds, seconds_for
 from vgx.runner.predictions import write_predictions
-from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache, steps_of
+from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache, begin_compiling, steps_of
 from vgx.runner.rounds import PENDING, SweepState
 from vgx.runner.stopping import Interrupted, ending_noted
 from vgx.runner.sweep_progress import ProgressTeller, Watch
@@ -280,8 +280,8 @@ class _Sweeping:
         self.state.finish(number, results, result.step)
         self._write_meta("running")
 
-    def _train(self, number: int) -> TrainingResult:
-        """Trains a round's lanes from where they stand."""
+    def _group(self, number: int) -> LaneGroup:
+        """A round's lanes, from where they stand."""
         state = self.state.rounds[number]
         cells = [self.state.lanes[lane]["cell"] for lane in state["lanes"]]
         order = {cell: i for i, cell in enumerate(dict.fromkeys(cells))}
@@ -289,16 +289,24 @@ class _Sweeping:
             LaneSpec(lane, order[cell], self.cells[cell].config, self.state.lanes[lane]["seed"])
             for lane, cell in zip(state["lanes"], cells, strict=True)
         ]
-        config, folder = specs[0].config, self.state.checkpoint(number)
+        folder = self.state.checkpoint(number)
         step = checkpoint.newest(self.writer.path / folder) or 0
-        self.writer.drop_after(step, state["lanes"])
-        group = LaneGroup(specs, state["room"], self.data(config), folder, step)
+        return LaneGroup(specs, state["room"], self.data(specs[0].config), folder, step)
+
+    def _train(self, number: int) -> TrainingResult:
+        """Trains a round's lanes; the next round's program is compiled meanwhile."""
+        state, group = self.state.rounds[number], self._group(number)
+        self.writer.drop_after(group.step, state["lanes"])
+        begin_compiling(group, self.devices, self.cache)
+        with suppress(Exception):  # whatever is wrong with the next round, it will tell itself
+            if (upcoming := self.state.next_round(but=number)) is not None:
+                begin_compiling(self._group(upcoming), self.devices, self.cache)
 
         def report(result: TrainingResult) -> None:
             self.state.update(number, result.added_to(state))
 
-        with numerics(config.train.precision, self.devices[0]):
-            watch = partial(self.progress.tell, specs)
+        with numerics(group.lane_specs[0].config.train.precision, self.devices[0]):
+            watch = partial(self.progress.tell, group.lane_specs)
             return train_lanes(group, self.devices, self.writer, report, watch, self.cache, self.memory)
 
     def _write_meta(self, status: str) -> None:

@@ -1,7 +1,7 @@
 """The compiled programs of many lanes: chunks of steps, evaluations, examinations. A device takes its lanes in blocks.
 
-A block goes through all of a chunk's steps before the next begins, so that on a CPU the weights of its lanes stay in
-the cache.
+A block goes through all of a chunk's steps before the next begins. On a CPU it is one lane, whose weights stay in the
+cache, and whose branches are taken or left, where a program mapped over lanes would compute both sides.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from vgx.training.inputs import Images, compute_dtype, master_dtype
-from vgx.training.lanes import axis_spec, lane_axes, state_bytes
+from vgx.training.lanes import axis_spec, lane_axes
 from vgx.training.program import Program
 from vgx.training.step import Evaluation, Lane, Record, Scalars, State, evaluate, examine, make_step
-
-CACHE_BYTES = 2**20
-"""What the states of a block may take on a CPU, about half of a core's own cache."""
 
 
 class Chunk(NamedTuple):
@@ -34,12 +31,9 @@ class Chunk(NamedTuple):
     """[P, R, ...]: of the first step of each period; None with `statistics: none`."""
 
 
-def block_of(program: Program, lanes: int, platform: str) -> int:
-    """Returns how many of a device's lanes it takes through a chunk together: a divisor of them, all but on a CPU."""
-    if platform != "cpu":
-        return lanes
-    most = max(1, CACHE_BYTES // state_bytes(program))
-    return max(size for size in range(1, min(most, lanes) + 1) if lanes % size == 0)
+def block_of(lanes: int, platform: str) -> int:
+    """Returns how many of a device's lanes go through a chunk together: one on a CPU, all elsewhere."""
+    return 1 if platform == "cpu" else lanes
 
 
 def make_chunk(program: Program, periods: int, mesh: Mesh) -> Any:
@@ -72,7 +66,7 @@ def make_chunk(program: Program, periods: int, mesh: Mesh) -> Any:
 
         _, scalars, record = jax.eval_shape(measured, state, lane, data, batches[0, 0])
         log = Chunk(_zeros(scalars, (periods, every)), None if record is None else _zeros(record, (periods,)))
-        return _by_block(program, mesh, block, (lane, 0), ((state, log), (lane_axes(program), log_axes)))
+        return _by_block(mesh, block, (lane, 0), ((state, log), (lane_axes(program), log_axes)))
 
     log_axes = Chunk(2, 1 if measures else None)  # type: ignore[arg-type]
     log = Chunk(axis_spec(2), axis_spec(1) if measures else None)  # type: ignore[arg-type]
@@ -95,19 +89,19 @@ def make_plain_steps(program: Program, steps: int, mesh: Mesh) -> Any:
             return jax.lax.fori_loop(0, count, partial(one, lane), carry)
 
         _, scalars, _ = jax.eval_shape(plain, state, lane, data, batches[0])
-        return _by_block(program, mesh, block, (lane, 0), ((state, _zeros(scalars, (steps,))), (lane_axes(program), 1)))
+        return _by_block(mesh, block, (lane, 0), ((state, _zeros(scalars, (steps,))), (lane_axes(program), 1)))
 
     return _on_every_device(rest, mesh, _takes(program), (_specs(program), axis_spec(1)), donate_argnums=0)
 
 
-def make_evaluate(program: Program, mesh: Mesh) -> Callable[[State, Images], Evaluation]:
-    """Returns the jitted evaluation of R lanes on a whole split: mean loss and accuracy, [R] each."""
+def make_evaluate(program: Program, mesh: Mesh) -> Any:
+    """Returns the jitted evaluation of R lanes: (state, split) to its mean loss and accuracy, [R] each."""
     axes = lane_axes(program)
     each = jax.vmap(partial(evaluate, program), (axes, None))
 
     def evaluation(state: State, data: Images) -> Evaluation:
         empty = Evaluation(*[jnp.zeros(_count(state, axes), master_dtype(program.config))] * 2)
-        return _by_block(program, mesh, lambda state, _: each(state, data), (state, axes), (empty, 0))
+        return _by_block(mesh, lambda state, _: each(state, data), (state, axes), (empty, 0))
 
     return _on_every_device(evaluation, mesh, (_specs(program), P()), axis_spec(0))
 
@@ -119,9 +113,7 @@ def make_examine(program: Program, mesh: Mesh) -> Callable[[State, Lane, Images]
 
     def examination(state: State, lane: Lane, data: Images) -> Array:
         empty = jnp.zeros((_count(state, axes), len(program.config.model.widths)), compute_dtype(program.config))
-        return _by_block(
-            program, mesh, lambda read, _: each(read[0], read[1], data), ((state, lane), (axes, 0)), (empty, 0)
-        )
+        return _by_block(mesh, lambda read, _: each(read[0], read[1], data), ((state, lane), (axes, 0)), (empty, 0))
 
     return _on_every_device(examination, mesh, (_specs(program), axis_spec(0), P()), axis_spec(0))
 
@@ -138,11 +130,20 @@ def _over_lanes(
     def of_lane(state: State, lane: Lane, data: Images, batches: Array) -> tuple[State, Scalars, Record | None]:
         return step(state, lane, data, batches[lane.order])
 
-    return jax.jit(jax.vmap(of_lane, (axes, 0, None, None), (axes, 0, 0)), inline=True)
+    def of_lanes(state: State, lane: Lane, data: Images, batches: Array) -> tuple[State, Scalars, Record | None]:
+        if _count(state, axes) > 1:
+            return jax.vmap(of_lane, (axes, 0, None, None), (axes, 0, 0))(state, lane, data, batches)
+        # one alone keeps its branches, of which a mapped program would compute both
+        alone = of_lane(_map(_only, axes, state), _map(_only, 0, lane), data, batches)
+        return tuple(
+            _map(lambda axis, leaf: jnp.expand_dims(leaf, axis), part_axes, part)
+            for part_axes, part in zip((axes, 0, 0), alone, strict=True)
+        )
+
+    return jax.jit(of_lanes, inline=True)
 
 
 def _by_block(
-    program: Program,
     mesh: Mesh,
     work: Callable[[Any, Any], Any],
     read: tuple[Any, Any],
@@ -154,7 +155,7 @@ def _by_block(
     """
     (read, read_axes), (written, axes) = read, written
     lanes = _count(written, axes)
-    size = block_of(program, lanes, mesh.devices.flat[0].platform)
+    size = block_of(lanes, mesh.devices.flat[0].platform)
     if size == lanes:
         return work(read, written)
 
@@ -175,6 +176,10 @@ def _by_block(
 def _map(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
     """`function(axis, leaf, ...)` over trees, whose axes may be one for all below."""
     return jax.tree.map(lambda axis, *parts: jax.tree.map(partial(function, axis), *parts), axes, *trees)
+
+
+def _only(axis: int, leaf: Array) -> Array:
+    return jax.lax.squeeze(leaf, (axis,))
 
 
 def _count(tree: Any, axes: Any) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -66,10 +65,24 @@ def lane_axes(program: Program) -> State:
 
     So a scan over layers takes its slices, [R, ...], without transposing the weights of all lanes at every step.
     """
+    return jax.tree.map(lambda leaf: int(leaf.ndim > 1), _state_shape(program))
+
+
+def _state_shape(program: Program) -> State:
+    """The shapes of one lane's state, in the precision that jax is set to."""
     stacks = stacks_of(program.config.model.widths, program.features, program.classes)
     weights = partial(draw_weights, Zeros(), Zeros(), stacks)
-    one = jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0)), numbers_of(program.config)))
-    return jax.tree.map(lambda leaf: int(leaf.ndim > 1), one)
+    return jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0)), numbers_of(program.config)))
+
+
+def state_shapes(program: Program, lanes: int, mesh: Mesh) -> State:
+    """Returns the shapes of the states of R lanes, stacked along `lane_axes` and spread over the devices."""
+
+    def stacked(leaf: Any, axis: int) -> jax.ShapeDtypeStruct:
+        shape = (*leaf.shape[:axis], lanes, *leaf.shape[axis:])
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=NamedSharding(mesh, axis_spec(axis)))
+
+    return jax.tree.map(stacked, _state_shape(program), lane_axes(program))
 
 
 def make_lanes(configs: Sequence[Config], seeds: Sequence[int], steps: int) -> Lane:
@@ -100,21 +113,25 @@ def make_initial_states(
         law = _InitSpec(blank(model.initializer), blank(model.bias), model.widths, program.features, program.classes)
         laws.setdefault(law, []).append(i)
 
+    back = np.argsort([i for members in laws.values() for i in members])
+
     def begin(lane: Lane, data: Images, first: ArrayLike) -> State:
-        parts = []
+        weights, fitted = [], []
         for law, members in laws.items():
             numbers = [_initial_numbers(configs[i]) for i in members]
             stacked = jax.tree.map(lambda *values: np.asarray(values, master_dtype(program.config)), *numbers)
-            keys, own = jax.tree.map(itemgetter(np.asarray(members)), (lane.key, lane.numbers))
-            states = _growing(program)(_drawing(law)(keys, stacked), own)
+            keys = lane.key[np.asarray(members)]
+            weights.append(_drawing(law)(keys, stacked))
             if isinstance(law.initializer, LSUV):
-                states = _fitting(program, cast(Any, law.initializer))(
-                    states, keys, stacked["initializer"], data, first
-                )
-            parts.append(states)
-        back = np.argsort([i for members in laws.values() for i in members])
-        joined = jax.tree.map(lambda axis, *leaves: jnp.concatenate(leaves, axis)[_at(axis, back)], axes, *parts)
-        return put(joined, mesh, axes)
+                fitted.append((np.asarray(members), law.initializer, keys, stacked["initializer"]))
+        states = _growing(program)(weights, back, lane.numbers)
+        for members, rule, keys, numbers in fitted:
+            own = jax.tree.map(lambda axis, leaf, at=members: leaf[_at(axis, at)], axes, states)
+            own = _fitting(program, cast(Any, rule))(own, keys, numbers, data, first)
+            states = jax.tree.map(
+                lambda axis, leaf, part, at=members: leaf.at[_at(axis, at)].set(part), axes, states, own
+            )
+        return put(states, mesh, axes)
 
     return begin
 
@@ -146,8 +163,13 @@ def _drawing(law: _InitSpec) -> Any:
 
 @lru_cache(maxsize=32)
 def _growing(program: Program) -> Any:
-    """The jitted step from weights and numbers to states of R lanes."""
-    return jax.jit(jax.vmap(partial(first_state, program), out_axes=lane_axes(program)))
+    """The jitted step from the weights of some lanes after others, their order and the lanes' numbers to states."""
+
+    def grow(weights: list[Any], back: Array, numbers: dict[str, dict[str, Array]]) -> State:
+        together = jax.tree.map(lambda *parts: jnp.concatenate(parts)[back], *weights)
+        return jax.vmap(partial(first_state, program), out_axes=lane_axes(program))(together, numbers)
+
+    return jax.jit(grow, compiler_options=LIGHTLY)
 
 
 @lru_cache(maxsize=32)
@@ -166,10 +188,7 @@ def _at(axis: int, index: np.ndarray) -> tuple[Any, ...]:
 
 def state_bytes(program: Program) -> int:
     """Returns what the state of one lane takes, in bytes."""
-    stacks = stacks_of(program.config.model.widths, program.features, program.classes)
-    weights = partial(draw_weights, Zeros(), Zeros(), stacks)
-    state = jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0)), numbers_of(program.config)))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_state_shape(program)))
 
 
 def lane_bytes(program: Program) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -20,6 +21,8 @@ from vgx.results.columns import LAYERS
 Tier = Literal["none", "lite", "standard", "full"]
 
 LOG10_2 = 0.30102999566398120
+FAR = 2.0**40
+"""Squared norms of a gradient between 1/FAR and FAR leave room for its products and their squares."""
 SATURATED = 0.05
 """A slope below this share of the activation's steepest counts as saturated."""
 
@@ -97,10 +100,32 @@ def scale_by_power(x: Array, k: Array) -> Array:
     return x * power_of_two(half, x.dtype) * power_of_two(k - half, x.dtype)
 
 
+def square_sum(x: Array, low: float = 0.0, high: float = 0.0) -> tuple[Array, Array]:
+    """Returns s and k with sum x^2 = s 4^k, whatever the size of `x`.
+
+    One pass and k = 0 where the plain sum lies between `low` and `high`, by default where no square that counts has
+    left the range of the type. Else `x` is divided by 2^k before it is squared, k being `exponent_of(x)`.
+    """
+    info = jnp.finfo(x.dtype)
+    low, high = low or 2.0 ** (info.minexp // 2), high or 2.0 ** (info.maxexp - 8)
+
+    def scaled() -> tuple[Array, Array]:
+        k = exponent_of(x)
+        return jnp.sum(jnp.square(_wide(x * power_of_two(-k, x.dtype)))), k
+
+    plain = jnp.sum(jnp.square(_wide(x)))
+    return jax.lax.cond((plain > low) & (plain < high), lambda: (plain, jnp.zeros((), jnp.int32)), scaled)
+
+
 def log2_norm(x: Array) -> Array:
     """Returns log2 of the 2-norm of `x`; -inf for zeros. Never squares what may be tiny or huge."""
-    k = exponent_of(x)
-    return k + 0.5 * jnp.log2(jnp.sum(jnp.square(x * power_of_two(-k, x.dtype))))
+    square, k = square_sum(x)
+    return k + 0.5 * jnp.log2(square)
+
+
+def log2_norms(stack: Array) -> Array:
+    """Returns `log2_norm` of each in a stack, [L, ...] to [L]: one after the other on a CPU, which has branches."""
+    return jax.lax.platform_dependent(stack, cpu=partial(jax.lax.map, log2_norm), default=jax.vmap(log2_norm))
 
 
 def _wide(x: Array) -> Array:
@@ -128,7 +153,8 @@ def tap(h: Array, exponent: Array, probe: Delta, input_square: Array | None) -> 
     `h`.
 
     Backward, the cotangent of `exponent` is K, the power of two by which all that comes from above has been divided.
-    The tap divides once more, by the size of what it receives, and adds that to K for the layers below.
+    Where what the tap receives is far from 1, it divides once more, by its size, and adds that to K for the layers
+    below.
 
     Args:
         h: what the layer's linear map leaves.
@@ -145,15 +171,15 @@ def _tap_forward(h: Array, exponent: Array, probe: Delta, input_square: Array | 
 
 def _tap_backward(input_square: Array | None, cotangents: tuple[Array, Array]):
     g, above = cotangents
-    k = exponent_of(g)
+    square, k = square_sum(g, 1 / FAR, FAR)
     g = g * power_of_two(-k, g.dtype)
     below = above + k
-    square = jnp.square(_wide(g))
     if input_square is None:
         noise, nothing = jnp.zeros_like(below), None
     else:
-        noise, nothing = jnp.log2(jnp.sum(jnp.sum(square, -1) * input_square)) + 2 * below, jnp.zeros_like(input_square)
-    return g, below, Delta(0.5 * jnp.log2(jnp.sum(square)) + below, noise), nothing
+        of_examples = jnp.sum(jnp.square(_wide(g)), -1)
+        noise, nothing = jnp.log2(jnp.sum(of_examples * input_square)) + 2 * below, jnp.zeros_like(input_square)
+    return g, below, Delta(0.5 * jnp.log2(square) + below, noise), nothing
 
 
 tap.defvjp(_tap_forward, _tap_backward)
@@ -175,7 +201,7 @@ def _tap_weights_backward(_: None, cotangents: tuple[Array, Array, Array]):
     probe = Weights(
         kernel_log2=log2_norm(kernel) + below,
         kernel_zero=_share(seen == 0, below.dtype),
-        # A sum of what the tap has just brought to size 1, so its squares are in range.
+        # A sum of what the tap has just kept near size 1, so its squares are in range.
         bias_log2=0.5 * jnp.log2(jnp.sum(jnp.square(bias))) + below,
     )
     return seen, scale_by_power(bias, below), below, probe
@@ -246,11 +272,11 @@ def measure_forward(tier: Tier, steepest: float, kernel: Array, x: Array, z: Arr
     x, z, slope, y = _wide(x), _wide(z), jnp.abs(_wide(slope)), _wide(y)
     mean = jnp.mean(z)
     standard = Forward(
-        weight_norm=_rms(_wide(kernel), exponent_of(_wide(kernel[0]))) * math.sqrt(kernel.size),
+        weight_norm=_norm(kernel),
         preact_mean=mean,
-        preact_std=_rms(z - mean, exponent_of(z)),
+        preact_std=_norm(z - mean) / math.sqrt(z.size),
         act_mean=jnp.mean(y),
-        act_rms=_rms(y, exponent_of(y)),
+        act_rms=_norm(y) / math.sqrt(y.size),
         dead=_share(~jnp.any(slope > 0, 0), z.dtype),
         saturated=_share(slope < SATURATED * steepest, z.dtype),
     )
@@ -266,10 +292,9 @@ def _share(which: Array, dtype: jnp.dtype) -> Array:
     return jnp.sum(which.astype(jnp.bfloat16), dtype=dtype) / which.size
 
 
-def _rms(x: Array, k: Array) -> Array:
-    """Root mean square of `x`, of which 2^k tells the size."""
-    unit = x * power_of_two(-k, x.dtype)
-    return jnp.sqrt(jnp.mean(jnp.square(unit))) * power_of_two(k, x.dtype)
+def _norm(x: Array) -> Array:
+    square, k = square_sum(x)
+    return jnp.sqrt(square) * power_of_two(k, square.dtype)
 
 
 def input_square(x: Array) -> Array:

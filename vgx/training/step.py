@@ -22,7 +22,7 @@ from vgx.parts.initializers import LSUV
 from vgx.parts.normalizations import Moments
 from vgx.training.inputs import Images, compute_dtype, encode, master_dtype
 from vgx.training.model import MLP, InitialWeights, fit_to_data
-from vgx.training.probes import LOG10_2, Forward, LayerRecord, Probe, log2_norm, log2_root_sum_square, noise_scale
+from vgx.training.probes import LOG10_2, Forward, LayerRecord, Probe, log2_norms, log2_root_sum_square, noise_scale
 from vgx.training.program import Program, fill
 
 EVALUATION_BATCH = 1000
@@ -163,7 +163,7 @@ def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, confi
     )
     if config.log.statistics in ("standard", "full"):
         assert forward.weight_norm is not None
-        change = jnp.concatenate([jax.vmap(log2_norm)(stack.kernel[...]) for stack in updates.stacks])
+        change = jnp.concatenate([log2_norms(stack.kernel[...]) for stack in updates.stacks])
         named = {name: value for name, value in forward._asdict().items() if name in LayerRecord._fields}
         layers = layers._replace(update_ratio=jnp.exp2(change) / forward.weight_norm, **named)
     if config.log.statistics == "full":
