@@ -13,6 +13,7 @@ from vgx.cli import app
 from vgx.results import bounds
 from vgx.results.columns import FINAL
 from vgx.results.expectations import evaluate, facts_of
+from vgx.results.lane_results import layer_figures
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,8 @@ def test_training_exits_3_and_says_what_did_not_hold(tmp_path):
     held = json.loads(said.stdout)["expect"]
     assert {one["what"] for one in held if not one["holds"]} == {"test_accuracy"}
     run = vgx.open_run(next((tmp_path / "runs").iterdir()))
-    facts = facts_of(run)
+    figures = layer_figures(run, [0, 1], 3)
+    facts = [facts_of(row, figures[row["lane"]]) for row in run.lanes().to_pylist()]
     assert [fact["lane"] for fact in facts] == [0, 1]
     rows = run.layers().to_pylist()
     assert facts[0]["zeros"] == max(

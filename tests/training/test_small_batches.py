@@ -38,7 +38,7 @@ def judged(write_run):
             lists[3], lists[7] = shares
             metrics[DEAD_UNITS] = pa.array(lists, pa.list_(pa.float32()))
         settings = {"name": "small", "model": {"depth": HIDDEN, "width": 8}, "train": {"batch_size": 2, "steps": STEPS}}
-        return judge_lanes(write_run(settings, layers, metrics), [0], [0], HIDDEN)[0]
+        return judge_lanes(write_run(settings, layers, metrics), [0], [0], HIDDEN)[0].result
 
     return verdict
 

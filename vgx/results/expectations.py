@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from vgx.results import bounds
 from vgx.results.columns import FINAL
-from vgx.results.store import Run
-from vgx.results.verdict import slope_of
+from vgx.results.lane_results import LayerFigures
 
 
 class ExpectationResult(NamedTuple):
@@ -26,33 +21,9 @@ class ExpectationResult(NamedTuple):
     holds: bool
 
 
-def facts_of(run: Run) -> list[dict[str, Any]]:
-    """Returns, for each lane, all that can be expected: verdict, slopes, final figures, and shares of units and zeros.
-
-    `dead` is the mean over hidden layers at the last recorded step, `saturated` the median, `zeros` the largest;
-    `first_slope` is the slope at the first recorded step, which theory predicts.
-    """
-    facts = []
-    for lane in run.lanes().to_pylist():
-        rows = run.layers(where=pc.field("lane") == lane["lane"])
-        steps = rows["step"].to_numpy()
-        shares: dict[str, float | None] = dict.fromkeys(("dead", "saturated", "zeros", "first_slope"))
-        if len(steps):
-            first, last = (rows.filter(pc.field("step") == int(step)) for step in (steps.min(), steps.max()))
-            shares = {
-                "dead": _over_hidden(np.mean, last, "dead"),
-                "saturated": _over_hidden(np.median, last, "saturated"),
-                "zeros": _over_hidden(np.max, last, "weight_grad_zero"),
-                "first_slope": _over_hidden(slope_of, first, "delta_log10"),
-            }
-        figures = {name: lane[name] for name in ("lane", "verdict", "slope", *FINAL)}
-        facts.append(figures | shares)
-    return facts
-
-
-def _over_hidden(summary: Callable[[np.ndarray], Any], rows: pa.Table, name: str) -> float | None:
-    column = rows[name]
-    return None if column.null_count else float(summary(column.to_numpy()[:-1]))
+def facts_of(lane: Mapping[str, Any], figures: LayerFigures) -> dict[str, Any]:
+    """Returns all that can be expected of a lane, by name, from its row in the lane table and its layers' figures."""
+    return {name: lane[name] for name in ("lane", "verdict", "slope", *FINAL)} | figures._asdict()
 
 
 def evaluate(

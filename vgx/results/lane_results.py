@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from vgx.results.columns import DEAD_UNITS, FINAL
 from vgx.results.curves import curves_of, rows_by_lane
 from vgx.results.store import LaneResult, Run
-from vgx.results.verdict import LayerCurves, Verdict, judge
+from vgx.results.verdict import LayerCurves, Verdict, judge, slope_of
 
 WINDOW = 0.25
 """The last share of the recorded steps, on which a verdict rests."""
@@ -21,7 +21,27 @@ MAX_ROWS = 4_000_000
 """Rows of the layer table that are looked at in one go."""
 
 
-def judge_lanes(run: Run, lanes: Sequence[int], seeds: Sequence[int], hidden: int) -> list[LaneResult]:
+class LayerFigures(NamedTuple):
+    """What may be expected of a lane's hidden layers besides its row in the lane table; None where not measured."""
+
+    dead: float | None = None
+    """The mean share of dead units, at the last recorded step."""
+    saturated: float | None = None
+    """The share of saturated entries of the median layer, there."""
+    zeros: float | None = None
+    """The largest share of a layer's weights whose gradient is 0 for the optimizer, there."""
+    first_slope: float | None = None
+    """At the first recorded step: what theory predicts."""
+
+
+class JudgedLane(NamedTuple):
+    """What is known of a lane when it has ended, from one reading of its tables."""
+
+    result: LaneResult
+    figures: LayerFigures
+
+
+def judge_lanes(run: Run, lanes: Sequence[int], seeds: Sequence[int], hidden: int) -> list[JudgedLane]:
     """Returns how these lanes of a run with `hidden` layers ended, and notes the seed of each."""
     bad, finals = _ends(run, lanes)
     examined = _examined(run, lanes)
@@ -29,20 +49,42 @@ def judge_lanes(run: Run, lanes: Sequence[int], seeds: Sequence[int], hidden: in
     for lane, seed, (layers, at_bad) in zip(lanes, seeds, _layers_of(run, lanes, hidden, bad), strict=True):
         diverged = (bad[lane], _first_bad_layer(at_bad)) if lane in bad else None
         verdict = _verdict(layers, hidden, diverged, examined.get(lane))
-        results.append(
-            LaneResult(
-                lane=lane,
-                seed=seed,
-                status="diverged" if diverged else "done",
-                verdict=verdict.word if verdict else None,
-                slope=verdict.slope if verdict and math.isfinite(verdict.slope) else None,
-                evidence=verdict.evidence if verdict else "no layer was recorded (log.statistics: none)",
-                diverged_step=diverged[0] if diverged else None,
-                diverged_layer=diverged[1] if diverged else None,
-                **{name: finals[lane].get(name) for name in FINAL},
-            )
+        result = LaneResult(
+            lane=lane,
+            seed=seed,
+            status="diverged" if diverged else "done",
+            verdict=verdict.word if verdict else None,
+            slope=verdict.slope if verdict and math.isfinite(verdict.slope) else None,
+            evidence=verdict.evidence if verdict else "no layer was recorded (log.statistics: none)",
+            diverged_step=diverged[0] if diverged else None,
+            diverged_layer=diverged[1] if diverged else None,
+            **{name: finals[lane].get(name) for name in FINAL},
         )
+        results.append(JudgedLane(result, _figures(layers, hidden)))
     return results
+
+
+def layer_figures(run: Run, lanes: Sequence[int], hidden: int) -> dict[int, LayerFigures]:
+    """Returns, for lanes that were judged before, what else may be expected of their `hidden` layers."""
+    read = zip(lanes, _layers_of(run, lanes, hidden, {}), strict=True)
+    return {lane: _figures(layers, hidden) for lane, (layers, _) in read}
+
+
+def _figures(layers: pa.Table, hidden: int) -> LayerFigures:
+    """Of one lane's layers at the first recorded step and at the last ones."""
+    if not len(layers):
+        return LayerFigures()
+
+    def over(summary: Callable[[np.ndarray], Any], rows: pa.Table, name: str) -> float | None:
+        return None if rows[name].null_count else float(summary(rows[name].to_numpy()[:-1]))
+
+    first, last = layers.slice(0, hidden + 1), layers.slice(len(layers) - hidden - 1)
+    return LayerFigures(
+        dead=over(np.mean, last, "dead"),
+        saturated=over(np.median, last, "saturated"),
+        zeros=over(np.max, last, "weight_grad_zero"),
+        first_slope=over(slope_of, first, "delta_log10"),
+    )
 
 
 def _ends(run: Run, lanes: Sequence[int]) -> tuple[dict[int, int], dict[int, dict[str, float]]]:
@@ -95,15 +137,16 @@ def _layers_of(
     them; and all layers at its bad step. Read for many lanes at a time."""
     columns = ["lane", "step", "layer", "act_rms", *LayerCurves._fields]
     lane, step, layer = (pc.field(name) for name in ("lane", "step", "layer"))
-    of_first = run.layers(["step"], where=(lane == lanes[0]) & (layer == 1))
-    together = max(1, MAX_ROWS // max(1, math.ceil(WINDOW * len(of_first)) * (hidden + 1)))
+    recorded = run.layers(["lane", "step"], where=lane.isin(list(lanes)) & (layer == 1))
+    steps = {one: recorded["step"].to_numpy()[rows] for one, rows in rows_by_lane(recorded).items()}
+    since = {one: x[len(x) - math.ceil(WINDOW * len(x))] for one, x in steps.items()}
+    longest = math.ceil(WINDOW * max(map(len, steps.values()), default=0))
+    together = max(1, MAX_ROWS // max(1, longest * (hidden + 1)))
     for start in range(0, len(lanes), together):
         some = list(lanes[start : start + together])
-        recorded = run.layers(["lane", "step"], where=lane.isin(some) & (layer == 1))
-        steps = {one: recorded["step"].to_numpy()[rows] for one, rows in rows_by_lane(recorded).items()}
-        since = {one: x[len(x) - math.ceil(WINDOW * len(x))] for one, x in steps.items()}
-        apart = {int(x[0]) for x in steps.values()} | {bad[one] for one in some if one in bad}
-        wanted = (step >= int(min(since.values(), default=0))) | step.isin(sorted(apart))
+        apart = {int(steps[one][0]) for one in some if one in steps} | {bad[one] for one in some if one in bad}
+        late = min((int(since[one]) for one in some if one in since), default=0)
+        wanted = (step >= late) | step.isin(sorted(apart))
         table = run.layers(columns, where=lane.isin(some) & wanted)
         rows = rows_by_lane(table)
         for one in some:

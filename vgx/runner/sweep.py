@@ -144,7 +144,7 @@ def sweep(
     run, lanes = Run(path), defaultdict(list)
     for row in run.lanes().to_pylist():
         lanes[row["cell"]].append(row["lane"])
-    return with_expectations(run, [(cell.config, lanes[cell.key]) for cell in asked])
+    return with_expectations(run, [(cell.config, lanes[cell.key]) for cell in asked], {})
 
 
 class _DataSets:
@@ -256,7 +256,8 @@ class _Sweeping:
     def _results(self, lanes: Sequence[int]) -> list[LaneResult]:
         """How lanes of one program ended."""
         seeds = [self.state.lanes[lane]["seed"] for lane in lanes]
-        return judge_lanes(Run(self.writer.path), lanes, seeds, len(self._config(lanes[0]).model.widths))
+        judged = judge_lanes(Run(self.writer.path), lanes, seeds, len(self._config(lanes[0]).model.widths))
+        return [one.result for one in judged]
 
     def _round(self, number: int) -> None:
         """Runs a round to its end, or notes why it cannot be."""

@@ -13,7 +13,7 @@ from vgx.data import Dataset
 from vgx.devices import Device, Platform, find_devices, keep_compiled_programs, numerics
 from vgx.errors import RunError
 from vgx.results import directories
-from vgx.results.lane_results import judge_lanes
+from vgx.results.lane_results import LayerFigures, judge_lanes
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter, lane_rows
 from vgx.runner import checkpoint
@@ -65,15 +65,15 @@ def train(
         if existing.status == "done" and (path / "lanes.parquet").exists():
             existing.check()
             existing.lanes()
-            return with_expectations(existing, groups)
+            return with_expectations(existing, groups, {})
     keep_compiled_programs()
     devices = find_devices(device, len(config.seed_list))
     dataset = load_data(config)
     with numerics(config.train.precision, devices[0]):
         writer, meta = _open(path, config, dataset, devices, overwrite)
         with closing(writer), ending_noted(path, "--resume goes on", partial(_note, writer)):
-            _train(config, dataset, devices, writer, meta, watch or (lambda progress: None))
-    return with_expectations(Run(path), groups)
+            run, known = _train(config, dataset, devices, writer, meta, watch or (lambda progress: None))
+    return with_expectations(run, groups, known)
 
 
 def _train(
@@ -83,7 +83,7 @@ def _train(
     writer: RunWriter,
     meta: dict[str, Any],
     watch: Watch,
-) -> None:
+) -> tuple[Run, dict[int, LayerFigures]]:
     """Trains the lanes of an open run from where it stands, and judges them."""
     lanes = range(len(config.seed_list))
     meta["prediction_fault"] = write_predictions(writer, dict.fromkeys(lanes, config), lambda config: dataset) or None
@@ -94,11 +94,13 @@ def _train(
     specs = [LaneSpec(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
     result = train_lanes(LaneGroup(specs, 0, dataset, "checkpoint", meta["step"]), devices, writer, report, watch)
     run = Run(writer.path)
-    writer.write_lanes(lane_rows(judge_lanes(run, lanes, config.seed_list, len(config.model.widths))))
-    Run(writer.path).check()
+    judged = judge_lanes(run, lanes, config.seed_list, len(config.model.widths))
+    writer.write_lanes(lane_rows([one.result for one in judged]))
+    run.check()
     meta["ended"] = now()
     report(result._replace(status="done"))
     watch(result.progress._replace(phase="done", step=result.step))
+    return run, {one.result.lane: one.figures for one in judged}
 
 
 def _note(writer: RunWriter, status: str, error: str | None) -> None:
