@@ -384,6 +384,14 @@ def test_a_round_that_is_out_of_memory_is_tried_with_half_the_lanes(tmp_path, mo
         assert_equal_tables(ours.filter(pc.field("step") == 1), theirs.filter(pc.field("step") == 1), 1e-5, 1e-5)
 
 
+def test_rounds_of_as_many_lanes_and_other_numbers_of_seeds_have_programs_of_their_own(tmp_path):
+    # Two lanes to a round: the first has two seeds, the second one, and a lane for padding.
+    sweep = sweep_of(SMALL, {"model.activation": ["elu"]}, seeds=3)
+    each = lane_bytes(Program(shared_config(sweep.base), 64, 10))
+    run = vgx.sweep(sweep, runs=tmp_path, memory=max(2, jax.device_count()) * each + each // 2)
+    assert [row["status"] for row in run.lanes().to_pylist()] == ["done"] * 3
+
+
 def test_a_net_too_large_for_the_machine_fails_alone(tmp_path):
     axes = {"model.width": [8, [400_000, 400_000]]}  # 640 GB of weights
     run = vgx.sweep(sweep_of(SMALL, axes), runs=tmp_path)

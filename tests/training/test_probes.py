@@ -20,9 +20,11 @@ from vgx.training.probes import (
     LayerRecord,
     exponent_of,
     log2_norm,
+    log2_norms,
     noise_scale,
     power_of_two,
     scale_by_power,
+    square_sum,
     tap,
 )
 from vgx.training.step import make_record
@@ -491,3 +493,18 @@ def test_a_random_net_loses_per_layer_what_mean_field_theory_says(activation, in
     # log |delta|^2 wanders by sqrt(5 / n) per layer, so its mean slope by sqrt(5 / (n L)); three deviations of that.
     band = 3 * math.sqrt(5 / (width * depth)) / (2 * math.log(10))
     assert abs(slope - decades) < band
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-16, 1.0, 1e16, 1e30])
+def test_a_sum_of_squares_is_right_at_any_size_and_plain_where_it_may_be(size):
+    x = np.random.default_rng(0).normal(size=(40, 30)) * size
+    square, k = square_sum(jnp.asarray(x, jnp.float32))
+    assert float(square) * 4.0 ** float(k) == pytest.approx(np.sum(x.astype(np.float32).astype(float) ** 2), rel=1e-6)
+    assert (int(k) == 0) == (2.0**-63 < np.sum(x**2) < 2.0**120)
+
+
+def test_the_norms_of_a_stack_are_those_of_its_members():
+    stack = np.random.default_rng(0).normal(size=(4, 5, 6)) * np.array([1e-30, 1.0, 0.0, 1e30])[:, None, None]
+    with np.errstate(divide="ignore"):
+        norms = np.log2(np.linalg.norm(stack.reshape(4, -1), axis=1))
+    assert np.asarray(log2_norms(jnp.asarray(stack, jnp.float32))) == pytest.approx(norms, rel=1e-6)

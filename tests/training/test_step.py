@@ -253,3 +253,16 @@ def test_a_plain_logistic_net_loses_0_63_decades_per_layer(tmp_path):
     zero = run.layers()["weight_grad_zero"].to_numpy()
     assert zero[0] == 1
     assert zero[-1] < 1
+
+
+def test_a_program_does_not_depend_on_how_long_it_trains_and_its_schedule_does():
+    def of(steps: int):
+        settings = {"train": {"steps": steps, "optimizer": {"name": "sgd", "schedule": "cosine"}}}
+        return Config.model_validate(settings)
+
+    short, long = of(STEPS), of(100 * STEPS)
+    assert Program(shared_config(short), 12, 10) == Program(shared_config(long), 12, 10)
+    schedule = jax.jit(lambda step, steps: short.train.optimizer.schedule(step, steps))
+    for config in (short, long):
+        steps = config.train.steps or 0
+        assert float(schedule(steps // 2, steps)) == pytest.approx(0.5, rel=1e-6)

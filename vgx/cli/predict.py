@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from vgx.config.schema import Config
     from vgx.config.sweep import Sweep
-    from vgx.report.terminal.cure import Proof
     from vgx.report.terminal.working import Clock
     from vgx.runner.loop import TrainingProgress
+    from vgx.runner.proof import Proof
     from vgx.theory.cure import Cure, Diagnosis
     from vgx.theory.predict import CellPrediction, Prediction
 
@@ -163,27 +163,17 @@ def cure(
 
 
 def _proven(config: Config, diagnosis: Diagnosis, best: Cure, runs: Path) -> list[Proof]:
-    """What became of a net as it is, and cured; cured and lost, with smaller steps."""
-    import vgx
-    from vgx.report.terminal.cure import Proof
+    """What became of a net as it is, and cured, told while it trains."""
     from vgx.report.terminal.working import working
-    from vgx.theory.cure import slower
+    from vgx.runner.proof import prove
 
     with working("training") as say:
 
-        def proof(what: str, slope: float, one: Config) -> Proof:
-            def watch(progress: TrainingProgress) -> None:
-                at = "" if progress.phase == "compiling" else f", step {progress.step:,} of {progress.steps:,}"
-                say("training", f"{what} ({one.name}){at}")
+        def watch(what: str, one: Config, progress: TrainingProgress) -> None:
+            at = "" if progress.phase == "compiling" else f", step {progress.step:,} of {progress.steps:,}"
+            say("training", f"{what} ({one.name}){at}")
 
-            return Proof.of(what, slope, vgx.train(one, runs=runs, resume=True, watch=watch))
-
-        proofs = [proof("before", diagnosis.effect.verdict.slope, config)]
-        for what, one in slower(best.config):
-            proofs.append(proof(what, best.effect.verdict.slope, one))
-            if not proofs[-1].lost:
-                break
-    return proofs
+        return prove(config, diagnosis, best, runs, watch)
 
 
 def _say_what_follows(config: str, proofs: Sequence[Proof], write: Path | None, runs: Path) -> None:

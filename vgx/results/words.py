@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,8 @@ def mean_and_spread(mean: float, spread: float, form: str) -> str:
     """Returns `0.9712 ±0.0012`; the mean alone where the spread is NaN; `not finite`."""
     if not math.isfinite(mean):
         return "not finite"
-    return form.format(mean) + ("" if math.isnan(spread) else f" ±{form.replace('+', '').format(spread)}")
+    spread_form = re.sub(r"\.\d+g", ".2g", form.replace("+", ""))
+    return form.format(mean) + ("" if math.isnan(spread) else f" ±{spread_form.format(spread)}")
 
 
 def speed_of(meta: Mapping[str, Any], unit: str = "steps") -> str:

@@ -4,64 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.tables import plain_table, right
 from vgx.report.words import describe_config
-from vgx.results.store import Run
-from vgx.results.verdict import slope_of
-from vgx.results.words import counted, figure, plain, signed
+from vgx.results.words import counted, figure, signed
 
 if TYPE_CHECKING:
+    from vgx.runner.proof import Proof
     from vgx.theory.cure import Diagnosis
 
 SHOWN = 10
-NEAR = 0.02
-"""Decades per layer within which a first step's slope is as predicted."""
 LOST = "level at the first step, and lost in training even so: deep nets bear little; try another optimizer"
-
-
-class Proof(NamedTuple):
-    """A net that was trained, before or after the cure."""
-
-    what: str
-    predicted: float
-    """Slopes, in decades per layer."""
-    measured: float
-    verdict: str
-    accuracy: float
-    """On the test set, the mean over lanes."""
-    path: str
-
-    @property
-    def lost(self) -> bool:
-        """Whether the gradient was as level as predicted at the first step, and did not stay so."""
-        return abs(self.measured) < abs(self.predicted) + NEAR and self.verdict != "healthy"
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the proof as `vgx cure --prove --json` prints it."""
-        return {name: plain(value) for name, value in self._asdict().items()}
-
-    @classmethod
-    def of(cls, what: str, predicted: float, run: Run) -> Proof:
-        """Returns how a run went; what was measured is the slope at its first step, the mean over lanes."""
-        lanes = run.lanes().to_pylist()
-        curves = run.curves("delta_log10", steps=[1])
-        words = sorted({lane["verdict"] or lane["status"] for lane in lanes})
-        accuracies = [lane["test_accuracy"] for lane in lanes if lane["test_accuracy"] is not None]
-        return cls(
-            what,
-            predicted,
-            float(np.mean([slope_of(own.hidden[0]) for own in curves.values()])),
-            ", ".join(words),
-            float(np.mean(accuracies)) if accuracies else math.nan,
-            str(run.path),
-        )
 
 
 def diagnosis_text(diagnosis: Diagnosis, config: dict[str, Any]) -> RenderableType:

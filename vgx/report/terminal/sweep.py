@@ -22,6 +22,7 @@ from vgx.report.terminal.tables import plain_table
 from vgx.report.terminal.working import Clock, working
 from vgx.report.words import describe_config
 from vgx.results.agreement import lanes_that_hold
+from vgx.results.selection import Row, best_lanes, by_setting, by_value
 from vgx.results.store import ENDED, Run
 from vgx.results.values import in_words, option_called, swept_options
 from vgx.results.verdict import thresholds
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 CELL = 19
 """Columns of a cell of a grid."""
-Row = dict[str, Any]
 
 
 def show_sweep(
@@ -61,7 +61,7 @@ def show_sweep(
     chosen = _named(run, best_over, options)
     if chosen:
         tried = len({in_words(lane[chosen]) for lane in lanes})
-        lanes = _best(run, lanes, options, chosen)
+        lanes = best_lanes(run, lanes, options, chosen)
         options = [option for option in options if option != chosen]
     row, column = _named(run, rows, options), _named(run, columns, options)
     if row and row == column:
@@ -73,7 +73,7 @@ def show_sweep(
     if value is not None and value not in known:
         raise RunError(f"{run.path}: lanes have no '{value}'{did_you_mean(value, known) or ': ' + ', '.join(known)}")
     grids = [Text(_legend(lanes, value, chosen, tried), "dim"), Text()]
-    for title, members in _settings(lanes, free):
+    for title, members in by_setting(lanes, free).items():
         if title:
             grids.append(Text(title, "bold"))
         grids += [_grid(members, row, column, value, chosen, width), Text()]
@@ -118,42 +118,6 @@ def _named(run: Run, word: str | None, options: Sequence[str]) -> str | None:
         raise RunError(f"{run.path}: {error}") from None
 
 
-def _best(run: Run, lanes: list[Row], options: Sequence[str], chosen: str) -> list[Row]:
-    """The lanes whose value of an option is the best of its setting on validation data, the mean over seeds."""
-    if all(lane["validation_accuracy"] is None for lane in lanes):
-        raise RunError(
-            f"{run.path}: --best-over {chosen} chooses by validation accuracy, and this sweep holds no examples out;"
-            " run it with --set data.validation=5000, say (never choose by test accuracy)"
-        )
-    others = [option for option in options if option != chosen]
-    best = []
-    for _, members in _settings(lanes, others):
-        by_value = {value: list(same) for value, same in _groups(members, chosen)}
-        best += max(by_value.values(), key=lambda same: _score([lane["validation_accuracy"] for lane in same]))
-    return best
-
-
-def _score(accuracies: Sequence[float | None]) -> float:
-    """The mean; minus infinity when a seed has none, or NaN."""
-    known = [x for x in accuracies if x is not None and math.isfinite(x)]
-    return fmean(known) if len(known) == len(accuracies) else -math.inf
-
-
-def _settings(lanes: Sequence[Row], options: Sequence[str]) -> Iterator[tuple[str, list[Row]]]:
-    """The lanes of each setting of some options, and the setting in words."""
-    settings: dict[str, list[Row]] = {}
-    for lane in lanes:
-        settings.setdefault(", ".join(f"{option} = {in_words(lane[option])}" for option in options), []).append(lane)
-    yield from settings.items()
-
-
-def _groups(lanes: Sequence[Row], option: str | None) -> Iterator[tuple[str, list[Row]]]:
-    groups: dict[str, list[Row]] = {}
-    for lane in lanes:
-        groups.setdefault(in_words(lane[option]) if option else "", []).append(lane)
-    yield from groups.items()
-
-
 def _header(run: Run, swept: Sequence[str]) -> Text:
     config, meta = run.config, run.meta
     text = Text.assemble((config["name"], "bold"), f"  {describe_config(config, swept)}\n")
@@ -169,11 +133,13 @@ def _grid(
     lanes: Sequence[Row], row: str | None, column: str | None, value: str | None, chosen: str | None, width: int
 ) -> RenderableType:
     """One table, or several below each other where the columns do not fit."""
-    labels = [label for label, _ in _groups(lanes, row)]
-    heads = [head for head, _ in _groups(lanes, column)]
+    labels = list(by_value(lanes, row))
+    heads = list(by_value(lanes, column))
     room = min(max([len(_tail(row)), *map(len, labels)]) + 1, width // 3)
     each = max(1, (width - room) // (CELL + 1))
-    cells = {(a, b): same for a, members in _groups(lanes, row) for b, same in _groups(members, column)}
+    cells = {
+        (a, b): same for a, members in by_value(lanes, row).items() for b, same in by_value(members, column).items()
+    }
     tables = []
     for start in range(0, len(heads), each):
         table = plain_table(Column(_tail(row), width=room, overflow="fold"), padding=(0, 1, 0, 0))
