@@ -51,6 +51,8 @@ def check(path: Path) -> Outcome:
     """Runs `vgx check` in this process."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     before = sys.argv, signal.signal(signal.SIGVTALRM, _late)
+    # `main` ignores these as it ends, and so would every command that this process starts afterwards.
+    stops = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
     sys.argv = ["vgx", "check", str(path)]
     try:
@@ -66,6 +68,8 @@ def check(path: Path) -> Outcome:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         sys.argv = before[0]
         signal.signal(signal.SIGVTALRM, before[1])
+        for number, handler in stops.items():
+            signal.signal(number, handler)
     return Outcome(("check", str(path)), code, out.getvalue(), err.getvalue())
 
 
