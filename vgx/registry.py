@@ -33,11 +33,11 @@ C = TypeVar("C", bound="type[Part]")
 
 
 def remembered(make: Callable[A, T]) -> Callable[A, T]:
-    """`make`, remembering what it made of the last 4,096 arguments: parts, sections and configs hash by their values.
+    """`make`, remembering what it made of the last 1,024 arguments: parts, sections and configs hash by their values.
 
     (A type checker does not see that a model whose config says `frozen` has a hash.)
     """
-    return cast(Callable[A, T], lru_cache(maxsize=4096)(make))
+    return cast(Callable[A, T], lru_cache(maxsize=1024)(make))
 
 
 def _hashable(option: Any) -> Any:

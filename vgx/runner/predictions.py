@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,7 +23,7 @@ def write_predictions(writer: RunWriter, configs: Mapping[int, Config], data: Ca
     nothing.
     """
     sources: dict[tuple[str, str], InputStatistics] = {}
-    known: dict[str, mean_field.Propagation | str | None] = {}
+    known: dict[Any, mean_field.Propagation | str | None] = {}
 
     def propagation(config: Config) -> mean_field.Propagation | str | None:
         """What theory says; why it fails; or None for a normalization of the user's own."""
@@ -39,7 +40,7 @@ def write_predictions(writer: RunWriter, configs: Mapping[int, Config], data: Ca
 
     def parts() -> Iterator[pa.Table]:
         for lane, config in configs.items():
-            net = config.model_dump_json(include={"data": True, "model": True, "train": {"batch_size"}})
+            net = config.data, config.train.batch_size, config.model
             if net not in known:
                 known[net] = propagation(config)
             if isinstance(found := known[net], mean_field.Propagation):

@@ -206,7 +206,7 @@ def begin_compiling(group: LaneGroup, devices: Sequence[Device], cache: ProgramC
     if shape not in cache.programs:
         with numerics(config.train.precision, devices[0]):
             on_devices = _on_devices(group.dataset, config, shape.mesh, cache)
-        cache.programs[shape] = cache.thread.submit(_compiled, shape, config, *on_devices, cache.thread)
+        cache.programs[shape] = cache.thread.submit(_compiled, shape, *on_devices, cache.thread)
     return cache.programs[shape]
 
 
@@ -219,11 +219,10 @@ def _shape_of(group: LaneGroup, devices: Sequence[Device]) -> Shape:
     return Shape(program, mesh, lanes, len({spec.seed for spec in specs}), splits)
 
 
-def _compiled(
-    shape: Shape, config: Config, data: Images, held_out: dict[str, Images], thread: ThreadPoolExecutor
-) -> Compiled:
-    """Compiles for lanes like those of `config`, and leaves the evaluations to be compiled next."""
+def _compiled(shape: Shape, data: Images, held_out: dict[str, Images], thread: ThreadPoolExecutor) -> Compiled:
+    """Compiles a program, and leaves its evaluations to be compiled next."""
     program, mesh, (most, longest) = shape.program, shape.mesh, shape.capacity
+    config = program.config
     with numerics(config.train.precision, mesh.devices.flat[0]):
         state = state_shapes(program, shape.lanes, mesh)
         lane = make_lanes([config] * shape.lanes, [0] * shape.lanes, 1)

@@ -65,12 +65,14 @@ def make_chunk(program: Program, periods: int, mesh: Mesh) -> Any:
             return jax.lax.fori_loop(0, jnp.sum(lengths > 0), partial(period, lane), carry)
 
         _, scalars, record = jax.eval_shape(measured, state, lane, data, batches[0, 0])
-        log = Chunk(_zeros(scalars, (periods, every)), None if record is None else _zeros(record, (periods,)))
-        return _by_block(mesh, block, (lane, 0), ((state, log), (lane_axes(program), log_axes)))
+        log = of_log(_zeros(scalars, (periods, every)), _zeros(record, (periods,)))
+        return _by_block(mesh, block, (lane, 0), ((state, log), (lane_axes(program), of_log(2, 1))))
 
-    log_axes = Chunk(2, 1 if measures else None)  # type: ignore[arg-type]
-    log = Chunk(axis_spec(2), axis_spec(1) if measures else None)  # type: ignore[arg-type]
-    return _on_every_device(chunk, mesh, _takes(program), (_specs(program), log), donate_argnums=0)
+    def of_log(scalars: Any, records: Any) -> Chunk:
+        return Chunk(scalars, records if measures else None)
+
+    specs = _specs(program), of_log(axis_spec(2), axis_spec(1))
+    return _on_every_device(chunk, mesh, _takes(program), specs, donate_argnums=0)
 
 
 def make_plain_steps(program: Program, steps: int, mesh: Mesh) -> Any:

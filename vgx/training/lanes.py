@@ -32,7 +32,7 @@ from vgx.training.step import (
 )
 
 LIGHTLY = {"xla_backend_optimization_level": 1}
-"""For programs that run once: XLA takes a fifth of the time for random draws, which come out the same to the bit."""
+"""For programs that run once: XLA compiles random draws much sooner, and they come out the same to the bit."""
 LANES = "lanes"
 """The mesh axis that the lanes are spread over."""
 

@@ -100,21 +100,22 @@ def scale_by_power(x: Array, k: Array) -> Array:
     return x * power_of_two(half, x.dtype) * power_of_two(k - half, x.dtype)
 
 
-def square_sum(x: Array, low: float = 0.0, high: float = 0.0) -> tuple[Array, Array]:
+def square_sum(x: Array, low: float | None = None, high: float | None = None) -> tuple[Array, Array]:
     """Returns s and k with sum x^2 = s 4^k, whatever the size of `x`.
 
     One pass and k = 0 where the plain sum lies between `low` and `high`, by default where no square that counts has
     left the range of the type. Else `x` is divided by 2^k before it is squared, k being `exponent_of(x)`.
     """
     info = jnp.finfo(x.dtype)
-    low, high = low or 2.0 ** (info.minexp // 2), high or 2.0 ** (info.maxexp - 8)
+    least = 2.0 ** (info.minexp // 2) if low is None else low
+    most = 2.0 ** (info.maxexp - 8) if high is None else high
 
     def scaled() -> tuple[Array, Array]:
         k = exponent_of(x)
         return jnp.sum(jnp.square(_wide(x * power_of_two(-k, x.dtype)))), k
 
     plain = jnp.sum(jnp.square(_wide(x)))
-    return jax.lax.cond((plain > low) & (plain < high), lambda: (plain, jnp.zeros((), jnp.int32)), scaled)
+    return jax.lax.cond((plain > least) & (plain < most), lambda: (plain, jnp.zeros((), jnp.int32)), scaled)
 
 
 def log2_norm(x: Array) -> Array:
