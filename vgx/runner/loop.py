@@ -6,7 +6,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -91,6 +94,33 @@ Report = Callable[[TrainingResult], None]
 """Writes down how far lanes have come, whenever a part of their tables is on disk."""
 
 
+class _Disk:
+    """A thread that writes, a part at a time, while the devices work on."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "write")
+        self._part: Future[TrainingResult] | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._part is not None and not self._part.done()
+
+    @property
+    def failed(self) -> bool:
+        return self._part is not None and self._part.done() and self._part.exception() is not None
+
+    def begin(self, write: Callable[[], TrainingResult]) -> None:
+        self._part = self._thread.submit(write)
+
+    def wait(self) -> TrainingResult | None:
+        """Returns what the last part reported once it is on disk. Raises what went wrong with it."""
+        part, self._part = self._part, None
+        return part.result() if part else None
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+
 @dataclass
 class _Loop:
     """What changes while lanes train."""
@@ -101,6 +131,8 @@ class _Loop:
     report: Report
     watch: Watch
     events: LiveEvents | None
+    disk: _Disk
+    meanwhile: Callable[[], object]
     progress: TrainingProgress
     state: State
     began: float
@@ -113,7 +145,7 @@ class _Loop:
     kept: float = 0.0
     checkpoint_seconds: float = 0.0
     rows: list[Rows] = field(default_factory=list)
-    """Not on disk yet."""
+    """Not on their way to disk yet."""
     bytes_in_rows: int = 0
     unsaved: bool = False
     """Whether there were steps since the last checkpoint."""
@@ -126,10 +158,13 @@ def train_lanes(
     writer: RunWriter,
     report: Report,
     watch: Watch,
+    meanwhile: Callable[[], object],
     cache: ProgramCache | None = None,
     memory: int | None = None,
 ) -> TrainingResult:
     """Trains lanes to the last step, or to where every one has diverged, and returns how far; all is written by then.
+
+    `meanwhile` is called when the devices have begun: what it begins in a thread does not keep them waiting.
 
     Raises Interrupted when asked to stop, even at the last step, and MemoryError when more lanes than there are devices
     take more than `memory` bytes.
@@ -144,9 +179,12 @@ def train_lanes(
     pairs = [(spec.lane, spec.seed) for spec in group.lane_specs]
     events = LiveEvents(Run(writer.path), pairs, group.step) if ready.config.log.tensorboard else None
     now, folder = time.monotonic(), writer.path / group.checkpoint
-    loop = _Loop(ready, writer, folder, report, watch, events, progress, ready.state, now, now, now, started)
-    with stop_signals() as stop:
+    disk = _Disk()
+    about = ready, writer, folder, report, watch, events, disk, meanwhile, progress, ready.state
+    loop = _Loop(*about, began=now, flushed=now, saved=now, started=started)
+    with closing(disk), stop_signals() as stop:
         step = _train(loop, group.step, stop.is_set)
+        _begin_meanwhile(loop)  # where no step was left
         result = None
         if not stop.is_set():
             result = _flush(loop, step, "running")
@@ -195,7 +233,13 @@ def _dispatch(loop: _Loop, plan: ChunkPlan, done: int) -> Any:
         loop.state, log = ready.compiled.chunk(*ready.arguments(loop.state, plan, done))
     else:
         loop.state, log = ready.compiled.plain(*ready.plain_arguments(loop.state, plan, done))
+    _begin_meanwhile(loop)
     return log
+
+
+def _begin_meanwhile(loop: _Loop) -> None:
+    loop.meanwhile()
+    loop.meanwhile = lambda: None
 
 
 def _keep(loop: _Loop, plan: ChunkPlan, done: int, log: Any, budget: int) -> int:
@@ -262,29 +306,42 @@ def _evaluate(loop: _Loop, step: int) -> None:
 def _flush_is_due(loop: _Loop) -> bool:
     now = time.monotonic()
     seconds = min(max(FLUSH_SECONDS, (now - loop.began) / 100), MAX_FLUSH_SECONDS)
-    return now - loop.flushed > seconds or loop.bytes_in_rows > FLUSH_BYTES
+    late = now - loop.flushed > seconds and not loop.disk.busy
+    return late or loop.bytes_in_rows > FLUSH_BYTES or loop.disk.failed
 
 
 def _flush(loop: _Loop, step: int, status: str, last: bool = True) -> TrainingResult:
-    """Writes the rows so far, and a checkpoint, from which a killed run resumes, if it is time for one."""
+    """Has the rows so far written, and a checkpoint, from which a killed run resumes, if it is time for one.
+
+    The last time, waits until all is on disk.
+    """
+    before = loop.disk.wait()
+    saves = loop.unsaved and (last or time.monotonic() - loop.saved > loop.checkpoint_seconds / CHECKPOINT_SHARE)
+    state = jax.tree.map(np.array, loop.state) if saves else None
+    speeds = list(loop.speeds)[1:] or loop.speeds
+    speed = median(speeds) if speeds else None
+    result = TrainingResult(status, step, 0.0, loop.ready.seconds, speed, loop.progress)
+    loop.disk.begin(partial(_write, loop, loop.rows, _last_steps(loop.ready), state, result))
+    loop.rows, loop.bytes_in_rows, loop.flushed = [], 0, time.monotonic()
+    loop.unsaved = loop.unsaved and not saves
+    return (loop.disk.wait() if last else before) or result
+
+
+def _write(loop: _Loop, rows: list[Rows], last: np.ndarray, state: Any, result: TrainingResult) -> TrainingResult:
+    """Writes a part of the tables, a checkpoint of the `state` at its end unless that is None, and the report."""
     ready = loop.ready
-    if loop.rows:
+    if rows:
         lanes, layers = np.array([spec.lane for spec in ready.lane_specs]), len(ready.config.model.widths) + 1
-        about = ready.config.train.precision, lanes, _last_steps(ready), layers, ready.steps_per_epoch
-        written = tables(loop.rows, *about, examined=ready.compiled.examine is not None)
+        about = ready.config.train.precision, lanes, last, layers, ready.steps_per_epoch
+        written = tables(rows, *about, examined=ready.compiled.examine is not None)
         loop.writer.append(*written)
         if loop.events:
             loop.events.append(*written)
-        loop.rows, loop.bytes_in_rows = [], 0
-    began = time.monotonic()
-    if loop.unsaved and (last or began - loop.saved > loop.checkpoint_seconds / CHECKPOINT_SHARE):
-        checkpoint.save(loop.checkpoint, step, loop.state)
-        loop.unsaved, loop.saved = False, time.monotonic()
+    if state is not None:
+        began = time.monotonic()
+        checkpoint.save(loop.checkpoint, result.step, state)
+        loop.saved = time.monotonic()
         loop.checkpoint_seconds = loop.saved - began
-    speeds = list(loop.speeds)[1:] or loop.speeds
-    speed = median(speeds) if speeds else None
-    seconds = time.monotonic() - loop.started
-    result = TrainingResult(status, step, seconds, ready.seconds, speed, loop.progress)
+    result = result._replace(seconds=time.monotonic() - loop.started)
     loop.report(result)
-    loop.flushed = time.monotonic()
     return result

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
 from typing import Any
-
-import pyarrow as pa
 
 from vgx.config.schema import Config
 from vgx.data import Dataset
@@ -16,35 +15,48 @@ from vgx.theory import mean_field
 from vgx.theory.predict import FAULTS, InputStatistics, fault_in_words, net_of, source_of
 
 
-def write_predictions(writer: RunWriter, configs: Mapping[int, Config], data: Callable[[Config], Dataset]) -> str:
-    """Writes `prediction.parquet` for lanes, those of one net on one data set worked out once; `data` loads them.
+class Predictions:
+    """What theory says of configs, those of one net on one data set worked out once. Threads may share it."""
 
-    Of a net that theory does not know, or where it fails, there are no rows. Returns the first failure in a line, or
-    nothing.
-    """
-    sources: dict[tuple[str, str], InputStatistics] = {}
-    known: dict[Any, mean_field.Propagation | str | None] = {}
+    def __init__(self, data: Callable[[Config], Dataset]):
+        """`data` loads a config's."""
+        self._data = data
+        self._sources: dict[tuple[str, str], InputStatistics] = {}
+        self._known: dict[Any, mean_field.Propagation | str | None] = {}
+        self._lock = Lock()
 
-    def propagation(config: Config) -> mean_field.Propagation | str | None:
+    def prepare(self, configs: Iterable[Config]) -> None:
+        """Works them out ahead of time."""
+        for config in configs:
+            self._of(config)
+
+    def write(self, writer: RunWriter, configs: Mapping[int, Config]) -> str:
+        """Writes `prediction.parquet` for lanes.
+
+        Of a net that theory does not know, or where it fails, there are no rows. Returns the first failure in a line,
+        or nothing.
+        """
+        found = {lane: self._of(config) for lane, config in configs.items()}
+        curves = ((lane, one) for lane, one in found.items() if isinstance(one, mean_field.Propagation))
+        writer.write_prediction(prediction_rows(one, lane) for lane, one in curves)
+        return next((one for one in found.values() if isinstance(one, str)), "")
+
+    def _of(self, config: Config) -> mean_field.Propagation | str | None:
         """What theory says; why it fails; or None for a normalization of the user's own."""
-        dataset = data(config)
+        net = config.data, config.train.batch_size, config.model
+        with self._lock:
+            if net not in self._known:
+                self._known[net] = self._propagation(config)
+            return self._known[net]
+
+    def _propagation(self, config: Config) -> mean_field.Propagation | str | None:
+        dataset = self._data(config)
         inputs = dataset.digest, config.data.input
         try:
-            if inputs not in sources:
-                sources[inputs] = source_of(dataset, config.data.input)
-            return mean_field.propagate(net_of(config, sources[inputs]), sources[inputs].signal)
+            if inputs not in self._sources:
+                self._sources[inputs] = source_of(dataset, config.data.input)
+            return mean_field.propagate(net_of(config, self._sources[inputs]), self._sources[inputs].signal)
         except ConfigError:
             return None
         except FAULTS as error:
             return fault_in_words(error)
-
-    def parts() -> Iterator[pa.Table]:
-        for lane, config in configs.items():
-            net = config.data, config.train.batch_size, config.model
-            if net not in known:
-                known[net] = propagation(config)
-            if isinstance(found := known[net], mean_field.Propagation):
-                yield prediction_rows(found, lane)
-
-    writer.write_prediction(parts())
-    return next((found for found in known.values() if isinstance(found, str)), "")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,16 @@ from vgx.runner import checkpoint
 from vgx.training.batches import Batches, ChunkPlan
 from vgx.training.chunks import make_chunk, make_evaluate, make_examine, make_plain_steps
 from vgx.training.inputs import Images, master_dtype, to_device
-from vgx.training.lanes import lane_axes, lanes_on, make_initial_states, make_lanes, put, spread_over, state_shapes
+from vgx.training.lanes import (
+    lane_axes,
+    lanes_on,
+    make_initial_states,
+    make_lanes,
+    on_each,
+    put,
+    spread_over,
+    state_shapes,
+)
 from vgx.training.program import Program, shared_config
 from vgx.training.step import LSUV_EXAMPLES, Lane, State, is_examined
 
@@ -89,12 +99,20 @@ class Shape(NamedTuple):
         return max(1, min(256, CHUNK_BYTES // bytes_per_period)), longest
 
 
+class Compiling(NamedTuple):
+    """A program on its way: Python writes it down, then XLA compiles it, and leaves Python alone meanwhile."""
+
+    lowered: Event
+    """Set when Python has done its part."""
+    compiled: Future[Compiled]
+
+
 class ProgramCache:
     """What the rounds of a sweep have in common: data on the devices, and programs, compiled in a thread."""
 
     def __init__(self) -> None:
         self.data: dict[tuple[str, Mesh, np.dtype], tuple[Images, dict[str, Images]]] = {}
-        self.programs: dict[Shape, Future[Compiled]] = {}
+        self.programs: dict[Shape, Compiling] = {}
         self.thread = ThreadPoolExecutor(1, "compile")
 
 
@@ -174,9 +192,10 @@ def prepare(group: LaneGroup, devices: Sequence[Device], path: Path, cache: Prog
     padded = [*specs, *[specs[0]] * (shape.lanes - len(specs))]
     configs, seeds = [spec.config for spec in padded], [spec.seed for spec in padded]
     lane = make_lanes(configs, seeds, steps)
-    state = _states(group, shape.program, configs, lane, shape.mesh, path)
     try:
-        compiled = compiling.result()
+        compiling.lowered.wait()  # first: two threads of Python would hold each other up
+        state = _states(group, shape.program, configs, lane, shape.mesh, path)
+        compiled = compiling.compiled.result()
     except BaseException:
         cache.programs.pop(shape, None)  # another try compiles anew
         raise
@@ -200,13 +219,17 @@ def prepare(group: LaneGroup, devices: Sequence[Device], path: Path, cache: Prog
     )
 
 
-def begin_compiling(group: LaneGroup, devices: Sequence[Device], cache: ProgramCache) -> Future[Compiled]:
-    """Has a group's program compiled in a thread, unless it has been; XLA leaves Python alone meanwhile."""
+def begin_compiling(group: LaneGroup, devices: Sequence[Device], cache: ProgramCache) -> Compiling:
+    """Has a group's program compiled in a thread, unless it has been; of earlier ones, the cache keeps the newest."""
     shape, config = _shape_of(group, devices), group.lane_specs[0].config
     if shape not in cache.programs:
+        for old in list(cache.programs)[:-1]:
+            del cache.programs[old]
         with numerics(config.train.precision, devices[0]):
             on_devices = _on_devices(group.dataset, config, shape.mesh, cache)
-        cache.programs[shape] = cache.thread.submit(_compiled, shape, *on_devices, cache.thread)
+        lowered = Event()
+        compiled = cache.thread.submit(_compiled, shape, *on_devices, cache.thread, lowered)
+        cache.programs[shape] = Compiling(lowered, compiled)
     return cache.programs[shape]
 
 
@@ -219,17 +242,24 @@ def _shape_of(group: LaneGroup, devices: Sequence[Device]) -> Shape:
     return Shape(program, mesh, lanes, len({spec.seed for spec in specs}), splits)
 
 
-def _compiled(shape: Shape, data: Images, held_out: dict[str, Images], thread: ThreadPoolExecutor) -> Compiled:
+def _compiled(
+    shape: Shape, data: Images, held_out: dict[str, Images], thread: ThreadPoolExecutor, lowered: Event
+) -> Compiled:
     """Compiles a program, and leaves its evaluations to be compiled next."""
     program, mesh, (most, longest) = shape.program, shape.mesh, shape.capacity
     config = program.config
+    try:
+        with numerics(config.train.precision, mesh.devices.flat[0]):
+            state = state_shapes(program, shape.lanes, mesh)
+            lane = make_lanes([config] * shape.lanes, [0] * shape.lanes, 1)
+            lane = put(lane, mesh, jax.tree.map(lambda leaf: 0, lane))
+            batches = np.zeros((most, longest, shape.seeds, config.train.batch_size), np.int32)
+            arguments = put((batches, np.zeros(most, np.int32)), mesh)
+            chunk = make_chunk(program, most, mesh).lower(state, lane, data, *arguments)
+    finally:
+        lowered.set()
     with numerics(config.train.precision, mesh.devices.flat[0]):
-        state = state_shapes(program, shape.lanes, mesh)
-        lane = make_lanes([config] * shape.lanes, [0] * shape.lanes, 1)
-        lane = put(lane, mesh, jax.tree.map(lambda leaf: 0, lane))
-        batches = np.zeros((most, longest, shape.seeds, config.train.batch_size), np.int32)
-        arguments = put((batches, np.zeros(most, np.int32)), mesh)
-        chunk = make_chunk(program, most, mesh).lower(state, lane, data, *arguments).compile()
+        chunk = chunk.compile()
         evaluate, examine = make_evaluate(program, mesh), make_examine(program, mesh) if is_examined(config) else None
 
     def evaluation(images: Images) -> Any:
@@ -248,9 +278,8 @@ def _on_devices(dataset: Dataset, config: Config, mesh: Mesh, cache: ProgramCach
     """The training split and the held-out ones, a copy on each device."""
     key = dataset.digest, mesh, master_dtype(config)
     if key not in cache.data:
-        train = put(to_device(dataset.train, dataset), mesh)
-        splits = _held_out(dataset).items()
-        cache.data[key] = train, {name: put(to_device(split, dataset), mesh) for name, split in splits}
+        train, splits = to_device(dataset.train, dataset, on_each(mesh)), _held_out(dataset).items()
+        cache.data[key] = train, {name: to_device(split, dataset, on_each(mesh)) for name, split in splits}
     return cache.data[key]
 
 

@@ -35,7 +35,7 @@ from vgx.runner.expected import with_expectations
 from vgx.runner.loop import TrainingResult, train_lanes
 from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
 from vgx.runner.plan import plan_rounds, seconds_for
-from vgx.runner.predictions import write_predictions
+from vgx.runner.predictions import Predictions
 from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache, begin_compiling, steps_of
 from vgx.runner.rounds import PENDING, SweepState
 from vgx.runner.stopping import Interrupted, ending_noted
@@ -196,7 +196,7 @@ class _Sweeping:
         self.memory = memory or memory_for_lanes(devices)
         self.cells: dict[str, Cell] = {cell.key: cell for cell in sweep.cells}
         self.state = SweepState(writer)
-        self.cache = ProgramCache()
+        self.cache, self.predictions = ProgramCache(), Predictions(data)
         known = {name: value for name, value in Run(writer.path).meta.items() if name != "error"}
         self.meta = known | {"format": FORMAT}
         self.progress = ProgressTeller(self.state, self._steps, watch)
@@ -212,7 +212,7 @@ class _Sweeping:
             finally:
                 ended = [lane for lane in self.state.lanes if lane["status"] in ("done", "diverged")]
                 configs = {lane["lane"]: self._config(lane["lane"]) for lane in ended}
-                self.meta["prediction_fault"] = write_predictions(self.writer, configs, self.data) or None
+                self.meta["prediction_fault"] = self.predictions.write(self.writer, configs) or None
         Run(self.writer.path).check()
         self.meta["ended"] = now()
         self._write_meta("done")
@@ -295,20 +295,24 @@ class _Sweeping:
         return LaneGroup(specs, state["room"], self.data(specs[0].config), folder, step)
 
     def _train(self, number: int) -> TrainingResult:
-        """Trains a round's lanes; the next round's program is compiled meanwhile."""
+        """Trains a round's lanes; meanwhile the next round's program is compiled and theory asked about these."""
         state, group = self.state.rounds[number], self._group(number)
+        configs = [spec.config for spec in group.lane_specs]
         self.writer.drop_after(group.step, state["lanes"])
-        begin_compiling(group, self.devices, self.cache)
-        with suppress(Exception):  # whatever is wrong with the next round, it will tell itself
-            if (upcoming := self.state.next_round(but=number)) is not None:
-                begin_compiling(self._group(upcoming), self.devices, self.cache)
 
         def report(result: TrainingResult) -> None:
             self.state.update(number, result.added_to(state))
 
-        with numerics(group.lane_specs[0].config.train.precision, self.devices[0]):
+        def meanwhile() -> None:
+            with suppress(Exception):  # whatever is wrong with the next round, it will tell itself
+                if (upcoming := self.state.next_round(but=number)) is not None:
+                    begin_compiling(self._group(upcoming), self.devices, self.cache)
+            self.cache.thread.submit(self.predictions.prepare, configs)
+
+        with numerics(configs[0].train.precision, self.devices[0]):
             watch = partial(self.progress.tell, group.lane_specs)
-            return train_lanes(group, self.devices, self.writer, report, watch, self.cache, self.memory)
+            about = group, self.devices, self.writer, report, watch, meanwhile
+            return train_lanes(*about, self.cache, self.memory)
 
     def _write_meta(self, status: str) -> None:
         rounds = self.state.rounds.values()

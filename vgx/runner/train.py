@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from vgx.runner import checkpoint
 from vgx.runner.expected import with_expectations
 from vgx.runner.loop import TrainingResult, Watch, train_lanes
 from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
-from vgx.runner.predictions import write_predictions
+from vgx.runner.predictions import Predictions
 from vgx.runner.preparation import LaneGroup, LaneSpec
 from vgx.runner.stopping import ending_noted
 
@@ -85,14 +86,20 @@ def _train(
     watch: Watch,
 ) -> tuple[Run, dict[int, LayerFigures]]:
     """Trains the lanes of an open run from where it stands, and judges them."""
-    lanes = range(len(config.seed_list))
-    meta["prediction_fault"] = write_predictions(writer, dict.fromkeys(lanes, config), lambda config: dataset) or None
+    lanes, predictions = range(len(config.seed_list)), Predictions(lambda config: dataset)
 
     def report(result: TrainingResult) -> None:
         writer.write_json("meta.json", meta | result.added_to(meta))
 
+    def predict() -> None:
+        meta["prediction_fault"] = predictions.write(writer, dict.fromkeys(lanes, config)) or None
+
     specs = [LaneSpec(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
-    result = train_lanes(LaneGroup(specs, 0, dataset, "checkpoint", meta["step"]), devices, writer, report, watch)
+    group = LaneGroup(specs, 0, dataset, "checkpoint", meta["step"])
+    with ThreadPoolExecutor(1, "predict") as thread:
+        predicting: list[Future[None]] = []
+        result = train_lanes(group, devices, writer, report, watch, lambda: predicting.append(thread.submit(predict)))
+        predicting[0].result()
     run = Run(writer.path)
     judged = judge_lanes(run, lanes, config.seed_list, len(config.model.widths))
     writer.write_lanes(lane_rows([one.result for one in judged]))

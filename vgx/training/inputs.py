@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -27,13 +28,10 @@ class Images(NamedTuple):
     """Of each input over the training set, [D]."""
 
 
-def to_device(split: Split, dataset: Dataset) -> Images:
-    """Returns the split on the device, in the types it is stored in."""
-    return Images(
-        jnp.asarray(split.images),
-        jnp.asarray(split.labels),
-        *map(jnp.asarray, (np.float32(dataset.scale), dataset.mean, dataset.std)),
-    )
+def to_device(split: Split, dataset: Dataset, where: Any = None) -> Images:
+    """Returns the split on a device or a sharding, or on jax's own choice, in the types it is stored in."""
+    scale, mean, std = np.float32(dataset.scale), dataset.mean, dataset.std
+    return Images(*jax.device_put((split.images, split.labels, scale, mean, std), where))
 
 
 def encode(data: Images, index: Array, kind: str, dtype: jnp.dtype) -> Array:

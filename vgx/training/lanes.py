@@ -50,8 +50,13 @@ def lanes_on(mesh: Mesh, lanes: int) -> int:
 def put(tree: Any, mesh: Mesh, axes: Any = None) -> Any:
     """Returns the tree's arrays on the mesh: a copy on each device, or spread along the lane axis that `axes` names."""
     if axes is None:
-        return jax.device_put(tree, NamedSharding(mesh, P()))
+        return jax.device_put(tree, on_each(mesh))
     return jax.tree.map(lambda leaf, axis: jax.device_put(leaf, NamedSharding(mesh, axis_spec(axis))), tree, axes)
+
+
+def on_each(mesh: Mesh) -> NamedSharding:
+    """Returns how an array stands of which each device has a copy."""
+    return NamedSharding(mesh, P())
 
 
 def axis_spec(axis: int) -> P:
