@@ -40,11 +40,16 @@ def build(
     steps: int = 40,
     lanes: int = 1,
     devices: int = 1,
+    precision: str = "float32",
 ) -> Timed:
     """Returns a plain ReLU net's training in some lanes, `steps` steps at a time, on MNIST's sizes."""
     settings = {
         "model": {"depth": depth, "width": width},
-        "train": {"batch_size": batch, "optimizer": {"name": "sgd", "learning_rate": 0.01}},
+        "train": {
+            "batch_size": batch,
+            "optimizer": {"name": "sgd", "learning_rate": 0.01},
+            "precision": precision,
+        },
         "log": {"statistics": statistics, "every": every},
     }
     config = Config.model_validate(settings)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import multiprocessing
 import sys
 import time
 import warnings
@@ -17,15 +16,12 @@ from itertools import product
 from statistics import median
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.torch_nets import (
     ACTIVATIONS,
-    EXAMPLES,
-    INITIALIZERS,
     SATURATED,
     Activation,
     Data,
@@ -60,6 +56,18 @@ def make_steps(settings: Settings, data: Data, measure: Measure) -> Callable[[in
 
     That is None, the norms of the weights' gradients [T, L + 1], or `STATISTICS` [T, 12, L + 1].
     """
+    return _with_forward(settings, data, measure)[1]
+
+
+def train_net(settings: Settings, data: Data, measure: Measure) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
+    """Returns a trained net, from inputs to logits, and what was measured as it trained."""
+    forward, steps = _with_forward(settings, data, measure)
+    return forward, steps(settings.steps)
+
+
+def _with_forward(
+    settings: Settings, data: Data, measure: Measure
+) -> tuple[Callable[[Tensor], Tensor], Callable[[int], Tensor | None]]:
     if measure == "modules":
         return _module_steps(settings, data)
     net = make_net(settings)
@@ -67,9 +75,14 @@ def make_steps(settings: Settings, data: Data, measure: Measure) -> Callable[[in
     order = torch.Generator().manual_seed(settings.seed)
     activation, rate = ACTIVATIONS[settings.activation], settings.learning_rate
 
+    def forward(x: Tensor) -> Tensor:
+        for kernel, bias in zip(net.kernels_of[:-1], net.biases_of[:-1], strict=True):
+            x = activation.apply(torch.addmm(bias, x, kernel))
+        return torch.addmm(net.biases_of[-1], x, net.kernels_of[-1])
+
     def steps(count: int) -> Tensor | None:
         rows = []
-        for index in torch.randint(EXAMPLES, (count, settings.batch), generator=order):
+        for index in torch.randint(len(data.labels), (count, settings.batch), generator=order):
             x = data.images[index].to(torch.float32).div_(255)
             rows.append(step(net, activation, rate, x, data.labels[index]))
         if measure == "none":
@@ -77,7 +90,7 @@ def make_steps(settings: Settings, data: Data, measure: Measure) -> Callable[[in
         table = torch.stack(rows)
         return table if measure == "norms" else finish(table, settings)
 
-    return steps
+    return forward, steps
 
 
 def _descend(net: Net, activation: Activation, rate: float, x: Tensor, labels: Tensor) -> Sequence[Tensor]:
@@ -160,7 +173,7 @@ MODULES = {
 warnings.filterwarnings("ignore", "Full backward hook is firing")
 
 
-def _module_steps(settings: Settings, data: Data) -> Callable[[int], Tensor]:
+def _module_steps(settings: Settings, data: Data) -> tuple[torch.nn.Module, Callable[[int], Tensor]]:
     """As hooks are written everywhere: modules in a row, hooks on each, an operation for each figure of each layer."""
     net, kernels = make_net(settings), []
     module, slope_of, steepest = MODULES[settings.activation]
@@ -211,7 +224,7 @@ def _module_steps(settings: Settings, data: Data) -> Callable[[int], Tensor]:
 
     def steps(count: int) -> Tensor:
         table = []
-        for index in torch.randint(EXAMPLES, (count, settings.batch), generator=order):
+        for index in torch.randint(len(data.labels), (count, settings.batch), generator=order):
             x = data.images[index].to(torch.float32).div_(255)
             optimizer.zero_grad()
             functional.cross_entropy(model(x), data.labels[index]).backward()
@@ -227,7 +240,7 @@ def _module_steps(settings: Settings, data: Data) -> Callable[[int], Tensor]:
             table.append(torch.stack(rows, 1))
         return torch.stack(table)
 
-    return steps
+    return model, steps
 
 
 def _norms(x: Tensor, kept: int = 0) -> Tensor:
@@ -287,39 +300,8 @@ def train(settings: Settings, *, measure: Measure, threads: int) -> float:
     return median(times[1:])
 
 
-_held: dict[str, Data] = {}
-
-
-def _start(cell: Settings, measure: Measure, ready: Any) -> None:
-    prepare(1)
-    _held["data"] = make_data(cell.features, cell.classes)
-    make_steps(cell, _held["data"], measure)(2)
-    ready.wait()
-
-
-def _train_cell(job: tuple[Settings, Measure]) -> np.ndarray | None:
-    settings, measure = job
-    table = make_steps(settings, _held["data"], measure)(settings.steps)
-    return None if table is None else table.numpy()
-
-
-def grid(cells: Sequence[Settings], workers: int, measure: Measure = "hooks") -> float:
-    """Returns run-steps per second over all cells, one single-threaded process a core.
-
-    The clock starts when every worker has imported torch, made the data and done two steps.
-    """
-    context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(workers + 1)
-    with context.Pool(workers, _start, (cells[0], measure, ready)) as pool:
-        ready.wait()
-        began = time.perf_counter()
-        for _ in pool.imap_unordered(_train_cell, [(cell, measure) for cell in cells]):
-            pass
-        return sum(cell.steps for cell in cells) / (time.perf_counter() - began)
-
-
 def main() -> None:
-    """Prints milliseconds per step, and the throughput of a grid of activations and initializers."""
+    """Prints milliseconds per step."""
     sizes = Settings(), Settings(depth=10, width=64, batch=64, steps=1000)
     print(f"torch {torch.__version__}, cpu\n")
     print("| net | threads | measure | ms per step | against none |\n|---|---|---|---|---|")
@@ -330,14 +312,6 @@ def main() -> None:
             plain = seconds if measure == "none" else plain
             net = f"{size.depth} x {size.width}, batch {size.batch}"
             print(f"| {net} | {threads} | {measure} | {1e3 * seconds:.3f} | {seconds / plain:.3f} |", flush=True)
-    print("\n| grid | run-steps per second |\n|---|---|")
-    for size in sizes:
-        cells = [
-            size._replace(activation=activation, initializer=initializer, steps=60)
-            for activation, initializer in product(ACTIVATIONS, INITIALIZERS)
-        ]
-        rate = grid(cells, workers=2)
-        print(f"| {len(cells)} runs of {size.depth} x {size.width}, 2 workers, hooks | {rate:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
