@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-slow test-docs test-browser test-exports test-faults check format bench bench-reports \
+.PHONY: help demo install test test-slow test-docs test-browser test-exports test-faults check format bench bench-gpu bench-reports \
     pictures clean
 
 help: ## list the targets
@@ -44,6 +44,9 @@ format: .venv/dev ## put the code in shape
 
 bench: .venv/dev ## measure, and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.run
+
+bench-gpu: .venv/dev ## the same on a GPU that jax sees (pip install 'vgx[cuda]'), under its name in benchmarks/
+	$(BIN)/python -m benchmarks.gpu
 
 bench-reports: .venv/browser ## measure how large pages are and how soon they open, and write benchmarks/REPORTS.md
 	$(BIN)/python -m benchmarks.reports

@@ -31,7 +31,7 @@ from benchmarks.torch_nets import (
     make_net,
 )
 
-Measure = Literal["none", "norms", "hooks", "modules"]
+Measure = Literal["none", "norms", "hooks", "modules", "compiled"]
 
 BLOCK = 20
 STATISTICS = (
@@ -68,8 +68,8 @@ def train_net(settings: Settings, data: Data, measure: Measure) -> tuple[Callabl
 def _with_forward(
     settings: Settings, data: Data, measure: Measure
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[int], Tensor | None]]:
-    if measure == "modules":
-        return _module_steps(settings, data)
+    if measure in ("modules", "compiled"):
+        return _module_steps(settings, data, measure == "compiled")
     net = make_net(settings)
     step = {"none": _plain_step, "norms": _normed_step, "hooks": _hooked_step}[measure]
     order = torch.Generator().manual_seed(settings.seed)
@@ -173,7 +173,7 @@ MODULES = {
 warnings.filterwarnings("ignore", "Full backward hook is firing")
 
 
-def _module_steps(settings: Settings, data: Data) -> tuple[torch.nn.Module, Callable[[int], Tensor]]:
+def _module_steps(settings: Settings, data: Data, compiled: bool) -> tuple[torch.nn.Module, Callable[[int], Tensor]]:
     """As hooks are written everywhere: modules in a row, hooks on each, an operation for each figure of each layer."""
     net, kernels = make_net(settings), []
     module, slope_of, steepest = MODULES[settings.activation]
@@ -219,15 +219,17 @@ def _module_steps(settings: Settings, data: Data) -> tuple[torch.nn.Module, Call
         linear.register_full_backward_hook(on_delta(i))
         if i < settings.depth:
             model[2 * i + 1].register_forward_hook(on_activation(i))
-    order = torch.Generator().manual_seed(settings.seed)
-    nothing = torch.zeros(())
+    device = data.images.device
+    order = torch.Generator(device).manual_seed(settings.seed)
+    nothing = torch.zeros((), device=device)
+    run = torch.compile(model) if compiled else model
 
     def steps(count: int) -> Tensor:
         table = []
-        for index in torch.randint(len(data.labels), (count, settings.batch), generator=order):
+        for index in torch.randint(len(data.labels), (count, settings.batch), generator=order, device=device):
             x = data.images[index].to(torch.float32).div_(255)
             optimizer.zero_grad()
-            functional.cross_entropy(model(x), data.labels[index]).backward()
+            functional.cross_entropy(run(x), data.labels[index]).backward()
             before = [kernel.detach().clone() for kernel in kernels]
             optimizer.step()
             rows = []

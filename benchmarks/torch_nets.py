@@ -91,7 +91,7 @@ def draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tenso
     rule, law = name.split("_")
     n_in, n_out = shape[-2:]
     std = math.sqrt({"lecun": 1 / n_in, "glorot": 2 / (n_in + n_out), "he": 2 / n_in}[rule])
-    weights = torch.empty(shape)
+    weights = torch.empty(shape, device="cpu")
     if law == "uniform":
         return weights.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std, generator=generator)
     std /= 0.87962566103423978

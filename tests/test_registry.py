@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import pickle
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -280,3 +281,16 @@ def test_equal_parts_hash_alike_and_another_part_of_the_same_options_does_not():
     assert {Listed(slopes=[0.5, 2.0]): 1}[Listed(slopes=[0.5, 2.0])] == 1
     bare = [part for part in ACTIVATIONS if not part.model_fields]
     assert len({hash(part()) for part in bare}) == len(bare) > 3
+
+
+def test_a_part_and_a_section_hash_by_class_and_values_in_every_process():
+    one = Config.model_validate({"model": {"depth": 3}, "train": {"optimizer": {"name": "sgd", "learning_rate": 0.5}}})
+    for value in (one, one.model, one.train.optimizer):
+        assert value in {value}  # the hash is worked out, and kept
+        assert hash(value.model_copy()) == hash(value)
+        assert pickle.loads(pickle.dumps(value)) == value
+        assert "_hash" not in value.__getstate__()["__dict__"]
+    other = one.train.optimizer.model_copy(update={"learning_rate": 0.25})
+    assert hash(other) == hash(type(other)(learning_rate=0.25)) != hash(one.train.optimizer)
+    assert other == type(other)(learning_rate=0.25)
+    assert dict(one.train.optimizer).keys() == type(one.train.optimizer).model_fields.keys()

@@ -7,10 +7,10 @@ a config, listed by `vgx parts`, present in the JSON Schema and covered by the t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar, cast
 from weakref import WeakSet
 
 from pydantic import (
@@ -33,11 +33,11 @@ C = TypeVar("C", bound="type[Part]")
 
 
 def remembered(make: Callable[A, T]) -> Callable[A, T]:
-    """`make`, remembering what it made of the last 1,024 arguments: parts, sections and configs hash by their values.
+    """`make`, remembering what it made of the last 16,384 arguments: parts, sections and configs hash by their values.
 
     (A type checker does not see that a model whose config says `frozen` has a hash.)
     """
-    return cast(Callable[A, T], lru_cache(maxsize=1024)(make))
+    return cast(Callable[A, T], lru_cache(maxsize=2**14)(make))
 
 
 def _hashable(option: Any) -> Any:
@@ -45,20 +45,40 @@ def _hashable(option: Any) -> Any:
     return tuple(map(_hashable, option)) if isinstance(option, list | tuple) else option
 
 
-class Part(BaseModel):
-    """A named piece of a net or its training; its fields are its options."""
+class Frozen(BaseModel):
+    """A strict model whose values do not change, so that its hash, by class and values, is worked out once."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
 
+    @cached_property
+    def _hash(self) -> int:
+        return hash((type(self), *(_hashable(getattr(self, name)) for name in type(self).model_fields)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Returns a copy with other values, and a hash of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        vars(copied).pop("_hash", None)
+        return copied
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leaves the hash out: in another process words have others."""
+        state = super().__getstate__()
+        values = {name: value for name, value in state["__dict__"].items() if name != "_hash"}
+        return state | {"__dict__": values}
+
+
+class Part(Frozen):
+    """A named piece of a net or its training; its fields are its options."""
+
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     formula: ClassVar[str] = ""
     """The part in one line of mathematics."""
-
-    def __hash__(self) -> int:
-        return hash((type(self), *map(_hashable, self.__dict__.values())))
 
     @model_serializer
     def _named(self, info: SerializationInfo) -> dict[str, Any]:

@@ -177,14 +177,15 @@ def test_rounds_fit_into_memory_and_hold_every_lane_once():
     cells = sweep_of(SMALL, {"train.optimizer.learning_rate": [0.1 * (i + 1) for i in range(23)]}).cells
     lanes = [(i, cell.config) for i, cell in enumerate(cells)]
     dataset = cells[0].config.data.load()
-    each = plan_rounds(lanes, lambda config: dataset, 2, 10**12)[0]
+    two = jax.devices()[:1] * 2
+    each = plan_rounds(lanes, lambda config: dataset, two, 10**12)[0]
     assert (len(each.lanes), each.capacity) == (23, 24)
     memory = 7 * each.bytes // each.capacity
-    rounds = plan_rounds(lanes, lambda config: dataset, 2, memory)
+    rounds = plan_rounds(lanes, lambda config: dataset, two, memory)
     assert sorted(lane for planned in rounds for lane in planned.lanes) == list(range(23))
     assert {planned.capacity for planned in rounds} == {6}
     assert all(planned.bytes <= memory for planned in rounds)
-    assert [planned.capacity for planned in plan_rounds(lanes[:1], lambda config: dataset, 2, 1)] == [1]
+    assert [planned.capacity for planned in plan_rounds(lanes[:1], lambda config: dataset, two, 1)] == [1]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_the_memory_estimate_bounds_what_xla_says_it_takes(settings):
         return tuple(memory.temp_size_in_bytes + memory.argument_size_in_bytes for memory in found)
 
     measured = max((three - one) / 2 for one, three in zip(bytes_of(1), bytes_of(3), strict=True))
-    assert measured <= lane_bytes(program) <= 8 * measured
+    assert measured <= lane_bytes(program, "cpu") <= 8 * measured
 
 
 @pytest.mark.parametrize(("text", "size"), [("4GB", 4 * 10**9), ("512 MiB", 2**29), ("2e9", 2 * 10**9), ("1.5k", 1500)])
@@ -387,7 +388,7 @@ def test_a_round_that_is_out_of_memory_is_tried_with_half_the_lanes(tmp_path, mo
 def test_rounds_of_as_many_lanes_and_other_numbers_of_seeds_have_programs_of_their_own(tmp_path):
     # Two lanes to a round: the first has two seeds, the second one, and a lane for padding.
     sweep = sweep_of(SMALL, {"model.activation": ["elu"]}, seeds=3)
-    each = lane_bytes(Program(shared_config(sweep.base), 64, 10))
+    each = lane_bytes(Program(shared_config(sweep.base), 64, 10), "cpu")
     run = vgx.sweep(sweep, runs=tmp_path, memory=max(2, jax.device_count()) * each + each // 2)
     assert [row["status"] for row in run.lanes().to_pylist()] == ["done"] * 3
 

@@ -9,7 +9,6 @@ from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -40,6 +39,7 @@ from vgx.parts.activations import ReLU
 from vgx.parts.initializers import HeNormal, Zeros
 from vgx.parts.normalizations import NoNormalization
 from vgx.parts.optimizers import SGD, NoClip
+from vgx.registry import Frozen
 from vgx.results import bounds
 from vgx.results.verdict import Word
 
@@ -66,12 +66,8 @@ def legal_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-")[:100] or "run"
 
 
-class Section(BaseModel):
+class Section(Frozen):
     """A part of the tree: frozen, strict, every field explained to the JSON Schema by its docstring."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class Model(Section):

@@ -206,7 +206,7 @@ def _train(loop: _Loop, step: int, stopped: Callable[[], bool]) -> int:
         dispatched = None
         if more:
             next_stop = min((step // evaluate_every + 1) * evaluate_every, steps)
-            plan = next_chunk(step, next_stop, ready.every, ready.capacity, budget)
+            plan = next_chunk(step, next_stop, ready.every, ready.shape.capacity, budget)
             dispatched = plan, step, _dispatch(loop, plan, step)
             step += plan.steps
         if pending is not None:
@@ -268,7 +268,7 @@ def _keep(loop: _Loop, plan: ChunkPlan, done: int, log: Any, budget: int) -> int
     )
     loop.watch(loop.progress)
     wanted = speed * CHUNK_SECONDS / ready.every
-    return int(min(max(1, wanted), 2 * budget, ready.capacity[0]))
+    return int(min(max(1, wanted), 2 * budget, ready.shape.capacity[0]))
 
 
 def _last_steps(ready: Prepared) -> np.ndarray:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from vgx.config.schema import NO_NUMBERS, Config, Section
 from vgx.data import Dataset
+from vgx.devices import Device
 from vgx.errors import VgxError
 from vgx.registry import Part, remembered
 from vgx.results.sizes import parse_size
@@ -54,14 +55,14 @@ def _digest(data: Part, *sections: Section) -> str:
 
 
 def plan_rounds(
-    lanes: Sequence[tuple[int, Config]], data: Callable[[Config], Dataset], devices: int, memory: int
+    lanes: Sequence[tuple[int, Config]], data: Callable[[Config], Dataset], devices: Sequence[Device], memory: int
 ) -> list[PlannedRound]:
     """Returns the rounds in which to run these lanes, given by number and config; lanes of one program stay together.
 
     Args:
         lanes: in order.
         data: gives a config's data set.
-        devices: how many devices the lanes are spread over.
+        devices: what the lanes are spread over.
         memory: bytes that a round may take on all devices together.
     """
     programs: dict[str, list[int]] = {}
@@ -78,14 +79,14 @@ def plan_rounds(
 
 
 def _rounds(
-    key: str, members: list[int], config: Config, dataset: Dataset, devices: int, memory: int
+    key: str, members: list[int], config: Config, dataset: Dataset, devices: Sequence[Device], memory: int
 ) -> list[PlannedRound]:
     features, steps = dataset.train.images.shape[1], steps_of(config, dataset)
-    each = lane_bytes(Program(shared_config(config), features, dataset.classes))
-    devices = min(devices, len(members))
-    most = max(memory // each // devices, 1) * devices
+    each = lane_bytes(Program(shared_config(config), features, dataset.classes), devices[0].platform)
+    spread = min(len(devices), len(members))
+    most = max(memory // each // spread, 1) * spread
     count = -(-len(members) // most)
-    capacity = -(-len(members) // (count * devices)) * devices
+    capacity = -(-len(members) // (count * spread)) * spread
     per_step = _products(config, features, dataset.classes)
     groups = [tuple(members[start : start + capacity]) for start in range(0, len(members), capacity)]
     return [PlannedRound(key, group, steps, capacity, capacity * each, capacity * steps * per_step) for group in groups]
@@ -99,18 +100,18 @@ def _products(config: Config, features: int, classes: int) -> float:
     return 2.0 * config.train.batch_size * (3 * sum(pairs) - pairs[0])
 
 
-def seconds_for(rounds: Sequence[PlannedRound], devices: int) -> float:
+def seconds_for(rounds: Sequence[PlannedRound], devices: Sequence[Device]) -> float:
     """Returns about how long rounds take, in seconds, from the speed of a large matrix product right now."""
     size = 512
-    x = jnp.ones((size, size))
+    x = jax.device_put(jnp.ones((size, size)), devices[0])
     multiply = jax.jit(lambda x: x @ x)
     multiply(x).block_until_ready()
     began = time.perf_counter()
     for _ in range(5):
         multiply(x).block_until_ready()
     per_second = 5 * 2 * size**3 / (time.perf_counter() - began)
-    if jax.devices()[0].platform != "cpu":
-        per_second *= devices  # on a CPU, one product had all cores
+    if devices[0].platform != "cpu":
+        per_second *= len(devices)  # on a CPU, one product had all cores
     programs = len({planned.program for planned in rounds})
     return programs * COMPILE_SECONDS + sum(planned.products for planned in rounds) / (SHARE * per_second)
 

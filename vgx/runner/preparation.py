@@ -122,11 +122,10 @@ class Prepared(NamedTuple):
     lane_specs: Sequence[LaneSpec]
     config: Config
     """Of the first lane: what the others have in common with it is what a program needs."""
-    program: Program
+    shape: Shape
     steps: int
     """Of the run."""
     steps_per_epoch: int
-    mesh: Mesh
     data: Images
     """The training split."""
     held_out: dict[str, Images]
@@ -137,8 +136,6 @@ class Prepared(NamedTuple):
     """At the start; the first chunk takes its memory."""
     bad_since: np.ndarray
     """[R], the first step known to be NaN or infinite, or NEVER."""
-    capacity: tuple[int, int]
-    """The most periods in a chunk, and the most steps of one period."""
     compiled: Compiled
     seconds: float
     """What all this took."""
@@ -154,11 +151,11 @@ class Prepared(NamedTuple):
         memory = self.compiled.chunk.memory_analysis()
         if memory is None:
             return 0
-        return self.mesh.size * (memory.temp_size_in_bytes + memory.argument_size_in_bytes)
+        return self.shape.mesh.size * (memory.temp_size_in_bytes + memory.argument_size_in_bytes)
 
     def arguments(self, state: State, plan: ChunkPlan, done: int) -> tuple[State, Lane, Images, jax.Array, jax.Array]:
         """Returns what the chunk takes: every step's examples, in places for the most periods and the longest."""
-        most, longest = self.capacity
+        most, longest = self.shape.capacity
         batches = np.zeros((most, longest, len(self.batches.seeds), self.config.train.batch_size), np.int32)
         lengths = np.zeros(most, np.int32)
         lengths[: len(plan.lengths)] = plan.lengths
@@ -166,14 +163,14 @@ class Prepared(NamedTuple):
             for j in range(length):
                 batches[i, j] = self.batches.at(done + j)
             done += length
-        return state, self.lane, self.data, *put((batches, lengths), self.mesh)
+        return state, self.lane, self.data, *put((batches, lengths), self.shape.mesh)
 
     def plain_arguments(self, state: State, plan: ChunkPlan, done: int) -> tuple[Any, ...]:
         """Returns what plain steps take."""
-        batches = np.zeros((self.capacity[1], len(self.batches.seeds), self.config.train.batch_size), np.int32)
+        batches = np.zeros((self.shape.capacity[1], len(self.batches.seeds), self.config.train.batch_size), np.int32)
         for j in range(plan.steps):
             batches[j] = self.batches.at(done + j)
-        return state, self.lane, self.data, *put((batches, np.int32(plan.steps)), self.mesh)
+        return state, self.lane, self.data, *put((batches, np.int32(plan.steps)), self.shape.mesh)
 
 
 def steps_of(config: Config, dataset: Dataset) -> int:
@@ -203,17 +200,15 @@ def prepare(group: LaneGroup, devices: Sequence[Device], path: Path, cache: Prog
     return Prepared(
         lane_specs=specs,
         config=config,
-        program=shape.program,
+        shape=shape,
         steps=steps,
         steps_per_epoch=len(dataset.train.labels) // config.train.batch_size,
-        mesh=shape.mesh,
         data=data,
         held_out=held_out,
         batches=Batches(tuple(dict.fromkeys(seeds)), len(dataset.train.labels), config.train.batch_size),
         lane=put(lane, shape.mesh, jax.tree.map(lambda leaf: 0, lane)),
         state=state,
         bad_since=_bad_since(group, path),
-        capacity=shape.capacity,
         compiled=compiled,
         seconds=time.monotonic() - began,
     )

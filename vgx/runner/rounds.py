@@ -9,7 +9,9 @@ A lane keeps its number for good: a sweep that grows adds lanes behind those tha
 
 from __future__ import annotations
 
+import math
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -23,6 +25,8 @@ from vgx.results.store import LaneResult, Run
 from vgx.results.values import column
 from vgx.results.writer import RunWriter, lane_rows
 
+LANES_SHARE = 0.05
+"""The most of the time that rewriting the table of lanes takes: where it is long, not every round rewrites it."""
 PENDING = ("pending", "running", "interrupted")
 """What a round or a lane is that has still to be run, or to the end."""
 
@@ -34,6 +38,8 @@ class SweepState:
         self.writer = writer
         self.rounds: dict[int, dict[str, Any]] = Run(writer.path).rounds
         self.lanes: list[dict[str, Any]] = self._known_lanes()
+        self._written, self._cost = -math.inf, 0.0
+        """When the table of lanes was last written, and the seconds that it took."""
 
     def _known_lanes(self) -> list[dict[str, Any]]:
         """The rows of `lanes.parquet`; those that it lost, made again from the rounds, are pending.
@@ -76,6 +82,7 @@ class SweepState:
 
     def write_lanes(self) -> None:
         """Replaces `lanes.parquet`."""
+        began = time.monotonic()
         paths = list(dict.fromkeys(path for values in self.options.values() for path in values))
         figures = [name for name in LaneResult._fields if name not in ("lane", "seed", "status")]
         results = pa.Table.from_pylist(
@@ -89,6 +96,13 @@ class SweepState:
         columns |= {name: results[name] for name in ("status", *figures)}
         columns["error"] = pa.array([lane.get("error") for lane in self.lanes], pa.string())
         self.writer.write_lanes(pa.table(columns))
+        self._written = time.monotonic()
+        self._cost = self._written - began
+
+    def _keep_lanes(self) -> None:
+        """Replaces `lanes.parquet` if it is time: what it does not tell yet, `lost_results` finds after a kill."""
+        if time.monotonic() - self._written > self._cost / LANES_SHARE:
+            self.write_lanes()
 
     def unplanned(self) -> list[int]:
         """Returns the lanes that have not ended, and are in no round."""
@@ -147,7 +161,7 @@ class SweepState:
         """Notes how the lanes of a round ended."""
         for result in results:
             self.lanes[result.lane] |= result._asdict() | {"error": None}
-        self.write_lanes()
+        self._keep_lanes()
         self._write(number, self.rounds[number] | {"status": "done", "step": step})
         shutil.rmtree(self.writer.path / self.checkpoint(number), ignore_errors=True)
 
@@ -157,7 +171,7 @@ class SweepState:
         self._clear(number)
         for lane in state["lanes"]:
             self.lanes[lane] |= {"status": "failed", "error": error}
-        self.write_lanes()
+        self._keep_lanes()
         self._write(number, state | {"status": "failed", "step": 0, "error": error, "details": details})
 
     def halve(self, number: int, devices: int) -> bool:
@@ -183,6 +197,7 @@ class SweepState:
                     self.lanes[lane] |= {"status": "pending", "error": None}
                 again = {key: value for key, value in state.items() if key not in ("error", "details")}
                 self._write(number, again | {"status": "pending"})
+        self.write_lanes()  # `lost_results` looks for lanes that are pending
 
     def _clear(self, number: int) -> None:
         """Removes what a round has written."""

@@ -80,7 +80,7 @@ def plan(sweep: Sweep, *, runs: str | Path = "runs", device: Platform | None = N
     data = _DataSets(sweep)
     seeds = sweep.base.seed_list
     left = [cell.config for cell in sweep.cells for seed in seeds if (cell.key, seed) not in done]
-    rounds = plan_rounds(list(enumerate(left)), data, len(devices), memory or memory_for_lanes(devices))
+    rounds = plan_rounds(list(enumerate(left)), data, devices, memory or memory_for_lanes(devices))
     return Plan(
         path=path,
         cells=len(sweep.cells),
@@ -93,7 +93,7 @@ def plan(sweep: Sweep, *, runs: str | Path = "runs", device: Platform | None = N
         run_steps=float(sum(len(planned.lanes) * planned.steps for planned in rounds)),
         devices=[f"{device.platform}: {device.device_kind}" for device in devices],
         bytes=max((planned.bytes for planned in rounds), default=0),
-        seconds=seconds_for(rounds, len(devices)) if rounds else 0.0,
+        seconds=seconds_for(rounds, devices) if rounds else 0.0,
     )
 
 
@@ -210,6 +210,7 @@ class _Sweeping:
                 for number in self.state.to_do():
                     self._round(number)
             finally:
+                self.state.write_lanes()
                 ended = [lane for lane in self.state.lanes if lane["status"] in ("done", "diverged")]
                 configs = {lane["lane"]: self._config(lane["lane"]) for lane in ended}
                 self.meta["prediction_fault"] = self.predictions.write(self.writer, configs) or None
@@ -235,7 +236,7 @@ class _Sweeping:
         if retry_failed:
             self.state.retry_failed()
         lanes = [(lane, self._config(lane)) for lane in self.state.unplanned()]
-        for planned in plan_rounds(lanes, self.data, len(self.devices), self.memory):
+        for planned in plan_rounds(lanes, self.data, self.devices, self.memory):
             self.state.add_round(planned.program, planned.lanes, planned.capacity)
 
     def _config(self, lane: int) -> Config:

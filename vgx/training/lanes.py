@@ -196,14 +196,14 @@ def state_bytes(program: Program) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_state_shape(program)))
 
 
-def lane_bytes(program: Program) -> int:
-    """Returns about how much memory one lane more takes on its device, in bytes: a bound from above.
+def lane_bytes(program: Program, platform: str) -> int:
+    """Returns about how much memory one lane more takes on a device of a platform, in bytes: a bound from above.
 
     On a CPU, where lanes go through a chunk one by one, that is its state; elsewhere what its step works with, too.
     Held by a test against what XLA says of compiled chunks.
     """
     config, states = program.config, 3 * state_bytes(program)
-    if jax.default_backend() == "cpu":
+    if platform == "cpu":
         return states
     width = master_dtype(config).itemsize
     activations = width * config.train.batch_size * sum(config.model.widths)
