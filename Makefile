@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-slow test-docs test-browser test-exports test-faults check format bench bench-gpu bench-reports \
-    pictures clean
+.PHONY: help demo install test test-slow test-docs test-browser test-exports test-faults check format \
+    bench bench-gpu bench-reports pictures clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -21,12 +21,11 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.programs import CLASSES, build
-from benchmarks.sweeps import VGX, finished
+from benchmarks.sweeps import GRID, VGX, finished, sets
 from vgx.config.sweep import load_sweep
 from vgx.devices import numerics
 
 FEATURES = 784
-GRID = "configs/sweeps/activation-initializer.yaml"
 
 
 TIERS = ("none", "lite", "standard")
@@ -124,11 +123,10 @@ def commands(scale: Scale) -> str:
         values = {"model.depth": size.depth, "model.width": size.width, "train.batch_size": size.batch, "seeds": 3}
         values |= {"train.steps": scale.sweep_steps, "train.evaluate_every": scale.sweep_steps}
         values |= {"data": "{name: synthetic, features: 784, examples: 60000}"}
-        sets = [word for path, value in values.items() for word in ("--set", f"{path}={value}")]
         with tempfile.TemporaryDirectory() as folder:
             to = ["--runs", folder, "--quiet"]
-            whole = finished([VGX, "sweep", GRID, *sets, *to]).seconds
-            cell = load_sweep(GRID, sets[1::2]).cells[0].config
+            whole = finished([VGX, "sweep", GRID, *sets(values), *to]).seconds
+            cell = load_sweep(GRID, sets(values)[1::2]).cells[0].config
             Path(folder, "cell.yaml").write_text(cell.to_yaml())
             one = finished([VGX, "train", f"{folder}/cell.yaml", *to]).seconds
         rows.append(f"| {size} | {whole:.0f} | {one:.1f} | {30 * one:.0f} | {30 * one / whole:.1f} |")

@@ -1,4 +1,4 @@
-"""Measures what probes, depth and start-up cost, and writes RESULTS.md: `make bench`."""
+"""Measures whole sweeps, steps, probes, depth and start-up, and writes RESULTS.md: `make bench`."""
 
 from __future__ import annotations
 
@@ -78,14 +78,6 @@ def start() -> str:
     return "## Start (whole commands)\n\n" + "\n".join(rows)
 
 
-TORCH: Mapping[torch_loops.Measure, str] = {
-    "none": "nothing measured",
-    "norms": "weight gradients' norms by _foreach_norm",
-    "hooks": "hooks, layers stacked and tuned",
-    "modules": "hooks on modules",
-}
-
-
 def one_run() -> str:
     """One training: vgx against PyTorch, both with the same figures of each layer at each step."""
     rows = ["| net | | ms per step | vgx's standard tier is faster by |", "|---|---|---|---|"]
@@ -97,7 +89,7 @@ def one_run() -> str:
         settings = torch_nets.Settings(**size, steps=100)
         theirs = {
             f"PyTorch, {words}": partial(torch_loops.train, settings, measure=measure, threads=cores())
-            for measure, words in TORCH.items()
+            for measure, words in torch_loops.WORDS.items()
         }
         times = alternated(ours | theirs, 7)
         for name, mine in times.items():

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks import torch_loops, torch_nets, torch_sweep
 from vgx.devices import cores
@@ -20,7 +20,8 @@ from vgx.devices import cores
 STEPS, SEEDS = 1000, 3
 SIZES = ({"depth": 20, "width": 128, "batch": 128}, {"depth": 10, "width": 64, "batch": 64})
 SHARE = 10
-"""PyTorch trains every so-manieth of the lanes; the time for all is worked out from that."""
+"""PyTorch trains one in so many of the lanes; the time for all is worked out from that."""
+GRID = "configs/sweeps/activation-initializer.yaml"
 VGX = str(Path(sys.executable).with_name("vgx"))
 
 
@@ -58,10 +59,13 @@ def sweep(size: Mapping[str, int], tier: str, cache: str, steps: int = STEPS) ->
         "data": data,
         "seeds": SEEDS,
     }
-    sets = [word for path, value in values.items() for word in ("--set", f"{path}={value}")]
     with tempfile.TemporaryDirectory() as folder:
-        command = [VGX, "sweep", "configs/sweeps/activation-initializer.yaml", *sets, "--runs", folder, "--quiet"]
-        return finished(command, XDG_CACHE_HOME=cache)
+        return finished([VGX, "sweep", GRID, *sets(values), "--runs", folder, "--quiet"], XDG_CACHE_HOME=cache)
+
+
+def sets(values: Mapping[str, Any]) -> list[str]:
+    """Returns the words of a command line that set these options."""
+    return [word for path, value in values.items() for word in ("--set", f"{path}={value}")]
 
 
 def torch_seconds(size: Mapping[str, int], measure: torch_loops.Measure, steps: int = STEPS) -> Finished:
@@ -104,11 +108,6 @@ RUNS = {
     "`vgx sweep`, lite": "lite",
 }
 """Tiers, in order: each finds in its cache what those before have compiled."""
-TORCH: Mapping[str, torch_loops.Measure] = {
-    "PyTorch, hooks on modules": "modules",
-    "PyTorch, hooks, layers stacked and tuned": "hooks",
-    "PyTorch, `_foreach_norm` of weight gradients": "norms",
-}
 
 
 def start_to_finish() -> str:
@@ -132,8 +131,8 @@ def start_to_finish() -> str:
         )
     return (
         f"## A grid of 30 cells x {SEEDS} seeds, {STEPS:,} steps, from start to finish\n\n"
-        "Whole commands: their start, the reading of the data, their tables and an evaluation at the end included; all "
-        "figures of every layer at every step. PyTorch: a single-threaded process a core, on every "
+        "Whole commands, each once: their start, the reading of the data, their tables and an evaluation at the end "
+        "included; all figures of every layer at every step. PyTorch: a single-threaded process a core, on every "
         f"{SHARE}th of the lanes, scaled up. Products alone: the median of measurements before and after each row. MB: "
         "the most memory. Load: of the machine, in the minute before the row's end.\n\n" + "\n".join(rows)
     )
@@ -146,5 +145,5 @@ def _commands(size: Mapping[str, int]) -> Iterator[tuple[str, Callable[[], Finis
             if tier == "lite":
                 sweep(size, tier, cache, steps=2)
             yield name, partial(sweep, size, tier, cache)
-    for name, measure in TORCH.items():
-        yield name, partial(torch_seconds, size, measure)
+    for measure in ("modules", "hooks", "norms"):
+        yield f"PyTorch, {torch_loops.WORDS[measure]}", partial(torch_seconds, size, measure)

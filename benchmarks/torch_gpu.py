@@ -32,7 +32,7 @@ def lanes(settings: Settings, count: int, device: str) -> float:
     with torch.device(device):
         data = Data(*(part.to(device) for part in make_data(settings.features, settings.classes)))
         nets = [_net(settings) for _ in range(count)]
-        parameters, _ = stack_module_state(nets)  # type: ignore[arg-type]
+        parameters, _ = stack_module_state(nets)
         parameters = {name: value.detach() for name, value in parameters.items()}
         net = nets[0].to("meta")
 

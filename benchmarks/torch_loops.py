@@ -11,7 +11,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from statistics import median
 from typing import Any, Literal
@@ -32,6 +32,13 @@ from benchmarks.torch_nets import (
 )
 
 Measure = Literal["none", "norms", "hooks", "modules", "compiled"]
+WORDS: Mapping[Measure, str] = {
+    "none": "nothing measured",
+    "norms": "weight gradients' norms by _foreach_norm",
+    "hooks": "hooks, layers stacked and tuned",
+    "modules": "hooks on modules",
+}
+"""How tables call what is measured on a CPU."""
 
 BLOCK = 20
 STATISTICS = (

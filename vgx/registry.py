@@ -35,7 +35,7 @@ C = TypeVar("C", bound="type[Part]")
 def remembered(make: Callable[A, T]) -> Callable[A, T]:
     """`make`, remembering what it made of the last 16,384 arguments: parts, sections and configs hash by their values.
 
-    (A type checker does not see that a model whose config says `frozen` has a hash.)
+    (To a type checker, `lru_cache` forgets which arguments there are.)
     """
     return cast(Callable[A, T], lru_cache(maxsize=2**14)(make))
 

@@ -181,3 +181,33 @@ def test_the_table_of_lanes_is_rewritten_as_often_as_its_length_allows(tmp_path,
     run = vgx.sweep(vgx.load_sweep(grid), runs=tmp_path)
     assert turns == [["pending"] * 3, ["done"] * 3]
     assert run.lanes()["status"].to_pylist() == ["done"] * 3
+
+
+def test_a_sweep_that_is_stopped_begins_nothing_more_in_its_thread(tmp_path, monkeypatch):
+    compiled, asked, threads = preparation._compiled, [], []
+    blocked, stopped, release = Event(), Event(), Event()
+
+    def slow(shape, data, held_out, thread, lowered):
+        if shape.program.config.model.activation.name == "tanh":
+            threads.append(thread)
+            blocked.set()
+            release.wait(PATIENCE)
+        return compiled(shape, data, held_out, thread, lowered)
+
+    def stop(progress):
+        if blocked.is_set() and not stopped.is_set():
+            stopped.set()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    short_chunks(monkeypatch)
+    monkeypatch.setattr(Predictions, "prepare", lambda *_: asked.append(1))
+    monkeypatch.setattr(preparation, "_compiled", slow)
+    long = SMALL | {"train": SMALL["train"] | {"steps": 100_000, "evaluate_every": 100_000}}
+    grid = long | {"sweep": {"axes": {"model.activation": ["relu", "tanh"]}}}
+    try:
+        with pytest.raises(Interrupted):
+            vgx.sweep(vgx.load_sweep(grid), runs=tmp_path, watch=stop)
+    finally:
+        release.set()
+    threads[0].shutdown()
+    assert asked == []

@@ -109,13 +109,14 @@ class _Disk:
     def failed(self) -> bool:
         return self._part is not None and self._part.done() and self._part.exception() is not None
 
-    def begin(self, write: Callable[[], TrainingResult]) -> None:
+    def begin(self, write: Callable[[], TrainingResult]) -> Future[TrainingResult]:
         self._part = self._thread.submit(write)
+        return self._part
 
-    def wait(self) -> TrainingResult | None:
-        """Returns what the last part reported once it is on disk. Raises what went wrong with it."""
-        part, self._part = self._part, None
-        return part.result() if part else None
+    def wait(self) -> None:
+        """Waits until the last part is on disk. Raises what went wrong with it."""
+        if self._part is not None:
+            self._part.result()
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -159,7 +160,7 @@ def train_lanes(
     report: Report,
     watch: Watch,
     meanwhile: Callable[[], object],
-    cache: ProgramCache | None = None,
+    cache: ProgramCache,
     memory: int | None = None,
 ) -> TrainingResult:
     """Trains lanes to the last step, or to where every one has diverged, and returns how far; all is written by then.
@@ -173,7 +174,7 @@ def train_lanes(
     steps = steps_of(group.lane_specs[0].config, group.dataset)
     progress = TrainingProgress("compiling", group.step, steps, 0.0, lanes, math.nan, math.nan, math.nan, 0, None)
     watch(progress)
-    ready = prepare(group, devices, writer.path, cache or ProgramCache())
+    ready = prepare(group, devices, writer.path, cache)
     if memory is not None and ready.bytes > memory and lanes > len(devices):
         raise MemoryError(f"out of memory: {ready.bytes:,} bytes are more than {memory:,}")
     pairs = [(spec.lane, spec.seed) for spec in group.lane_specs]
@@ -184,14 +185,14 @@ def train_lanes(
     loop = _Loop(*about, began=now, flushed=now, saved=now, started=started)
     with closing(disk), stop_signals() as stop:
         step = _train(loop, group.step, stop.is_set)
-        _begin_meanwhile(loop)  # where no step was left
         result = None
         if not stop.is_set():
-            result = _flush(loop, step, "running")
+            _begin_meanwhile(loop)  # where no step was left
+            result = _flush(loop, step, "running").result()
             if events:
                 events.finish()
         if stop.is_set() or result is None:  # before it was all written, or meanwhile
-            _flush(loop, step, "interrupted")
+            _flush(loop, step, "interrupted").result()
             raise Interrupted(f"{writer.path}: stopped at step {step} of {steps}, and saved")
     return result
 
@@ -310,21 +311,21 @@ def _flush_is_due(loop: _Loop) -> bool:
     return late or loop.bytes_in_rows > FLUSH_BYTES or loop.disk.failed
 
 
-def _flush(loop: _Loop, step: int, status: str, last: bool = True) -> TrainingResult:
+def _flush(loop: _Loop, step: int, status: str, last: bool = True) -> Future[TrainingResult]:
     """Has the rows so far written, and a checkpoint, from which a killed run resumes, if it is time for one.
 
-    The last time, waits until all is on disk.
+    Returns what is reported once they are on disk. Raises what went wrong with the rows before.
     """
-    before = loop.disk.wait()
+    loop.disk.wait()
     saves = loop.unsaved and (last or time.monotonic() - loop.saved > loop.checkpoint_seconds / CHECKPOINT_SHARE)
     state = jax.tree.map(np.array, loop.state) if saves else None
     speeds = list(loop.speeds)[1:] or loop.speeds
     speed = median(speeds) if speeds else None
     result = TrainingResult(status, step, 0.0, loop.ready.seconds, speed, loop.progress)
-    loop.disk.begin(partial(_write, loop, loop.rows, _last_steps(loop.ready), state, result))
+    part = loop.disk.begin(partial(_write, loop, loop.rows, _last_steps(loop.ready), state, result))
     loop.rows, loop.bytes_in_rows, loop.flushed = [], 0, time.monotonic()
     loop.unsaved = loop.unsaved and not saves
-    return (loop.disk.wait() if last else before) or result
+    return part
 
 
 def _write(loop: _Loop, rows: list[Rows], last: np.ndarray, state: Any, result: TrainingResult) -> TrainingResult:

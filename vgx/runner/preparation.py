@@ -115,6 +115,10 @@ class ProgramCache:
         self.programs: dict[Shape, Compiling] = {}
         self.thread = ThreadPoolExecutor(1, "compile")
 
+    def close(self) -> None:
+        """Forgets what the thread has not begun: after Ctrl-C it would keep Python from ending."""
+        self.thread.shutdown(wait=False, cancel_futures=True)
+
 
 class Prepared(NamedTuple):
     """Lanes that are ready to train."""

@@ -210,6 +210,7 @@ class _Sweeping:
                 for number in self.state.to_do():
                     self._round(number)
             finally:
+                self.cache.close()
                 self.state.write_lanes()
                 ended = [lane for lane in self.state.lanes if lane["status"] in ("done", "diverged")]
                 configs = {lane["lane"]: self._config(lane["lane"]) for lane in ended}

@@ -22,7 +22,7 @@ from vgx.runner.expected import with_expectations
 from vgx.runner.loop import TrainingResult, Watch, train_lanes
 from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
 from vgx.runner.predictions import Predictions
-from vgx.runner.preparation import LaneGroup, LaneSpec
+from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache
 from vgx.runner.stopping import ending_noted
 
 
@@ -96,9 +96,13 @@ def _train(
 
     specs = [LaneSpec(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
     group = LaneGroup(specs, 0, dataset, "checkpoint", meta["step"])
-    with ThreadPoolExecutor(1, "predict") as thread:
-        predicting: list[Future[None]] = []
-        result = train_lanes(group, devices, writer, report, watch, lambda: predicting.append(thread.submit(predict)))
+    predicting: list[Future[None]] = []
+    with closing(ProgramCache()) as cache, ThreadPoolExecutor(1, "predict") as thread:
+
+        def meanwhile() -> None:
+            predicting.append(thread.submit(predict))
+
+        result = train_lanes(group, devices, writer, report, watch, meanwhile, cache)
         predicting[0].result()
     run = Run(writer.path)
     judged = judge_lanes(run, lanes, config.seed_list, len(config.model.widths))
