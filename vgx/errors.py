@@ -46,6 +46,10 @@ class ConfigError(VgxError):
     """A config that cannot be run; the message has a line `place: path: what is wrong` for each fault."""
 
 
+class TheoryError(VgxError):
+    """A question that mean-field theory has no answer to; the message says why."""
+
+
 class DataError(VgxError):
     """A data file or data set that cannot be used; the message names the file and the reason."""
 

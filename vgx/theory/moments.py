@@ -19,6 +19,7 @@ import numpy as np
 
 from vgx.parts.activations import Activation, RReLU
 from vgx.registry import remembered
+from vgx.theory.elementwise import NumpyActivation
 from vgx.theory.quadrature import line, plane
 from vgx.training.probes import SATURATED
 
@@ -43,6 +44,9 @@ class Sampler:
         elif activation.random:
             learned, draws = activation.parameters(1), jax.random.split(jax.random.key(0), DRAWS)
         self._count = len(draws)
+        if isinstance(activation, NumpyActivation):
+            self._values, self._slopes = (lambda h: activation.values(h)[None]), (lambda h: activation.slopes(h)[None])
+            return
 
         def member(draw: Any, h: jax.Array) -> jax.Array:
             if isinstance(activation, RReLU):
