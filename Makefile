@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-slow test-docs test-browser test-exports test-faults check format \
+.PHONY: help demo install test test-slow test-docs test-browser test-exports test-faults test-peers check format \
     bench bench-gpu bench-reports pictures clean
 
 help: ## list the targets
@@ -32,6 +32,9 @@ test-browser: .venv/browser ## the tests of pages in a browser; they need Chromi
 
 test-faults: .venv/dev ## hostile configs and data, damaged runs, kills, full disks; VGX_FAULT_SEED=n for other ones
 	$(BIN)/python -m pytest -m faults tests/faults --numprocesses auto --dist worksteal
+
+test-peers: .venv/dev .venv-peers/ready ## theory and parts against neural-tangents and PyTorch; installs the former in .venv-peers
+	$(BIN)/python -m pytest -m peers tests/peers
 
 check: .venv/dev ## format, lint and types
 	$(BIN)/ruff format --check vgx tests benchmarks
@@ -72,4 +75,9 @@ $(BIN)/vgx: pyproject.toml | $(BIN)/python
 
 .venv/browser: pyproject.toml .venv/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@touch $@
+
+.venv-peers/ready: tests/peers/requirements.txt
+	$(PYTHON) -m venv --clear .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
