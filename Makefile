@@ -57,8 +57,8 @@ bench-reports: .venv/browser ## measure how large pages are and how soon they op
 pictures: .venv/dev ## draw the README's pictures anew
 	$(BIN)/python -m benchmarks.pictures
 
-clean: ## remove .venv and what tools leave behind (runs stay)
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist
+clean: ## remove .venv, .venv-peers and what tools leave behind (runs stay)
+	rm -rf .venv .venv-peers .pytest_cache .ruff_cache .hypothesis build dist
 	find vgx tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -1,8 +1,8 @@
 """What neural-tangents says of the nets in test_peers.py, as JSON; run by the Python of .venv-peers, not by pytest.
 
-Standard input holds a list of settings (activation, weight_variance, bias_variance, epsilon or null without layer norm,
-depth, q, c); standard output gets, for each, by layer: length, correlation, backward factor, that of two inputs, and
-their tangent kernel.
+Standard input holds `settings` (activation, weight_variance, bias_variance, epsilon or null without layer norm, depth,
+q, c) and `nets` (activation, weight_variance, bias_variance, inputs, depth). Standard output gets, for each setting, by
+layer: length, correlation, backward factor and that of two inputs; for each net the kernels of its inputs.
 """
 
 import json
@@ -36,11 +36,10 @@ def figures(activation, weight_variance, bias_variance, epsilon, depth, q, c):
     cosine = (c * q - bias_variance) / weight_variance / square
     x = (2 * square) ** 0.5 * jnp.array([[1.0, 0.0], [cosine, (1 - cosine**2) ** 0.5]])
     kernel = dense(x, None)
-    found = {"q": [], "c": [], "factor": [], "pair_factor": [], "tangent": []}
+    found = {"q": [], "c": [], "factor": [], "pair_factor": []}
     for _ in range(depth):
         found["q"].append(float(kernel.nngp[0, 0]))
         found["c"].append(float(kernel.nngp[0, 1] / kernel.nngp[0, 0]))
-        found["tangent"].append(float(kernel.ntk[0, 1]))
         above = dense(ACTIVATIONS[activation][2](norm(kernel)))
         growth = (above.ntk - above.nngp) / kernel.ntk  # of what all layers below add to the tangent kernel
         found["factor"].append(float(growth[0, 0]))
@@ -49,4 +48,16 @@ def figures(activation, weight_variance, bias_variance, epsilon, depth, q, c):
     return found
 
 
-json.dump([figures(**setting) for setting in json.load(sys.stdin)], sys.stdout)
+def kernels(inputs, depth, activation, weight_variance, bias_variance):
+    dense = stax.Dense(1, W_std=weight_variance**0.5, b_std=bias_variance**0.5)
+    hidden = [dense, ACTIVATIONS[activation]] * depth
+    found = stax.serial(*hidden, dense)[2](jnp.array(inputs), None)
+    return [found.nngp.tolist(), found.ntk.tolist()]
+
+
+asked = json.load(sys.stdin)
+answer = {
+    "settings": [figures(**setting) for setting in asked["settings"]],
+    "nets": [kernels(**net) for net in asked["nets"]],
+}
+json.dump(answer, sys.stdout)

@@ -81,6 +81,48 @@ def test_the_factor_of_two_inputs_is_the_closed_form(name):
     np.testing.assert_allclose(theory.gradient_factor(name, q, 1.5, c), expected, atol=1e-9)
 
 
+UNEQUAL = {
+    "relu": (
+        lambda q, r, c: np.sqrt(q * r) * (c / 2 + (np.sqrt(1 - c * c) - c * np.arccos(c)) / (2 * np.pi)),
+        lambda q, r, c: 1 / 2 - np.arccos(c) / (2 * np.pi),
+    ),
+    "erf": (
+        lambda q, r, c: 2 / np.pi * np.arcsin(2 * c * np.sqrt(q * r) / np.sqrt((1 + 2 * q) * (1 + 2 * r))),
+        lambda q, r, c: 4 / np.pi / np.sqrt((1 + 2 * q) * (1 + 2 * r) - 4 * c * c * q * r),
+    ),
+    "sin": (
+        lambda q, r, c: np.exp(-(q + r) / 2) * np.sinh(c * np.sqrt(q * r)),
+        lambda q, r, c: np.exp(-(q + r) / 2) * np.cosh(c * np.sqrt(q * r)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNEQUAL)
+@pytest.mark.parametrize("lengths", [(0.3, 2.0), (3.0, 0.05), (1.0, 1.0), (0.0, 1.0)], ids=str)
+def test_inputs_of_two_lengths_follow_the_closed_forms(name, lengths):
+    product, slopes = UNEQUAL[name]
+    after = [1.5 * SQUARES[name](x) + 0.1 for x in lengths]
+    expected = (1.5 * product(*lengths, CORRELATIONS) + 0.1) / math.sqrt(after[0] * after[1])
+    q, q_b = lengths
+    np.testing.assert_allclose(theory.correlation_map(name, CORRELATIONS, q, 1.5, 0.1, q_b=q_b), expected, atol=1e-9)
+    if q:
+        found = theory.gradient_factor(name, q, 1.5, CORRELATIONS, q_b=q_b)
+        np.testing.assert_allclose(found, 1.5 * slopes(*lengths, CORRELATIONS), atol=1e-9)
+
+
+def test_hard_tanh_at_two_lengths_is_the_mean_over_draws():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(2, 4_000_000))
+    a, b = 0.8 * z[0], 2.0 * (0.6 * z[0] + 0.8 * z[1])
+    cosine = theory.correlation_map("hard_tanh", 0.6, 0.64, 1.0, q_b=4.0)
+    lengths = [theory.length_map("hard_tanh", q, 1.0) for q in (0.64, 4.0)]
+    drawn = np.mean(np.clip(a, -1, 1) * np.clip(b, -1, 1))
+    assert cosine * math.sqrt(lengths[0] * lengths[1]) == pytest.approx(drawn, abs=5 / math.sqrt(z.shape[1]))
+    drawn = np.mean((abs(a) < 1) & (abs(b) < 1))
+    factor = theory.gradient_factor("hard_tanh", 0.64, 1.0, 0.6, q_b=4.0)
+    assert factor == pytest.approx(drawn, abs=2.5 / math.sqrt(z.shape[1]))
+
+
 @pytest.mark.parametrize("name", ["tanh", "gelu", "elu", "softsign"])
 def test_slopes_are_the_derivatives_of_their_maps(name):
     step = 1e-5

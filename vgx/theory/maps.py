@@ -2,8 +2,8 @@
 
 h = W x + b, x being f of the h below; weights of variance weight_variance / n_in and biases of variance bias_variance,
 both of mean 0, and infinite n_in. q = E[h^2] is the length of a pre-activation, c the correlation of those of two
-inputs of the same length; u_a and u_b are normals of variance q and correlation c. The factor is the growth of one
-input's |dloss/dh|^2 from a layer to the one below.
+inputs; u_a and u_b are normals of these variances and correlation. The factor is the growth of one input's
+|dloss/dh|^2 from a layer to the one below.
 
 An activation is a registered name ("tanh"), a mapping with options ({"name": "leaky_relu", "negative_slope": 0.2}), an
 activation of vgx, or two numpy functions (f, f'); see `numpy_activation`. What is random in one (RReLU) is drawn anew
@@ -28,7 +28,7 @@ from vgx.parts.normalizations import NORMALIZATIONS, BatchNorm, Normalization
 from vgx.theory.elementwise import ActivationLike, activation_of, part_of
 from vgx.theory.layer_response import HUGE, TINY, LayerResponse, Net, Signal, in_range, response_of, same_signal
 from vgx.theory.limits import FAR, FixedPoint, Limit, limit
-from vgx.theory.moments import Moments, gaussian, gaussian_pair, on_line
+from vgx.theory.moments import Moments, gaussian, gaussian_pair, on_line, unequal_pair
 
 NormalizationLike = str | Mapping[str, Any] | Normalization
 """A registered name, a mapping of `name` and options ({"name": "layer", "placement": "after"}), or a normalization."""
@@ -65,35 +65,47 @@ def length_slope(activation: ActivationLike, q: ArrayLike, weight_variance: floa
 
 
 def correlation_map(
-    activation: ActivationLike, c: ArrayLike, q: ArrayLike, weight_variance: float, bias_variance: float = 0.0
+    activation: ActivationLike,
+    c: ArrayLike,
+    q: ArrayLike,
+    weight_variance: float,
+    bias_variance: float = 0.0,
+    *,
+    q_b: ArrayLike | None = None,
 ) -> np.ndarray:
-    """Returns the correlation after a layer of two inputs of length q and correlation c, in the shape of both.
+    """Returns the correlation after a layer of two inputs of lengths q and q_b (q by default) and correlation c.
 
-    (weight_variance E[f(u_a) f(u_b)] + bias_variance) / length_map(q), which is NaN where that length is 0.
+    It is (weight_variance E[f(u_a) f(u_b)] + bias_variance) / sqrt(length_map(q) length_map(q_b)), in the shape of all
+    three; NaN where a length is 0 after the layer.
 
     Poole et al. 2016, equation 5.
     """
     _check(weight_variance, bias_variance)
-    product = _of_pairs(activation_of(activation), c, q, "product")
-    length = length_map(activation, np.broadcast_to(q, product.shape), weight_variance, bias_variance)
+    product = _of_pairs(activation_of(activation), c, q, q_b).product
+    lengths = [length_map(activation, x, weight_variance, bias_variance) for x in (q, q if q_b is None else q_b)]
     with np.errstate(invalid="ignore"):
-        return np.clip((weight_variance * product + bias_variance) / length, -1.0, 1.0)
+        return np.clip((weight_variance * product + bias_variance) / np.sqrt(lengths[0] * lengths[1]), -1.0, 1.0)
 
 
 def gradient_factor(
-    activation: ActivationLike, q: ArrayLike, weight_variance: float, c: ArrayLike | None = None
+    activation: ActivationLike,
+    q: ArrayLike,
+    weight_variance: float,
+    c: ArrayLike | None = None,
+    *,
+    q_b: ArrayLike | None = None,
 ) -> np.ndarray:
     """Returns the growth of a squared gradient through a layer, weight_variance E[f'(h)^2], in the shape of `q`.
 
-    With `c` that of the inner product of two inputs' gradients, weight_variance E[f'(u_a) f'(u_b)]: at a fixed length
-    also the derivative of `correlation_map` with respect to c.
+    With `c` that of the inner product of two inputs' gradients, weight_variance E[f'(u_a) f'(u_b)], for lengths q and
+    q_b (q by default): at a fixed length also the derivative of `correlation_map` with respect to c.
 
     Schoenholz et al. 2017, equations 5 and 13.
     """
     _check(weight_variance, 0.0)
     if c is None:
         return weight_variance * gaussian_moments(activation, q).slope_square
-    return weight_variance * _of_pairs(activation_of(activation), c, q, "slope_product")
+    return weight_variance * _of_pairs(activation_of(activation), c, q, q_b).slope_product
 
 
 class Critical(NamedTuple):
@@ -315,14 +327,28 @@ def _net(
     )
 
 
-def _of_pairs(activation: Activation, c: ArrayLike, q: ArrayLike, name: str) -> np.ndarray:
-    """A field of `gaussian_pair` for every q and c that are broadcast."""
-    lengths, correlations = np.broadcast_arrays(_lengths(q), _correlations(c))
-    found = np.empty(lengths.shape)
-    for length in np.unique(lengths).tolist():
-        here = lengths == length
-        found[here] = getattr(gaussian_pair(activation, 0.0, math.sqrt(length), correlations[here]), name)
-    return found[()]
+class _Products(NamedTuple):
+    """E[f(u_a) f(u_b)] and E[f'(u_a) f'(u_b)], in one shape."""
+
+    product: np.ndarray
+    slope_product: np.ndarray
+
+
+def _of_pairs(activation: Activation, c: ArrayLike, q: ArrayLike, q_b: ArrayLike | None) -> _Products:
+    q_b = q if q_b is None else q_b
+    correlations, one, other = np.broadcast_arrays(_correlations(c), _lengths(q), _lengths(q_b))
+    stds = np.sqrt(np.sort(np.stack([one.ravel(), other.ravel()], -1), -1))
+    pairs, where = np.unique(stds, axis=0, return_inverse=True)
+    found = np.empty((2, correlations.size))
+    for number, (low, high) in enumerate(pairs.tolist()):
+        here = where.reshape(-1) == number
+        of_these = correlations.ravel()[here]
+        if low == high:
+            pair = gaussian_pair(activation, 0.0, low, of_these)
+            found[:, here] = pair.product, pair.slope_product
+        else:
+            found[:, here] = unequal_pair(activation, low, high, of_these)
+    return _Products(*(part.reshape(correlations.shape)[()] for part in found))
 
 
 def _check(weight_variance: float, bias_variance: float) -> None:
@@ -341,6 +367,6 @@ def _lengths(q: ArrayLike) -> np.ndarray:
 
 def _correlations(c: ArrayLike) -> np.ndarray:
     correlations = np.asarray(c, float)
-    if not np.all(np.abs(correlations) <= 1):
+    if not np.all(np.abs(correlations) <= 1 + 1e-9):
         raise TheoryError("c: a correlation is a number from -1 to 1")
-    return correlations
+    return np.clip(correlations, -1.0, 1.0)  # what it was worked out from may have been rounded

@@ -156,6 +156,23 @@ def gaussian_pair(activation: Activation, mean: float, std: float, c: np.ndarray
     return Pair(gaussian(activation, mean, std).mean ** 2 + covariance, covariance, expect(slope_a * slope_b))
 
 
+def unequal_pair(activation: Activation, one: float, other: float, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns E[f(u_a) f(u_b)] and E[f'(u_a) f'(u_b)] at N(0, one^2), N(0, other^2) of correlation `c`, any shape."""
+    kinks = tuple(sorted({kink / std for kink in activation.kinks for std in (one, other) if std}))
+    levels = max(_levels(activation, 0.0, std) for std in (one, other))
+    planes = [plane(math.acos(x), kinks, levels) for x in np.ravel(c)]
+
+    def product(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        # A plane's rule is for symmetric integrands: the mean of the two ways round.
+        means = []
+        for a, b, weight in planes:
+            f = of(np.stack([one * a, other * b, one * b, other * a])).mean(0)
+            means.append(weight @ (f[0] * f[1] + f[2] * f[3]) / 2)
+        return np.reshape(means, np.shape(c))
+
+    return product(_sampler(activation).values), product(_sampler(activation).slopes)
+
+
 def _levels(activation: Activation, mean: float, std: float) -> int:
     """Halvings of a plane's panels: a wide normal sees f bend within a narrow angle, or no more; where kinks cross off
     the centre, too."""
