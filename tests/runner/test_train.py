@@ -15,7 +15,6 @@ import pytest
 
 import vgx
 from vgx.errors import DataError, EnvironmentFault, RunError
-from vgx.results.verdict import LayerCurves, judge
 from vgx.results.writer import RunWriter, layer_rows, metrics_rows
 
 SMALL = {
@@ -137,41 +136,6 @@ def test_without_statistics_there_is_no_verdict(tmp_path):
     run = vgx.train(vgx.load_config(settings), runs=tmp_path)
     assert run.lanes()["verdict"].to_pylist() == [None]
     assert run.layers().num_rows == 0
-
-
-@pytest.mark.parametrize(
-    ("word", "curves"),
-    [
-        ("healthy", LayerCurves(np.linspace(-1, 0, 20))),
-        ("vanishing", LayerCurves(np.linspace(-12, 0, 20))),
-        ("exploding", LayerCurves(np.linspace(12, 0, 20))),
-        ("dead", LayerCurves(np.zeros(5), dead=np.array([0, 0, 1.0, 0, 0]))),
-        ("saturated", LayerCurves(np.zeros(5), saturated=np.full(5, 0.9))),
-        ("vanishing", LayerCurves(np.zeros(5), weight_grad_zero=np.array([1.0, 0, 0, 0, 0]))),
-        ("healthy", LayerCurves(np.zeros(1))),
-    ],
-)
-def test_a_curve_gets_its_word_whatever_its_scale(word, curves):
-    assert judge(curves).word == word
-    assert judge(curves._replace(delta_log10=curves.delta_log10 - 500)).word == word
-
-
-def test_a_verdict_has_the_slope_from_the_top_down():
-    assert judge(LayerCurves(np.linspace(-9.5, 0, 20))).slope == pytest.approx(-0.5)
-
-
-def test_what_a_verdict_says_from_top_to_bottom_was_measured_there_and_not_read_off_a_fit():
-    bent = np.append(-2.4, np.zeros(9))  # its straight fit falls by 1.2 over the whole net
-    found = judge(LayerCurves(bent))
-    assert (found.word, found.span) == ("vanishing", pytest.approx(-2.4))
-    assert found.evidence.endswith("-0.131 decades per layer (-2.6 dB, fitted), -2.4 from top to bottom")
-
-
-def test_where_no_gradient_arrives_a_verdict_says_between_which_layers_it_falls():
-    found = judge(LayerCurves(np.array([-np.inf, -np.inf, -0.3, -0.2, -0.1])))
-    assert (found.word, found.span) == ("vanishing", -np.inf)
-    assert found.evidence.startswith("no gradient reaches layers 1-2; ")
-    assert found.evidence.endswith("-0.2 from layer 5 to layer 3")
 
 
 @pytest.mark.slow

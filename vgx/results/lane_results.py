@@ -13,10 +13,12 @@ import pyarrow.compute as pc
 from vgx.results.columns import DEAD_UNITS, FINAL
 from vgx.results.curves import curves_of, rows_by_lane
 from vgx.results.store import LaneResult, Run
-from vgx.results.verdict import LayerCurves, Verdict, judge, slope_of
+from vgx.results.verdict import Fit, LayerCurves, Verdict, divergence_in_words, judge, slope_of
 
 WINDOW = 0.25
 """The last share of the recorded steps, on which a verdict rests."""
+LEAST_STEPS = 3
+"""Recorded steps on which it rests at the least, where there are as many: of fewer, a single one could decide."""
 MAX_ROWS = 4_000_000
 """Rows of the layer table that are looked at in one go."""
 
@@ -46,9 +48,9 @@ def judge_lanes(run: Run, lanes: Sequence[int], seeds: Sequence[int], hidden: in
     bad, finals = _ends(run, lanes)
     examined = _examined(run, lanes)
     results = []
-    for lane, seed, (layers, at_bad) in zip(lanes, seeds, _layers_of(run, lanes, hidden, bad), strict=True):
-        diverged = (bad[lane], _first_bad_layer(at_bad)) if lane in bad else None
-        verdict = _verdict(layers, hidden, diverged, examined.get(lane))
+    for lane, seed, read in zip(lanes, seeds, _layers_of(run, lanes, hidden, bad), strict=True):
+        diverged = (bad[lane], _first_bad_layer(read.at_bad)) if lane in bad else None
+        verdict = _verdict(read, hidden, diverged, examined.get(lane), finals[lane].get("train_accuracy"))
         result = LaneResult(
             lane=lane,
             seed=seed,
@@ -60,14 +62,14 @@ def judge_lanes(run: Run, lanes: Sequence[int], seeds: Sequence[int], hidden: in
             diverged_layer=diverged[1] if diverged else None,
             **{name: finals[lane].get(name) for name in FINAL},
         )
-        results.append(JudgedLane(result, _figures(layers, hidden)))
+        results.append(JudgedLane(result, _figures(read.layers, hidden)))
     return results
 
 
 def layer_figures(run: Run, lanes: Sequence[int], hidden: int) -> dict[int, LayerFigures]:
     """Returns, for lanes that were judged before, what else may be expected of their `hidden` layers."""
     read = zip(lanes, _layers_of(run, lanes, hidden, {}), strict=True)
-    return {lane: _figures(layers, hidden) for lane, (layers, _) in read}
+    return {lane: _figures(rows.layers, hidden) for lane, rows in read}
 
 
 def _figures(layers: pa.Table, hidden: int) -> LayerFigures:
@@ -130,21 +132,31 @@ def first_bad_steps(metrics: pa.Table) -> dict[int, int]:
     return {int(number): int(step[lane == number].min()) for number in np.unique(lane)}
 
 
-def _layers_of(
-    run: Run, lanes: Sequence[int], hidden: int, bad: Mapping[int, int]
-) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Yields what a verdict on each lane rests on: all layers at the first recorded step and at the last WINDOW of
-    them; and all layers at its bad step. Read for many lanes at a time."""
+class _Layers(NamedTuple):
+    """What a verdict on a lane rests on: all its layers, at some steps."""
+
+    layers: pa.Table
+    """At the first recorded step, and at the last WINDOW of them."""
+    before_bad: pa.Table
+    """At the last recorded step before its bad one, or at the first recorded one if that is bad; else empty."""
+    at_bad: pa.Table
+    """At its bad step, if that was recorded."""
+
+
+def _layers_of(run: Run, lanes: Sequence[int], hidden: int, bad: Mapping[int, int]) -> Iterator[_Layers]:
+    """Yields what a verdict on each lane rests on. Read for many lanes at a time."""
     columns = ["lane", "step", "layer", "act_rms", *LayerCurves._fields]
     lane, step, layer = (pc.field(name) for name in ("lane", "step", "layer"))
     recorded = run.layers(["lane", "step"], where=lane.isin(list(lanes)) & (layer == 1))
     steps = {one: recorded["step"].to_numpy()[rows] for one, rows in rows_by_lane(recorded).items()}
-    since = {one: x[len(x) - math.ceil(WINDOW * len(x))] for one, x in steps.items()}
-    longest = math.ceil(WINDOW * max(map(len, steps.values()), default=0))
+    since = {one: x[len(x) - _window(len(x))] for one, x in steps.items()}
+    before = {one: int(x[max(int(np.sum(x < bad[one])) - 1, 0)]) for one, x in steps.items() if one in bad}
+    longest = _window(max(map(len, steps.values()), default=0))
     together = max(1, MAX_ROWS // max(1, longest * (hidden + 1)))
     for start in range(0, len(lanes), together):
         some = list(lanes[start : start + together])
-        apart = {int(steps[one][0]) for one in some if one in steps} | {bad[one] for one in some if one in bad}
+        apart = {int(steps[one][0]) for one in some if one in steps}
+        apart |= {x[one] for x in (bad, before) for one in some if one in x}
         late = min((int(since[one]) for one in some if one in since), default=0)
         wanted = (step >= late) | step.isin(sorted(apart))
         table = run.layers(columns, where=lane.isin(some) & wanted)
@@ -153,7 +165,16 @@ def _layers_of(
             mine = table.take(rows[one]) if one in rows else table.slice(0, 0)
             at = mine["step"].to_numpy()
             kept = (at >= since[one]) | (at == steps[one][0]) if one in steps else at >= 0
-            yield mine.filter(pa.array(kept)), mine.filter(step == bad.get(one, -1))
+            yield _Layers(
+                mine.filter(pa.array(kept)),
+                mine.filter(step == before.get(one, -1)),
+                mine.filter(step == bad.get(one, -1)),
+            )
+
+
+def _window(recorded: int) -> int:
+    """How many of the recorded steps are the last ones, on which a verdict rests."""
+    return min(recorded, max(math.ceil(WINDOW * recorded), LEAST_STEPS))
 
 
 def _first_bad_layer(layers: pa.Table) -> int | None:
@@ -171,13 +192,19 @@ def _broken(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _verdict(
-    layers: pa.Table, hidden: int, diverged: tuple[int, int | None] | None, examined: _Examined | None
+    read: _Layers,
+    hidden: int,
+    diverged: tuple[int, int | None] | None,
+    examined: _Examined | None,
+    train_accuracy: float | None,
 ) -> Verdict | None:
     """The verdict on a lane: on how it ended if that is not healthy, else on how it began.
 
     A net that began ill and recovered is still called by how it began: an initializer is chosen by that, and theory
-    predicts it. Of dead units in small batches only evaluations tell: the first of them how it began.
+    predicts it. Of dead units in small batches only evaluations tell: the first of them how it began. A net whose
+    gradient explodes from the first step on, and then becomes NaN or infinite, explodes.
     """
+    layers = read.layers
     steps = layers["step"].to_numpy()[:: hidden + 1]
     if len(steps) == 0:
         return judge(LayerCurves(np.full(hidden, np.nan)), diverged) if diverged else None
@@ -185,23 +212,33 @@ def _verdict(
         name: None if layers[name].null_count == len(layers) else curves_of(layers, name).hidden
         for name in LayerCurves._fields
     }
+    gradient = curves_of(layers, "delta_log10").values
 
-    def over(window: slice, evaluations: slice) -> Verdict:
+    def over(window: slice, evaluations: slice, fit: Fit | None = None) -> Verdict:
         """On each layer's median over these recorded steps, and these evaluations."""
         medians: Any = {name: None if x is None else _median(x[window]) for name, x in curves.items()}
         if examined:
             medians["dead"] = _median(examined.dead[evaluations])
-        return judge(LayerCurves(**medians), diverged)
+        return judge(LayerCurves(**medians), diverged, fit)
 
+    if diverged:
+        before = curves_of(read.before_bad, "delta_log10").hidden
+        began = judge(LayerCurves(gradient[0, :-1]))
+        if began.word == "exploding" and judge(LayerCurves(before[-1])).word == "exploding":
+            return began._replace(evidence=f"{began.evidence}; then {divergence_in_words(*diverged)}")
     first = 1 if len(steps) > 1 else 0  # the first recorded step is further back than WINDOW
     late = int(np.sum(examined.steps >= steps[first])) if examined else 0
-    end = over(slice(first, None), slice(-max(late, 1), None))
+    fit = None if train_accuracy is None else Fit(train_accuracy, float(_median(gradient[first:, -1:])[0]))
+    end = over(slice(first, None), slice(-max(late, 1), None), fit)
     if end.word != "healthy" or len(steps) == 1:
         return end
     start = over(slice(0, 1), slice(0, 1))
+    if start.word == "healthy":
+        fitted = fit is not None and fit.perfect
+        return start._replace(evidence=f"{end.evidence}; at step {steps[0]}, {start.evidence}") if fitted else start
     begun = examined.steps[0] if examined and start.word == "dead" else steps[0]
-    recovered = f"at step {begun}, {start.evidence}; by step {steps[-1]} {end.slope:+.3f} decades per layer"
-    return start if start.word == "healthy" else start._replace(evidence=recovered)
+    now = f"it {end.evidence}" if math.isnan(end.slope) else f"{end.slope:+.3f} decades per layer"
+    return start._replace(evidence=f"at step {begun}, {start.evidence}; by step {steps[-1]} {now}")
 
 
 def _median(curves: np.ndarray) -> np.ndarray:
