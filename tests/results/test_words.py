@@ -13,7 +13,7 @@ from test_show import curves, printed, written
 import vgx
 from vgx.report.terminal.progress import _figures, watching
 from vgx.report.terminal.run import show
-from vgx.results.verdict import DEAD, SATURATED, SPAN
+from vgx.results.verdict import DEAD, DEAD_LAYER, SATURATED, SPAN
 from vgx.results.words import counted, figure, speed_of
 from vgx.runner.loop import TrainingProgress
 
@@ -78,7 +78,8 @@ def test_layers_that_the_table_leaves_out_are_counted(write_run):
 
 def test_the_verdict_stands_beside_its_thresholds(write_run):
     text = printed(show(written(write_run, 3)), width=300)
-    for said in (f"exploding from {SPAN:g} decades", f"dead from {DEAD:.0%}", f"saturated from {SATURATED:.0%}"):
+    dead = f"dead from {DEAD:.0%} of units ({DEAD_LAYER:.0%} of a layer's)"
+    for said in (f"exploding from {SPAN:g} decades", dead, f"saturated from {SATURATED:.0%}"):
         assert said in text
     assert text.splitlines()[-1].startswith("healthy  ")  # the last line stays the verdict's
 
