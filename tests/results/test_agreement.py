@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import vgx
 from vgx.cli import app
 from vgx.report.terminal.run import show
-from vgx.results.agreement import agreement, agreement_of, lanes_that_hold
+from vgx.results.agreement import FALSE_ALARM, PER_LAYER, agreement, agreement_of, allowed_off, lanes_that_hold
 
 MODEL = {"depth": 6, "width": 64, "activation": "tanh", "initializer": "glorot_normal"}
 TREE = {
@@ -104,19 +104,38 @@ def test_a_run_without_statistics_has_a_prediction_and_no_measurement(tmp_path):
     assert lanes_that_hold(run) == (0, 0)
 
 
-def test_theory_departs_at_the_first_step_that_leaves_three_bands():
+def test_theory_departs_at_the_first_step_that_a_right_theory_would_hardly_show():
     predicted, band = np.array([-2.0, -1.0, 0.0]), np.array([0.2, 0.1, 0.0])
+    allowed = allowed_off(band)
     delta = np.tile(predicted, (4, 1)) + 5.0  # relative to the readout it is as predicted
-    delta[2, 1] += 0.31 + np.log10(1.01) / 2
+    delta[2, 1] += allowed[1] + 0.001
     delta[3, 0] += 9.0
     found = agreement(predicted, band, delta, np.array([1, 5, 9, 13]))
     assert (found.holds, found.departed) == (True, 9)
-    assert "first deviates at step 9 (layer 2: +0.31 decades, 3.1 sigma)" in found.sentence
+    off = f"{allowed[1] + 0.001:+.2f} decades, {(allowed[1] + 0.001) / 0.1:.1f} sigma"
+    assert f"first deviates at step 9 (layer 2: {off})" in found.sentence
     assert agreement(predicted, band, delta[:2], np.array([1, 5])).sentence.endswith("and up to step 5")
     off = agreement(predicted, band, delta[3:], np.array([1]))
     assert not off.holds
     assert "theory deviates in 1 of 2 layers at step 1" in off.sentence
-    assert agreement(predicted, band, delta[2:3] - 0.02, np.array([1])).departed == 1
+
+
+@pytest.mark.parametrize("layers", [1, 5, 50])
+def test_a_right_theory_is_said_to_deviate_in_a_hundredth_of_nets(layers):
+    # What layers add is independent, from the top down: a curve of them strays as a Brownian motion does.
+    steps = np.random.default_rng(0).standard_normal((40_000, layers)) * 0.1
+    curves = np.cumsum(steps, 1)[:, ::-1]
+    band = 0.1 * np.sqrt(np.arange(layers, -1, -1.0))
+    allowed = allowed_off(band) - PER_LAYER * np.arange(layers, 0, -1)
+    share = np.mean(np.any(np.abs(curves) > allowed, 1))
+    assert 0.3 * FALSE_ALARM < share < 1.15 * FALSE_ALARM
+
+
+def test_a_theory_that_is_wrong_by_a_few_percent_per_layer_is_found_out():
+    layers, wrong = 50, np.log10(1.05) / 2 * np.arange(50, 0, -1)
+    steps = np.random.default_rng(0).standard_normal((2000, layers)) * 0.01  # as ReLU nets of 512 units
+    curves, band = np.cumsum(steps, 1)[:, ::-1], 0.01 * np.sqrt(np.arange(layers, -1, -1.0))
+    assert np.mean(np.any(np.abs(curves + wrong) > allowed_off(band), 1)) > 0.9
 
 
 def test_a_gradient_that_is_no_number_is_off():

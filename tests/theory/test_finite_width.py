@@ -7,7 +7,7 @@ import pytest
 
 from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS
 from vgx.theory import mean_field
-from vgx.theory.finite_width import dead_share, saturated_share
+from vgx.theory.idle_units import dead_share, saturated_share
 from vgx.theory.layer_response import Net, Signal
 
 WIDTH, DEPTH, NETS = 48, 8, 600

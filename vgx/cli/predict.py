@@ -195,6 +195,9 @@ def verify_theory(
     width: Annotated[int, typer.Option(min=2, help="Units per layer.")] = 512,
     depth: Annotated[int, typer.Option(min=3, help="Hidden layers.")] = 20,
     nets: Annotated[int, typer.Option(min=1, help="Nets per combination.")] = 4,
+    batch: Annotated[
+        list[int] | None, typer.Option("--batch", min=1, help="Examples that they see; 8, then 64 by default.")
+    ] = None,
     modules: Modules = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
@@ -205,14 +208,16 @@ def verify_theory(
     with working("verifying") as say:
         from vgx.config.modules import import_modules
         from vgx.report.terminal.prediction import checks_table
-        from vgx.theory.validate import Ensemble, axes_of, verify
+        from vgx.theory.validate import BATCHES, Ensemble, axes_of, verify
 
         import_modules(modules or [])
         activations, initializers, normalizations = axes_of(axes or [])
-        total = len(activations) * len(initializers) * len(normalizations)
-        for check in verify(activations, initializers, normalizations, Ensemble(width, depth, nets)):
-            checks.append(check)
-            say("verifying", f"{len(checks):,} of {total:,}: {check.activation}, {check.normalization.title}")
+        batches = batch or BATCHES
+        total = len(activations) * len(initializers) * len(normalizations) * len(batches)
+        for size in batches:
+            for check in verify(activations, initializers, normalizations, Ensemble(width, depth, nets, size)):
+                checks.append(check)
+                say("verifying", f"{len(checks):,} of {total:,}: {check.activation}, {check.normalization.title}")
     if as_json:
         print(json.dumps({"checks": [check.to_json() for check in checks]}, allow_nan=False))
     else:

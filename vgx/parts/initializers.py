@@ -19,6 +19,8 @@ Distribution = Literal["normal", "truncated_normal", "uniform"]
 
 TRUNCATED_VARIANCE = 0.87962566103423978**2
 """The variance of a standard normal cut off at two deviations."""
+EXCESS_KURTOSIS = {"normal": 0.0, "truncated_normal": -0.6344, "uniform": -1.2}
+"""E[x^4] / E[x^2]^2 - 3 of each distribution, the truncated one cut off at two deviations."""
 
 
 class Initializer(Part):
@@ -26,6 +28,13 @@ class Initializer(Part):
 
     fits_to_data: ClassVar[bool] = False
     """Whether the weights are rescaled on real inputs before training (LSUV)."""
+    isometric: ClassVar[bool] = False
+    """Whether W keeps lengths and angles, up to its gain, wherever its shape lets it."""
+
+    @property
+    def excess_kurtosis(self) -> float:
+        """E[W^4] / E[W^2]^2 - 3 of one weight."""
+        return 0.0
 
     def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Returns weights of `shape`: [N_in, N] for a kernel, [N] for a bias."""
@@ -50,6 +59,10 @@ class VarianceScaled(Initializer):
 
     def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
         return self.gain * jax.nn.initializers.variance_scaling(*self._rule)(key, shape)
+
+    @property
+    def excess_kurtosis(self) -> float:
+        return EXCESS_KURTOSIS[self._rule[2]]
 
     def variance(self, n_in: int, n_out: int) -> float:
         scale, mode, _ = self._rule
@@ -203,6 +216,7 @@ class Orthogonal(Initializer):
     """Every singular value."""
 
     formula = "W^T W = gain^2 I, Var W = gain^2 / max(n_in, n_out)"
+    isometric = True
 
     def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
         return self.gain * _rotation(key, shape)
@@ -225,6 +239,7 @@ class LSUV(Initializer):
 
     formula = "orthogonal, then W <- W / std(W x + b) until |Var(W x + b) - 1| <= tolerance"
     fits_to_data = True
+    isometric = True
 
     def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
         return _rotation(key, shape)
@@ -268,6 +283,10 @@ class TruncatedNormal(Initializer):
     def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
         return jax.nn.initializers.truncated_normal(self.std)(key, shape)
 
+    @property
+    def excess_kurtosis(self) -> float:
+        return EXCESS_KURTOSIS["truncated_normal"]
+
     def variance(self, n_in: int, n_out: int) -> float:
         return TRUNCATED_VARIANCE * self.std**2
 
@@ -286,6 +305,10 @@ class Uniform(Initializer):
 
     def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
         return jax.random.uniform(key, shape, minval=-self.bound, maxval=self.bound)
+
+    @property
+    def excess_kurtosis(self) -> float:
+        return EXCESS_KURTOSIS["uniform"]
 
     def variance(self, n_in: int, n_out: int) -> float:
         return self.bound**2 / 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +13,11 @@ import pyarrow.compute as pc
 from vgx.results.store import Run
 from vgx.results.words import counted
 
-FAR = 3.0
-"""Deviations of the band from which a layer is off the prediction."""
-PER_LAYER = math.log10(1.01) / 2
-"""Decades of the gradient's norm that each layer may add to that, for what falls as 1 / N: 1 % of its factor."""
+FALSE_ALARM = 0.01
+"""How often a theory that is right is said to deviate at the first step."""
+PER_LAYER = math.log10(1.001) / 2
+"""Decades of the gradient's norm that each layer may add, for rounding and what falls faster than 1 / n: 0.1 % of its
+factor."""
 
 
 class Agreement(NamedTuple):
@@ -23,7 +26,7 @@ class Agreement(NamedTuple):
     off: np.ndarray
     """[T, L], decades by which |dloss/dh|, relative to the output layer, is larger than predicted."""
     allowed: np.ndarray
-    """[L], decades."""
+    """[L], decades, as `allowed_off` has it."""
     band: np.ndarray
     """[L], one deviation over draws of the weights, in decades."""
     steps: np.ndarray
@@ -80,8 +83,40 @@ def agreement(predicted: np.ndarray, band: np.ndarray, delta_log10: np.ndarray, 
     """
     with np.errstate(invalid="ignore"):
         off = (delta_log10 - delta_log10[:, -1:] - predicted)[:, :-1]
-    above = np.arange(len(predicted) - 1, 0, -1)
-    return Agreement(off, FAR * band[:-1] + PER_LAYER * above, band[:-1], steps)
+    return Agreement(off, allowed_off(band), band[:-1], steps)
+
+
+def allowed_off(band: np.ndarray) -> np.ndarray:
+    """Returns by how many decades each hidden layer [L] may be off for the curve as a whole to be as predicted.
+
+    From layer to layer a curve gathers independent deviations, so that over its band it is W_t / sqrt(t) of a Brownian
+    motion between t = band[L]^2 and band[1]^2, which passes k somewhere with probability
+    phi(k) ((k - 1 / k) ln(t_1 / t_L) + 4 / k): k is where that is FALSE_ALARM.
+
+    Miller and Siegmund 1982, Biometrics 38.
+
+    Args:
+        band: [L + 1], a deviation over draws of the weights, 0 at the readout.
+    """
+    above = np.arange(len(band) - 1, 0, -1)
+    inner = band[:-1][np.isfinite(band[:-1]) & (band[:-1] > 0)]
+    octaves = 2 * math.log(max(inner.max() / inner.min(), 1.0)) if len(inner) else 0.0
+    return _far(round(8 * octaves) / 8) * band[:-1] + PER_LAYER * above
+
+
+@cache
+def _far(length: float) -> float:
+    """Deviations that a curve passes with probability FALSE_ALARM, where ln(t_1 / t_L) is `length`."""
+
+    def passes(k: float) -> float:
+        density = math.exp(-k * k / 2) / math.sqrt(2 * math.pi)
+        return max(density * ((k - 1 / k) * length + 4 / k), math.erfc(k / math.sqrt(2)))
+
+    low, high = 2.0, 10.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (middle, high) if passes(middle) > FALSE_ALARM else (low, middle)
+    return high
 
 
 def lanes_that_hold(run: Run) -> tuple[int, int]:
@@ -89,11 +124,13 @@ def lanes_that_hold(run: Run) -> tuple[int, int]:
     rows = run.prediction(where=pc.field("statistic") == "delta_log10")
     if not len(rows):
         return 0, 0
-    lane, layer = (rows[name].to_numpy() for name in ("lane", "layer"))
-    predicted, band, measured = (rows[name].to_numpy() for name in ("predicted", "band", "measured"))
+    lane, predicted, band, measured = (rows[name].to_numpy() for name in ("lane", "predicted", "band", "measured"))
     lanes, first = np.unique(lane, return_index=True)
-    tops = np.repeat(layer[np.append(first[1:], len(layer)) - 1], np.diff(np.append(first, len(layer))))
-    off = ~(np.abs(measured - predicted) <= FAR * band + PER_LAYER * (tops - layer)) & (layer < tops)
+    off = np.zeros(len(lane), bool)
+    # Rows come lane by lane and layer by layer, the readout's last.
+    for start, end in pairwise([*first.tolist(), len(lane)]):
+        hidden = slice(start, end - 1)
+        off[hidden] = ~(np.abs(measured - predicted)[hidden] <= allowed_off(band[start:end]))
     known = np.isin(lanes, lane[~np.isnan(measured)])
     return int(np.sum(known & ~np.isin(lanes, lane[off]))), int(np.sum(known))
 

@@ -7,13 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vgx.errors import ConfigError
+from vgx.errors import ConfigError, TheoryError
 from vgx.parts.activations import Activation
 from vgx.parts.initializers import Constant, Initializer
 from vgx.parts.normalizations import BatchNorm, LayerNorm, Normalization, RMSNorm
+from vgx.theory.batch_law import FEWEST, batch_law
 from vgx.theory.moments import moments_of, on_line, safe_divide, sphere, table
 from vgx.theory.quadrature import line, panels
 
+EXACT = 64
+"""Examples up to which batch norm after the activation is followed by quadrature over the batch."""
 TINY, HUGE = 1e-90, 1e90
 """Second moments past what float32 holds the root of: reported as 0 and infinity; ratios go on."""
 
@@ -43,6 +46,12 @@ class Signal(NamedTuple):
     """E[x_a x_b], of two different examples."""
     mean: float
     """E[x]"""
+    log_mean: float = 0.0
+    """Mean over examples of the logarithm of an input's own mean square / `square`; of a net's inputs alone."""
+    log_variance: float = 0.0
+    """The variance of that."""
+    alike: float = 0.0
+    """tr(C^2) / tr(C)^2, C the covariance of the inputs' features: one over the directions in which they differ."""
 
 
 class LayerResponse(NamedTuple):
@@ -182,7 +191,8 @@ def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covari
 
         f' / sqrt(S) (g - mean(g) - y mean(g y)).
 
-    Its mean square, for g of random sign, is E[f'^2] / v times 1 + lost, to first order in 1 / B:
+    In batches of up to EXACT the expectations are those of `batch_law`. In larger ones the mean square of what comes
+    back, for g of random sign, is E[f'^2] / v times 1 + lost, to first order in 1 / B:
 
     - 1 / S = (1 - (S - v) / v + ((S - v) / v)^2 - ...) / v, where E[(S - v) / v] = -1 / B gives `bias`, and
       E[((S - v) / v)^2] = (E[r^4] / v^2 - 1) / B gives `spread`;
@@ -192,6 +202,13 @@ def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covari
     kappa / B, the correlation of h between examples that a normalization below leaves, adds its share to each.
     """
     batch = net.batch
+    preact = mean, math.sqrt(variance), safe_divide(covariance, variance) if variance else 1.0
+    if batch < FEWEST:
+        raise TheoryError(f"theory of {norm.title} holds from a batch of {FEWEST} on, and this one is of {batch}")
+    if batch <= EXACT:
+        law = batch_law(net.activation, mean, variance, covariance, batch, norm)
+        out = Signal(law.square, -law.square / (batch - 1), 0.0)
+        return UnitResponse(out, law.own + law.others, law.own, preact, law.slope_square, law.kurtosis)
     common = min(max(covariance, 0.0), variance)
     kappa = batch * min(safe_divide(covariance, variance), 0.0)
     u, u_weight = line(np.empty(0)) if common else (np.zeros(1), np.ones(1))
@@ -214,11 +231,9 @@ def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covari
     direct = np.where(m.variance > TINY, m.slope_square / (v + norm.epsilon), 0.0)
     gain, top_gain = (float(np.sum(u_weight * direct * (1 + x))) for x in (lost + others, lost))
     square = float(np.sum(u_weight * m.variance / (v + norm.epsilon)))
-    std = math.sqrt(variance)
     mixed = [float(np.sum(u_weight * x)) for x in (m.slope_fourth, m.slope_square)]
-    c = safe_divide(covariance, variance) if variance else 1.0
     out = Signal(square, -square / (batch - 1), 0.0)
-    return UnitResponse(out, gain, top_gain, (mean, std, c), mixed[1], safe_divide(mixed[0], mixed[1] ** 2))
+    return UnitResponse(out, gain, top_gain, preact, mixed[1], safe_divide(mixed[0], mixed[1] ** 2))
 
 
 def in_range(signal: Signal) -> Signal:

@@ -13,7 +13,6 @@ Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232; Y
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,17 +20,21 @@ import numpy as np
 
 from vgx.parts.activations import Identity
 from vgx.parts.normalizations import BatchNorm, NoNormalization, Normalization
-from vgx.theory.finite_width import Spread, dead_share, forward_spread, saturated_share
+from vgx.theory.gradient_spread import gradient_spread
+from vgx.theory.idle_units import dead_share, saturated_share
 from vgx.theory.layer_response import HUGE, TINY, LayerResponse, Net, Signal, in_range, response_of, same_signal
+
+NORM_LOG10 = math.log10(math.e) / 2
+"""log10 of a norm per natural logarithm of its square."""
 
 
 class Propagation(NamedTuple):
     """The prediction for each layer, from the first to the readout: [L + 1] each."""
 
     delta_log10: np.ndarray
-    """log10 of the norm of dloss/dh relative to the output layer's."""
+    """log10 of the norm of dloss/dh relative to the output layer's: its mean over draws of weights of this width."""
     factor: np.ndarray
-    """Growth of its square from the layer above; NaN for the readout."""
+    """Growth of its square from the layer above at infinite width, as all that follows; NaN for the readout."""
     weight_gain: np.ndarray
     """What the weights above contribute to the factor, n_l Var(W_{l+1}); NaN for the readout, as in the next two."""
     slope_square: np.ndarray
@@ -47,11 +50,19 @@ class Propagation(NamedTuple):
     saturated: np.ndarray
     """Share of entries whose slope is below 5 % of the activation's steepest."""
     band: np.ndarray
-    """A standard deviation of `delta_log10` over draws of Gaussian weights of this width, in decades."""
+    """A standard deviation of `delta_log10` over draws of weights of this width, in decades."""
     act_band: np.ndarray
-    """The same of `act_rms`, for one example; a mean over a batch is steadier."""
+    """The same of `act_rms`."""
     preact_band: np.ndarray
     """The same of `preact_std`."""
+    by_size: float
+    """The largest deviation of ln |dloss/dh|^2 that an example's own |h| makes."""
+
+    @property
+    def wide_log10(self) -> np.ndarray:
+        """`delta_log10` at infinite width, as the factors alone make it: [L + 1]."""
+        with np.errstate(divide="ignore"):
+            return np.append(_from_above(0.5 * np.log10(self.factor[:-1])), 0.0)
 
 
 def propagate(net: Net, signal: Signal) -> Propagation:
@@ -67,22 +78,19 @@ def propagate(net: Net, signal: Signal) -> Propagation:
     gain = np.array([response.gain for response in responses[:-1]])
     if not _normalizes_logits(norm):
         gain[-1] = responses[-2].top_gain
-    kurtosis = np.array([response.kurtosis for response in responses[:-1]])
     weight_gain = widths * weight[1:]
     factor = weight_gain * gain
     slope_square = np.array([response.slope_square for response in responses[:-1]])
     with np.errstate(divide="ignore", invalid="ignore"):
         normalization = gain * (1 - net.dropout) / slope_square
     with np.errstate(divide="ignore"):
-        delta = 0.5 * np.log10(factor)
-    # Each unit's share f'^2 (W delta)^2 has the second moment 3 kurtosis; ReLU's kurtosis is 2, hence 5 L / n.
-    band = np.log10(np.e) / 2 * np.sqrt(_from_above(np.maximum(3 * kurtosis - 1, 0) / widths))
-    act_rms = np.array([_reported(response.signal.square) for response in responses])
-    preact_std = np.array([_reported(response.preact[1] ** 2) for response in responses])
-    forward = _forward_spread(net, signal, responses)
+        wide = _from_above(0.5 * np.log10(factor))
+    finite = gradient_spread(net, signal, responses)
+    act_rms = finite.act_factor * [_reported(response.signal.square) for response in responses]
+    preact_std = finite.preact_factor * [_reported(response.preact[1] ** 2) for response in responses]
     preact = np.array([response.preact for response in responses[:-1]])
     return Propagation(
-        delta_log10=np.append(_from_above(delta), 0.0),
+        delta_log10=np.append(wide + NORM_LOG10 * finite.shift, 0.0),
         factor=np.append(factor, np.nan),
         weight_gain=np.append(weight_gain, np.nan),
         slope_square=np.append(slope_square, np.nan),
@@ -92,26 +100,10 @@ def propagate(net: Net, signal: Signal) -> Propagation:
         cosine=np.array([_cosine(response.signal) for response in responses]),
         dead=np.append(dead_share(net.activation, preact, net.examined or net.batch), 0.0),
         saturated=np.append(saturated_share(net.activation, preact), 0.0),
-        band=np.append(band, 0.0),
-        act_band=act_rms * forward.act,
-        preact_band=preact_std * forward.preact,
-    )
-
-
-def _forward_spread(net: Net, signal: Signal, responses: Sequence[LayerResponse]) -> Spread:
-    """Returns the spread of the forward signal over draws of the weights."""
-    norm, weight = net.normalization, np.array([response.weight for response in responses])
-    received = np.array([signal.square, *(response.signal.square for response in responses[:-1])])
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        # Of a layer's second moment, the share that its inputs have; the rest is the biases'.
-        from_inputs = np.array(net.sizes[:-1]) * weight * received / np.array([response.q for response in responses])
-    return forward_spread(
-        net.activation,
-        np.array([response.preact[:2] for response in responses]),
-        np.array(net.sizes[1:]),
-        from_inputs,
-        norm.before or net.initializer.fits_to_data,
-        norm.after,
+        band=np.append(NORM_LOG10 * finite.deviation, 0.0),
+        act_band=act_rms * finite.act,
+        preact_band=preact_std * finite.preact,
+        by_size=finite.by_size,
     )
 
 

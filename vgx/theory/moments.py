@@ -117,7 +117,34 @@ def on_line(activation: Activation, mean: np.ndarray | float, std: np.ndarray | 
     kinks, bend = (np.array(activation.kinks, float) - mean) / unit, (-mean / unit)[..., 0]
     z, weight = line(kinks, bend, _cuts(float(np.max(std))))
     h = mean + std * z
-    return z, weight, _sampler(activation).values(h), _sampler(activation).slopes(h)
+    return z, weight, *values_and_slopes(activation, h)
+
+
+Expectation = Callable[[np.ndarray], float]
+"""Of what is given on the nodes of a rule, [n], or [K, n] for K draws of what is random in an activation."""
+
+
+def gaussian_expectations(
+    activation: Activation, mean: float, std: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Expectation]:
+    """Returns z [n], h = mean + std z, f and f' [K, n], and what takes expectations of functions of them."""
+    z, weight, f, slope = on_line(activation, mean, std)
+    return z, mean + std * z, f, slope, lambda g: float(np.sum(weight * (g.mean(0) if g.ndim > 1 else g)))
+
+
+def values_and_slopes(activation: Activation, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns f(h) and f'(h), [K, ...] for K draws of what is random in f."""
+    sampler = _sampler(activation)
+    return sampler.values(h), sampler.slopes(h)
+
+
+def pair_expectations(
+    activation: Activation, mean: float, std: float, c: float
+) -> tuple[list[np.ndarray], list[np.ndarray], Expectation]:
+    """Returns f and f' at two normals of correlation c, [K, n] each, and what takes expectations of [n]."""
+    a, b, expect = _on_planes(activation, mean, std, c, _levels(activation, mean, std))
+    values, slopes = values_and_slopes(activation, np.stack([a, b]))
+    return [values[:, 0], values[:, 1]], [slopes[:, 0], slopes[:, 1]], lambda g: float(expect(g))
 
 
 def _cuts(std: float) -> int:

@@ -15,11 +15,13 @@ import numpy as np
 from vgx.config.schema import Config, Model
 from vgx.config.sweep import Sweep
 from vgx.data import Dataset, Source
+from vgx.errors import TheoryError
 from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, Activation, Initializer, Normalization
 from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Placed, RMSNorm
 from vgx.results.attribution import attribute
 from vgx.results.verdict import SPAN, LayerCurves, Verdict, judge, named_layers, slope_of
 from vgx.theory import mean_field
+from vgx.theory.ends import End, ends_of
 from vgx.theory.layer_response import Net, Signal
 from vgx.theory.limits import Limit, limit
 from vgx.training.inputs import encode, to_device
@@ -30,14 +32,17 @@ TRAINABLE = 6.0
 BLOCK = 2**24
 """Values of the inputs that are worked on at a time, in float64."""
 SHOWN = ("delta_log10", "act_rms", "preact_std", "cosine", "factor")
-FAULTS = (ArithmeticError, ValueError)
+FAULTS = (ArithmeticError, ValueError, TheoryError)
 """What theory raises where a number leaves its domain: an overflow, a division by 0, the root of a negative number,
-linear algebra that does not converge (NumPy's LinAlgError is a ValueError). A training can do without a prediction. A
-wrong name or type, or an index out of range, is a bug like any other, and stops it with a traceback."""
+linear algebra that does not converge (NumPy's LinAlgError is a ValueError); and where it has no answer. A training can
+do without a prediction. A wrong name or type, or an index out of range, is a bug like any other, and stops it with a
+traceback."""
 
 
 def fault_in_words(error: BaseException) -> str:
     """Returns the last line of an error's traceback, and where in the code that is, for one of FAULTS."""
+    if isinstance(error, TheoryError):
+        return str(error)
     last = traceback.extract_tb(error.__traceback__)[-1]
     line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
     return f"theory failed: {line} ({Path(last.filename).name}:{last.lineno}, in {last.name})"
@@ -63,6 +68,8 @@ class Prediction(NamedTuple):
     """Where more such layers would lead."""
     verdict: Verdict
     """On the predicted gradient."""
+    ends: tuple[End, ...] = ()
+    """Where theory is near to what it knows nothing of."""
 
     @property
     def slope(self) -> float:
@@ -76,9 +83,12 @@ class Prediction(NamedTuple):
 
     @property
     def slope_tolerance(self) -> float:
-        """How far a net's measured slope may be off: three deviations over draws of the weights, and 0.01."""
+        """How far a net's measured slope may be off: three deviations over draws of the weights, and 0.005.
+
+        The line that fits a curve of independent steps has the slope of its ends, with 6 / 5 of the variance.
+        """
         layers = len(self.curves.band) - 1
-        return 3 * float(self.curves.band[0]) / max(layers - 1, 1) + 0.01
+        return 3 * math.sqrt(1.2) * float(self.curves.band[0]) / max(layers - 1, 1) + 0.005
 
     @property
     def trainable_depth(self) -> float:
@@ -112,6 +122,8 @@ class Prediction(NamedTuple):
                 "depth_scale": _finite(self.limit.depth_scale),
                 "correlation_depth_scale": _finite(self.limit.correlation_depth_scale),
                 "fixed_point": {name: _finite(value) for name, value in self.limit.fixed_point._asdict().items()},
+                "band": _finite(float(self.curves.band[0])),
+                "ends": [end.to_json() for end in self.ends],
             }
             | ({"reasons": self.reasons} if self.reasons else {})
             | found
@@ -208,12 +220,8 @@ def predict_grid(config: Config, source: InputStatistics | None = None) -> Itera
             for initializer in map(INITIALIZERS.parse, GRID_INITIALIZERS):
                 parts = {"activation": activation, "initializer": initializer, "normalization": normalization}
                 net = net_of(config.model_copy(update={"model": config.model.model_copy(update=parts)}), source)
-                # Only batch norm's gradients know of a second input; equal ones cost nothing.
-                signal = (
-                    source.signal if normalization.over_batch else source.signal._replace(cross=source.signal.square)
-                )
                 try:
-                    curves = mean_field.propagate(net, signal)
+                    curves = mean_field.propagate(net, source.signal)
                 except FAULTS as error:
                     yield CellPrediction(activation, initializer, normalization, None, fault_in_words(error))
                     continue
@@ -259,7 +267,7 @@ def predict(config: Config, source: InputStatistics | None = None) -> Prediction
     net = net_of(config, source)
     curves = mean_field.propagate(net, source.signal)
     expected = LayerCurves(curves.delta_log10[:-1], dead=curves.dead[:-1], saturated=curves.saturated[:-1])
-    return Prediction(curves, limit(net, source.signal), judge(expected))
+    return Prediction(curves, limit(net, source.signal), judge(expected), ends_of(net, curves))
 
 
 def net_of(config: Config, source: InputStatistics) -> Net:
@@ -282,13 +290,27 @@ def source_of(dataset: Dataset, kind: str) -> InputStatistics:
     images = to_device(dataset.train, dataset)
     n, features = images.images.shape
     encoded = jax.jit(encode, static_argnums=(2, 3))
-    total, square = np.zeros(features), 0.0
+    total, lengths, alike = np.zeros(features), [], 0.0
     rows = min(4096, max(1, BLOCK // features))
     for start in range(0, n, rows):
         index = jnp.arange(start, min(start + rows, n))
         x = np.asarray(encoded(images, index, kind, jnp.dtype("float32")), np.float64)
-        total, square = total + x.sum(0), square + float(np.sum(x * x))
-    alone = square / n
-    cross = float(total @ total - square) / (n * (n - 1)) if n > 1 else alone
-    moments = Signal(alone / features, cross / features, float(total.sum()) / n / features)
+        total, lengths = total + x.sum(0), [*lengths, np.sum(x * x, 1)]
+        alike = _alike(x) if start == 0 else alike
+    squares = np.concatenate(lengths)
+    alone = float(squares.mean())
+    cross = float(total @ total - squares.sum()) / (n * (n - 1)) if n > 1 else alone
+    # An example of zeros has no size.
+    logs = np.log(squares[squares > 0] / alone)
+    log_mean, log_variance = (float(logs.mean()), float(logs.var())) if len(logs) else (0.0, 0.0)
+    mean = float(total.sum()) / n / features
+    moments = Signal(alone / features, cross / features, mean, log_mean, log_variance, alike)
     return InputStatistics(features, dataset.classes, moments, n)
+
+
+def _alike(x: np.ndarray) -> float:
+    """tr(C^2) / tr(C)^2 of the covariance C of examples [N, F]; 0 where they do not differ."""
+    rest = x - x.mean(0)
+    products = rest @ rest.T if len(rest) < rest.shape[1] else rest.T @ rest
+    trace = float(np.trace(products))
+    return float(np.sum(products**2)) / trace**2 if trace > 0 else 0.0

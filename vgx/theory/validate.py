@@ -44,14 +44,13 @@ class Ensemble(NamedTuple):
         """Layers that count: the first one's inputs are no f(h), and no layer is above the top one."""
         return self.depth - 2
 
-    @property
-    def tolerance(self) -> float:
-        """How far, in parts of it, a measured factor may be off: three deviations of ReLU's mean over layers and nets,
-        and 1 % for what falls as 1 / n."""
-        return 3 * math.sqrt(5 / (self.width * self.interior * self.nets)) + 0.01
-
 
 ENSEMBLE = Ensemble()
+BATCHES = (8, 64)
+"""Sizes at which theory is checked unless one is given."""
+DEVIATIONS, SLACK = 3.0, 0.01
+"""How far a measured factor may be off, in parts of it: so many deviations of a mean over nets, as theory has them, and
+1 % for what is of a higher order than 1 / n."""
 
 
 class Validation(NamedTuple):
@@ -60,7 +59,9 @@ class Validation(NamedTuple):
     activation: Activation
     initializer: Initializer
     normalization: Normalization
+    batch: int
     predicted: float
+    """At this width."""
     measured: float
     """The geometric mean over nets, too."""
     tolerance: float
@@ -79,7 +80,7 @@ class Validation(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Returns the check as `vgx verify --json` prints it."""
         parts = {name: getattr(self, name).model_dump() for name in ("activation", "initializer", "normalization")}
-        figures = {name: getattr(self, name) for name in ("predicted", "measured", "tolerance", "holds")}
+        figures = {name: getattr(self, name) for name in ("batch", "predicted", "measured", "tolerance", "holds")}
         return parts | {name: plain(value) for name, value in figures.items()}
 
 
@@ -97,7 +98,7 @@ def verify(
         raise ConfigError(f"depth {ensemble.depth}: the shallowest net with an interior layer has 3")
     keep_compiled_programs()
     with numerics("float32", find_devices()[0]):
-        weights = {str(initializer): _draw(initializer, ensemble) for initializer in initializers}
+        weights = {str(initializer): list(_draw(initializer, ensemble)) for initializer in initializers}
         for activation in activations:
             for normalization in normalizations:
                 measure = _program(activation, normalization, ensemble)
@@ -105,24 +106,34 @@ def verify(
                     rule = initializer if isinstance(initializer, LSUV) else None
                     deltas = [measure(kernels, key, rule) for kernels, key in weights[str(initializer)]]
                     measured = np.mean([_growth(np.asarray(delta)) for delta in deltas])
-                    predicted = _predict(activation, initializer, normalization, ensemble)
-                    yield Validation(
-                        activation,
-                        initializer,
-                        normalization,
-                        predicted,
-                        10 ** float(measured),
-                        ensemble.tolerance,
-                    )
+                    predicted, tolerance = _predict(activation, initializer, normalization, ensemble)
+                    parts = activation, initializer, normalization
+                    yield Validation(*parts, ensemble.batch, predicted, 10 ** float(measured), tolerance)
 
 
 def _predict(
     activation: Activation, initializer: Initializer, normalization: Normalization, ensemble: Ensemble
-) -> float:
+) -> tuple[float, float]:
+    """The factor of these nets, and how far a measured one may be off."""
+    curves = expected_curves(activation, initializer, normalization, ensemble)
+    # What the top layer adds to the spread of both ends is the same.
+    variance = max(curves.band[1] ** 2 - curves.band[-2] ** 2, 0.0)
+    deviation = math.sqrt(variance / ensemble.nets) / ensemble.interior / mean_field.NORM_LOG10
+    return 10 ** _growth(curves.delta_log10), DEVIATIONS * deviation + SLACK
+
+
+def expected_curves(
+    activation: Activation, initializer: Initializer, normalization: Normalization, ensemble: Ensemble
+) -> mean_field.Propagation:
+    """Returns what theory says of an ensemble's nets."""
     sizes = (*(ensemble.width,) * (ensemble.depth + 1), CLASSES)
     net = Net(sizes, activation, initializer, Zeros(), normalization, 0.0, ensemble.batch)
-    curves = mean_field.propagate(net, Signal(square=1.0, cross=0.0, mean=0.0))
-    return 10 ** _growth(curves.delta_log10)
+    return mean_field.propagate(net, normal_inputs(ensemble.width))
+
+
+def normal_inputs(features: int) -> Signal:
+    """Returns the moments of standard normal inputs; ln |x|^2 of n has the mean -1 / n and the variance 2 / n."""
+    return Signal(1.0, 0.0, 0.0, -1 / features, 2 / features, 1 / features)
 
 
 def _growth(delta_log10: np.ndarray) -> float:
@@ -134,8 +145,27 @@ Kernels = tuple[jax.Array, jax.Array]
 """Of the hidden layers [L, N, N], and of the readout [1, N, C]."""
 
 
-def _draw(initializer: Initializer, ensemble: Ensemble) -> list[tuple[Kernels, jax.Array]]:
-    """Each net's weights, and its key for all else."""
+def drawn_curves(
+    activations: Sequence[Activation],
+    initializers: Sequence[Initializer],
+    normalizations: Sequence[Normalization],
+    ensemble: Ensemble,
+) -> Iterator[tuple[Initializer, dict[tuple[Activation, Normalization], np.ndarray]]]:
+    """Yields log10 |dloss/dh| [K, L + 1] of an ensemble's nets, for each initializer; nets share draws of weights."""
+    keep_compiled_programs()
+    with numerics("float32", find_devices()[0]):
+        programs = {(a, n): _program(a, n, ensemble) for a in activations for n in normalizations}
+        for initializer in initializers:
+            rule = initializer if isinstance(initializer, LSUV) else None
+            found: dict[tuple[Activation, Normalization], list[np.ndarray]] = {parts: [] for parts in programs}
+            for kernels, key in _draw(initializer, ensemble):
+                for parts, measure in programs.items():
+                    found[parts].append(np.asarray(measure(kernels, key, rule)))
+            yield initializer, {parts: np.array(curves) for parts, curves in found.items()}
+
+
+def _draw(initializer: Initializer, ensemble: Ensemble) -> Iterator[tuple[Kernels, jax.Array]]:
+    """Yields each net's weights, and its key for all else."""
 
     @jax.jit
     def draw(key: jax.Array) -> Kernels:
@@ -146,7 +176,8 @@ def _draw(initializer: Initializer, ensemble: Ensemble) -> list[tuple[Kernels, j
         return layers, initializer(readout, (ensemble.width, CLASSES))[None]
 
     keys = jax.random.split(jax.random.key(0), 2 * ensemble.nets)
-    return [(draw(one), other) for one, other in zip(keys[::2], keys[1::2], strict=True)]
+    for one, other in zip(keys[::2], keys[1::2], strict=True):
+        yield draw(one), other
 
 
 def _program(

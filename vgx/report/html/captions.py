@@ -43,7 +43,7 @@ def captions(contents: Contents, lanes: Sequence[int]) -> dict[str, str]:
     if "delta_log10" in contents.statistics:
         said["gradient"] = gradient_finding(contents, lanes)
         if contents.forecasts[lanes[0]]:
-            said["gradient"] += " Dashed: predicted before training, ± three deviations over draws of the weights."
+            said["gradient"] += " Dashed: predicted before training, and where 95 % of draws of the weights lie."
     if "weight_grad_log10" in contents.statistics:
         zeros = "Zeros are also due to dead units and to inputs that are always 0."
         said["weights"] = f"{weights_finding(contents, lanes)} {zeros}".strip()

@@ -10,8 +10,8 @@ import numpy as np
 
 from vgx.report.html.binning import Thinned, is_null
 from vgx.report.html.page_data import Axis, Contents, flag, grouped
-from vgx.results.agreement import FAR
 from vgx.results.columns import LAYERS, METRICS
+from vgx.results.intervals import normal_quantile
 
 Rows = list[dict[str, Any]]
 SUFFIXES = ("", "_low", "_high")
@@ -134,7 +134,8 @@ def predicted_fields(contents: Contents, lane: int) -> dict[str, np.ndarray]:
         if name == "delta_log10":
             # The prediction is relative to the readout's gradient: it hangs on the one that was measured first.
             value = value + float(cube[name].mean[0, -1])
-            made |= {"predicted": value, "predicted_low": value - FAR * band, "predicted_high": value + FAR * band}
+            reach = normal_quantile() * band
+            made |= {"predicted": value, "predicted_low": value - reach, "predicted_high": value + reach}
         else:
             made[f"predicted_{name}"] = value
     return made

@@ -147,13 +147,17 @@ def _figures(prediction: Prediction) -> Table:
     reasons = prediction.reasons
     lines |= {label: f"-: {reasons[name]}" for name, label in UNDEFINED.items() if name in reasons}
     lines |= {
-        "spread": f"± {prediction.curves.band[0]:.2g} decades at layer 1, over draws of the weights" if known else "-",
+        "spread": f"± {prediction.curves.band[0]:.2g} decades at layer 1, a deviation over draws of weights"
+        if known
+        else "-",
         "phase": f"{limit.phase}: {PHASES[limit.phase]}",
         "fixed point": f"factor {factor}, E[h^2] {q}, correlation of two inputs {c}",
         "decay length": f"{_layers(limit.depth_scale)} (gradient),"
         f" {_layers(limit.correlation_depth_scale)} (correlation)",
         "trainable to": _layers(prediction.trainable_depth, about="about ", never="any depth, as far as theory knows"),
     }
+    if prediction.ends:
+        lines["theory ends"] = "\n".join(end.sentence for end in prediction.ends)
     return _named(lines)
 
 
@@ -185,15 +189,18 @@ def _by_parts(rows: Sequence[Parts], cell: Callable[[Parts], Text]) -> list[Rend
 
 def checks_table(checks: Sequence[Validation]) -> RenderableType:
     """Returns how far measured factors are from the predicted ones, and which leave their tolerance."""
-    parts = _by_parts(checks, _deviation)
+    parts: list[RenderableType] = []
+    for batch, group in groupby(checks, key=lambda check: check.batch):
+        parts += [Text(f"batches of {batch}\n", "bold"), *_by_parts(list(group), _deviation)]
     off = [check for check in checks if not check.holds]
     for check in off:
-        where = f"{check.activation}, {check.initializer}, {check.normalization.title}"
-        figures = f"factor {check.measured:.4g} measured, {check.predicted:.4g} predicted"
+        where = f"{check.activation}, {check.initializer}, {check.normalization.title}, batches of {check.batch}"
+        figures = f"factor {check.measured:.4g} measured, {check.predicted:.4g} ± {check.tolerance:.1%} predicted"
         parts.append(Text(f"off: {where}: {figures}", "red"))
-    tolerance = f"within {checks[0].tolerance:.1%}" if checks else "nothing to check"
+    widest = max((check.tolerance for check in checks), default=0.0)
     within = len(checks) - len(off)
-    parts.append(Text(f"measured / predicted factor - 1; {within:,} of {len(checks):,} are {tolerance}"))
+    says = f"{within:,} of {len(checks):,} are within what theory allows, {widest:.1%} at the most"
+    parts.append(Text(f"measured / predicted factor - 1; {says}"))
     return Group(*parts)
 
 

@@ -1,0 +1,67 @@
+"""What the top of a net does to the gradient's spread: the residuals softmax(logits) - label of a batch, drawn."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from vgx.registry import remembered
+
+NETS, EXAMPLES = 512, 16
+"""Drawn, to know moments to a few percent."""
+WIDEST = 30.0
+"""A deviation of logits past which a softmax has one winner."""
+
+
+class Readout(NamedTuple):
+    """Moments of the residual e = softmax(logits) - label over examples and draws."""
+
+    cosine_square: float
+    """E[<e_a, e_b>^2] / E[|e|^2]^2 of two examples."""
+    weight_square: float
+    """E[|e|^4] / E[|e|^2]^2"""
+    along: float
+    """E[<logits, e>^2] / (E[|e|^2] E[logit^2]): 1 where they have nothing to do with each other."""
+    along_variance: float
+    """Of the same over nets, the mean over a net's batch."""
+    concentration: float
+    """Sum over classes of E[e_k^2]^2 / E[|e|^2]^2: one over the classes that count."""
+
+
+def readout_of(std: float, cosine: float, classes: int, fitted: bool) -> Readout:
+    """Returns the moments for logits of this deviation and correlation between examples, and labels drawn evenly.
+
+    `fitted` logits are rescaled to their deviation in each net, as LSUV does.
+    """
+    return _readout(
+        min(round(16 * std) / 16 or min(std, 1 / 32), WIDEST), round(32 * max(cosine, 0.0)) / 32, classes, fitted
+    )
+
+
+@remembered
+def _readout(std: float, cosine: float, classes: int, fitted: bool) -> Readout:
+    rng = np.random.default_rng(0)
+    nets = max(min(NETS, 2**22 // (EXAMPLES * classes)), 16)
+    shared, own = rng.standard_normal((nets, 1, classes)), rng.standard_normal((nets, EXAMPLES, classes))
+    logits = math.sqrt(cosine) * shared + math.sqrt(max(1 - cosine, 0.0)) * own
+    if fitted:
+        logits = (logits - logits.mean((1, 2), keepdims=True)) / logits.std((1, 2), keepdims=True)
+    logits *= std
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    labels = rng.integers(0, classes, (nets, EXAMPLES, 1))
+    residual = powers / powers.sum(-1, keepdims=True)
+    np.put_along_axis(residual, labels, np.take_along_axis(residual, labels, -1) - 1, -1)
+    length = (residual**2).sum(-1)
+    mean = length.mean()
+    products = residual @ residual.transpose(0, 2, 1)
+    others = ~np.eye(EXAMPLES, dtype=bool)
+    along = ((logits * residual).sum(-1)) ** 2 / (mean * (logits**2).mean()) if std else np.ones(length.shape)
+    return Readout(
+        cosine_square=float((products[:, others] ** 2).mean() / mean**2),
+        weight_square=float((length**2).mean() / mean**2),
+        along=float(along.mean()),
+        along_variance=float(max(along.mean(1).var(ddof=1) - along.var(1, ddof=1).mean() / EXAMPLES, 0.0)),
+        concentration=float((((residual**2).mean((0, 1))) ** 2).sum() / mean**2),
+    )
