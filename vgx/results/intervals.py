@@ -3,7 +3,9 @@
 The rule, in reports, comparisons and claims alike: the 95 % interval of a mean over seeds is Student's t below
 MIN_BOOTSTRAP_SEEDS values and the percentile bootstrap from there on; a single value has none. Where several groups
 share one standard deviation (the points of a published curve, two nets at each step and layer) it is Student's with
-the pooled degrees of freedom, however many seeds there are. A share of seeds has Wilson's interval.
+the pooled degrees of freedom, however many seeds there are. A share of seeds has Wilson's interval; with the spread
+that the seeds show, so has the mean of a few values that cannot leave a range. Of several pairs that are compared at
+once each has Student's interval at its level in Holm's procedure.
 
 scipy is imported inside the functions: `scipy.stats` takes a second, which a page without intervals need not wait for.
 """
@@ -51,6 +53,39 @@ def interval_of(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> I
         half = half_width(float(np.std(values, ddof=1)), n, level)
         return Interval(mean, mean - half, mean + half)
     return Interval(mean, *bootstrap(lambda picked: values[picked].mean(-1), n, level))
+
+
+def interval_within(values: Sequence[float] | np.ndarray, least: float, most: float) -> Interval:
+    """Returns the mean of values [n] that lie between `least` and `most`, with an interval that stays there, too.
+
+    It is `score_interval`'s below MIN_BOOTSTRAP_SEEDS values, else `interval_of`'s; and where a value is NaN or alone.
+    """
+    values = np.asarray(values, np.float64)
+    n = len(values)
+    if not 1 < n < MIN_BOOTSTRAP_SEEDS or not np.isfinite(values).all():
+        return interval_of(values)
+    return score_interval(float(values.mean()), float(values.std(ddof=1)), n, least, most)
+
+
+def score_interval(
+    mean: float, std: float, n: int, least: float = 0.0, most: float = 1.0, freedom: int | None = None
+) -> Interval:
+    """Returns the mean of n values of standard deviation `std` with the score interval of a mean in a range.
+
+    It holds the p with (mean - p)^2 <= t^2 s^2/n p (1 - p) / (mean (1 - mean)), in parts of the range: Wilson's
+    interval, with the spread of the values in the place of a coin's, and Student's t. It is `half_width`'s where the
+    spread is small against the way to either end. Wilson 1927; Franco, Little, Louis and Slud 2019, Comparative study
+    of confidence intervals for proportions in complex sample surveys.
+
+    `freedom` are the degrees that `std` is known with; n - 1 by default.
+    """
+    width = most - least
+    p = (mean - least) / width
+    if std == 0 or not 0 < p < 1:
+        return Interval(mean, mean, mean)
+    a = (half_width(std, n, LEVEL, freedom) / width) ** 2 / (p * (1 - p))
+    middle, half = (p + a / 2) / (1 + a), math.sqrt(a * p * (1 - p) + a * a / 4) / (1 + a)
+    return Interval(mean, least + width * (middle - half), least + width * (middle + half))
 
 
 def quantile(freedom: float | np.ndarray, level: float = LEVEL) -> np.ndarray:
@@ -123,6 +158,59 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
     found = stats.binomtest(hits, n).proportion_ci(LEVEL, "wilson")
     return float(found.low), float(found.high)
+
+
+def difference_p(values: np.ndarray) -> float:
+    """Returns the two-sided p-value of Student's test that the mean of values [n > 1] is 0; 1 where it is not known."""
+    mean, error = _mean_and_error(values)
+    return min(1.0, 2 * _above(-abs(mean), error, len(values)))
+
+
+def equivalence_p(values: np.ndarray, margin: float) -> float:
+    """Returns the p-value of the two one-sided tests that the mean of values [n > 1] lies within +-margin.
+
+    It is at most .025 where Student's 95 % interval lies within. Schuirmann 1987, A comparison of the two one-sided
+    tests procedure and the power approach for assessing the equivalence of average bioavailability.
+    """
+    mean, error = _mean_and_error(values)
+    return _above(abs(mean) - margin, error, len(values)) if margin > 0 else 1.0
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    return float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def _above(distance: float, error: float, n: int) -> float:
+    """The chance of a mean so far below its limit, if it were the limit; 1 where it is not known."""
+    from scipy.special import stdtr
+
+    if not math.isfinite(distance + error):
+        return 1.0
+    if error == 0:
+        return 0.0 if distance < 0 else 1.0
+    return float(stdtr(n - 1, distance / error))
+
+
+def holm_levels(p: Sequence[float] | np.ndarray, alpha: float) -> np.ndarray:
+    """Returns the level at which Holm's procedure tests each of m hypotheses: reject where p is at most this.
+
+    In order of p they are alpha / m, alpha / (m - 1), ... as far as the first that is kept, and its level from there
+    on: the chance of rejecting any that is true is alpha at the most. Holm 1979, A simple sequentially rejective
+    multiple test procedure.
+
+    Args:
+        p: the p-values, [m].
+        alpha: of all together.
+    """
+    p = np.asarray(p, np.float64)
+    order = np.argsort(p, kind="stable")
+    steps = alpha / (len(p) - np.arange(len(p)))
+    kept = np.flatnonzero(~(p[order] <= steps))
+    if len(kept):
+        steps[kept[0] :] = steps[kept[0]]
+    levels = np.empty(len(p))
+    levels[order] = steps
+    return levels
 
 
 def kendall(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> np.ndarray:
