@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from vgx.reproduce.experiment import COMPARISONS
 from vgx.reproduce.findings import NotMeasured, Sample, matches
-from vgx.reproduce.hypotheses import COMPARISONS
+from vgx.results.intervals import difference_p, equivalence_p, half_width
 
 
 class Arms:
     """Arms with given figures, by the value of the one option in which they differ."""
 
-    def __init__(self, figures: dict[Any, list[float]], predicted: float = math.nan):
-        self.figures, self.of_theory = figures, predicted
+    def __init__(self, figures: dict[Any, list[float]], predicted: float = math.nan, limits=None, beyond=None):
+        self.figures, self.of_theory, self.limits, self.beyond = figures, predicted, limits, beyond or {}
 
     def sample(self, arm, changes=None):
         value = next(iter(arm.values()), "all")
@@ -25,7 +26,9 @@ class Arms:
             value = next(iter(changes.values()))
         if value not in self.figures:
             raise NotMeasured
-        return Sample(dict(enumerate(self.figures[value])), {}, False)
+        return Sample(
+            dict(enumerate(self.figures[value])), {}, False, self.limits, frozenset(self.beyond.get(value, ()))
+        )
 
     def predicted(self, arm):
         return self.of_theory
@@ -36,6 +39,10 @@ class Arms:
 
 def find(figures: dict[Any, list[float]], predicted: float = math.nan, **options):
     return COMPARISONS.parse(options).find(Arms(figures, predicted))
+
+
+def find_in(figures: dict[Any, list[float]], limits=None, beyond=None, **options):
+    return COMPARISONS.parse(options).find(Arms(figures, math.nan, limits, beyond))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +165,7 @@ def test_an_order_is_supported_when_every_pair_of_neighbours_is():
     tau, *rest = find(figures, **ORDER)
     assert (tau.ours, tau.low, tau.high, tau.verdict) == (1, 1, 1, "supported")
     assert tau.note == "elu > relu > tanh"
-    assert [one.what for one in rest] == ["elu", "relu", "tanh", "elu over relu", "relu over tanh"]
+    assert [one.what for one in rest] == ["elu", "relu", "tanh", "elu - relu", "elu - tanh", "relu - tanh"]
 
 
 def test_an_order_is_contradicted_by_one_pair_that_is_the_other_way_round():
@@ -186,6 +193,124 @@ def test_a_smaller_grid_ranks_the_arms_it_has():
     assert find({"elu": [0.9] * 3, "tanh": [0.8] * 3}, **ORDER)[0].ours == 1
     with pytest.raises(NotMeasured):
         find({"elu": [0.9] * 3}, **ORDER)
+
+
+DRAWS = np.random.default_rng(3).normal(0, 0.002, (4, 10))
+
+
+def arms_apart(*means: float) -> dict[str, list[float]]:
+    names = ("elu", "relu", "tanh", "mish")
+    return {name: list(mean + draws) for name, mean, draws in zip(names, means, DRAWS, strict=False)}
+
+
+def test_pairs_of_an_order_are_tested_by_holms_procedure():
+    figures = arms_apart(0.905, 0.901, 0.9)
+    pairs = find(figures, **ORDER)[4:]
+    values = [np.subtract(figures[a], figures[b]) for a, b in (pair.what.split(" - ") for pair in pairs)]
+    p = [difference_p(one) for one in values]
+    level, kept = 0.0, False
+    for place, i in enumerate(np.argsort(p)):
+        level = level if kept else 0.05 / (3 - place)
+        kept = kept or p[i] > level
+        assert (pairs[i].verdict == "supported") == (not kept)
+        half = half_width(float(values[i].std(ddof=1)), 10, 1 - level)
+        assert (pairs[i].low, pairs[i].high) == pytest.approx((values[i].mean() - half, values[i].mean() + half))
+    assert 0 < sum(pair.verdict == "supported" for pair in pairs) < 3
+
+
+def test_neighbours_within_a_margin_are_the_same_and_contradict_an_order():
+    figures = arms_apart(0.9, 0.9005, 0.8)
+    tau, *rest = find(figures, **ORDER, margin=0.005)
+    assert [one.verdict for one in rest[3:]] == ["the same", "supported", "supported"]
+    assert tau.verdict == "contradicted"
+    assert find(figures, **ORDER)[0].verdict == "undecided"
+    assert find(arms_apart(0.9, 0.9005, 0.8995), **ORDER, margin=0.01)[0].verdict == "the same"
+
+
+@pytest.mark.parametrize("margin", [0.0005, 0.002, 0.005])
+def test_two_arms_are_the_same_where_the_whole_interval_lies_within_the_margin(margin):
+    figures = arms_apart(0.9, 0.9005)
+    arms = {"arm": {"p": "elu"}, "than": {"p": "relu"}}
+    (found,) = find(figures, name="greater", **arms, margin=margin)
+    values = np.subtract(figures["elu"], figures["relu"])
+    within = bool(max(abs(found.low), abs(found.high)) <= margin)
+    assert (found.verdict == "the same") == within == (equivalence_p(values, margin) <= 0.025)
+    assert found.high - found.low == pytest.approx(2 * half_width(float(values.std(ddof=1)), 10))
+    assert find(figures, name="less", **arms, margin=margin)[0].verdict == found.verdict
+
+
+def test_a_difference_smaller_than_the_margin_is_none_even_if_it_is_sure():
+    figures = {"a": [0.9020, 0.9021, 0.9019, 0.9020], "b": [0.9] * 4}
+    arms = {"arm": {"p": "a"}, "than": {"p": "b"}}
+    assert find(figures, name="greater", **arms)[0].verdict == "supported"
+    assert find(figures, name="greater", **arms, margin=0.005)[0].verdict == "the same"
+
+
+def test_one_arm_against_several_shares_the_level_out():
+    figures = arms_apart(0.9035, 0.9015, 0.9, 0.9)
+    others = [{"p": "relu"}, {"p": "tanh"}, {"p": "mish"}]
+    found = find(figures, name="greater", arm={"p": "elu"}, than=others)
+    assert [one.what for one in found] == ["elu - relu", "elu - tanh", "elu - mish"]
+    (alone,) = find(figures, name="greater", arm={"p": "elu"}, than=others[:1], margin=1e-9)
+    assert found[0].high - found[0].low >= alone.high - alone.low
+
+
+def test_a_margin_and_a_limit_do_not_stand_together():
+    with pytest.raises(ValidationError, match="leave one out"):
+        COMPARISONS.parse({"name": "greater", "arm": {"p": 1}, "than": {"p": 2}, "by": 0.1, "margin": 0.1})
+
+
+def test_a_share_of_units_stays_a_share():
+    figures = {"all": [1.0, 1.0, 0.45, 1.0, 1.0]}
+    assert find_in(figures, name="bound", holds="> 0.5")[0].high > 1
+    (found,) = find_in(figures, (0.0, 1.0), name="bound", holds="> 0.5")
+    assert 0 < found.low < found.ours == 0.89 < found.high < 1
+    assert find_in(figures, (0.0, 1.0), name="number", published=0.9, tolerance=0.1)[0].high < 1
+    (found,) = find_in(figures | {"b": [0.0] * 5}, (0.0, 1.0), name="less", arm={"p": "b"}, than={"p": "all"})
+    assert -1 < found.low < -0.89 < found.high
+    order = {"name": "rank", "over": "p", "order": ["all", "b"]}
+    tau, mean, _, pair = find_in(figures | {"b": [0.0] * 5}, (0.0, 1.0), **order)
+    assert mean.high < 1
+    assert pair.high <= 1
+    assert tau.verdict == "supported"
+
+
+def test_an_exact_number_is_that_of_every_seed():
+    assert find({"all": [0.0, 0.0, 0.0]}, name="bound", holds="== 0")[0].verdict == "supported"
+    assert find({"all": [0.0, 0.0]}, name="bound", holds="== 0")[0].verdict == "undecided"
+    assert find({"all": [0.0, math.nan, 0.0]}, name="bound", holds="== 0")[0].verdict == "undecided"
+    (found,) = find({"all": [0.0, 0.0, 1e-9, 0.0]}, name="bound", holds="== 0")
+    assert (found.verdict, found.note) == ("contradicted", "not so in 1 of 4 seeds")
+
+
+@pytest.mark.parametrize(
+    ("beyond", "more_than", "bound", "verdict"),
+    [
+        ({}, 2, "", "supported"),
+        ({"plain": [1]}, 2, ">", "supported"),
+        ({"plain": [1]}, 14, ">", "undecided"),  # the true ratio may be larger
+        ({"batch": [0]}, 2, "<", "undecided"),
+        ({"batch": [0]}, 14, "<", "contradicted"),
+        ({"batch": [0], "plain": [0]}, 2, "?", "undecided"),
+    ],
+)
+def test_a_ratio_of_runs_that_ended_too_soon_is_a_bound(beyond, more_than, bound, verdict):
+    figures = {"plain": [300.0, 310.0, 290.0], "batch": [100.0, 100.0, 100.0]}
+    arms = {"of": {"p": "plain"}, "to": {"p": "batch"}}
+    (found,) = find_in(figures, None, beyond, name="ratio", **arms, more_than=more_than)
+    assert (found.bound, found.verdict) == (bound, verdict)
+    assert found.more is None
+    assert found.ours == pytest.approx(300, rel=1e-2) or found.ours == pytest.approx(3, rel=1e-2)
+
+
+def test_a_difference_of_bounds_decides_in_one_direction_alone():
+    figures = {"a": [300.0, 310.0, 290.0], "b": [100.0, 101.0, 102.0]}
+    arms = {"arm": {"p": "a"}, "than": {"p": "b"}}
+    for name, verdict in (("greater", "supported"), ("less", "contradicted")):
+        assert find_in(figures, None, {"a": [0]}, name=name, **arms)[0].verdict == verdict
+        assert find_in(figures, None, {"b": [0]}, name=name, **arms)[0].verdict == "undecided"
+    assert find_in(figures, None, {"a": [0]}, name="bound", of={"p": "a"}, holds="< 400")[0].verdict == "undecided"
+    assert find_in(figures, None, {"a": [0]}, name="bound", of={"p": "a"}, holds="> 200")[0].verdict == "supported"
 
 
 def test_theory_holds_within_a_part_of_the_prediction():

@@ -17,6 +17,7 @@ COLOURS = {
     "supported": "green",
     "not reproduced": "red",
     "contradicted": "magenta",
+    "the same": "cyan",
     "undecided": "yellow",
 }
 
@@ -48,13 +49,16 @@ def more_seeds(finding: Finding, before: str = "") -> str:
 
 
 def ours(finding: Finding) -> str:
-    """Returns a finding's figure, with two digits of its uncertainty."""
-    return rounded(finding.ours, (finding.high - finding.low) / 2)
+    """Returns a finding's figure, with two digits of its uncertainty; a bound as `> 6.04`; `-` where nothing is known."""
+    if finding.bound == "?":
+        return "-"
+    return f"{finding.bound} {rounded(finding.ours, (finding.high - finding.low) / 2)}".strip()
 
 
 def interval(finding: Finding) -> str:
-    """Returns a finding's interval as `[0.971, 0.974]`; nothing where there is none."""
-    if not math.isfinite(finding.low + finding.high):
+    """Returns a finding's interval as `[0.971, 0.974]`, of a bound the end that holds as `[5.14, ∞)`; or `-`."""
+    if not math.isfinite(finding.low + finding.high) or finding.bound == "?":
         return "-"
     half_width = (finding.high - finding.low) / 2
-    return f"[{rounded(finding.low, half_width)}, {rounded(finding.high, half_width)}]"
+    low, high = rounded(finding.low, half_width), rounded(finding.high, half_width)
+    return {">": f"[{low}, ∞)", "<": f"(-∞, {high}]"}.get(finding.bound, f"[{low}, {high}]")

@@ -22,11 +22,7 @@ Written by `vgx reproduce --all --scale {scale} --write` from the runs themselve
 reproduce NAME` makes any line again, and each experiment is a YAML file in [configs/reproduce](../configs/reproduce).
 
 A published *number* is reproduced when the mean over seeds is within the tolerance and its 95 % interval is no wider
-than that; not reproduced when the whole interval is outside. A *claim* is supported or contradicted when the whole
-interval is on one side; all else is undecided. Intervals are Student's below ten seeds and bootstrapped from ten on;
-arms are paired by seed; learning rates are chosen for each arm on validation data; nothing is decided by fewer than
-three seeds.
-"""
+than that; not reproduced when the XX"""
 
 
 WRITTEN = "Written by `vgx reproduce"

@@ -37,8 +37,9 @@ from vgx.config.sweep import Cell, Sweep, sweep_in, value_at
 from vgx.config.yaml_tree import Fault, Keys, Place, Tree
 from vgx.errors import ConfigError, did_you_mean
 from vgx.reproduce.findings import Arm, Hypothesis, matches
-from vgx.reproduce.hypotheses import COMPARISONS, Number, Theory
+from vgx.reproduce.hypotheses import Number, Theory
 from vgx.reproduce.metrics import STATISTICS, Accuracy, LayerMetric, Metric
+from vgx.reproduce.pairs import COMPARISONS
 from vgx.results.values import inline
 from vgx.results.words import counted
 

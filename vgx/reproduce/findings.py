@@ -10,17 +10,30 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from vgx.registry import Part, Registry
-from vgx.results.intervals import LEVEL, MIN_SEEDS, Interval, half_width, interval_of, seeds_to_tell
+from vgx.results.intervals import (
+    LEVEL,
+    MIN_SEEDS,
+    Interval,
+    half_width,
+    interval_of,
+    interval_within,
+    score_interval,
+    seeds_to_tell,
+)
 
 Arm = dict[str, Any]
 """Which lanes: the value of some swept options, by path."""
 
 
+Limits = tuple[float, float] | None
+
+
 class ClaimVerdict(StrEnum):
-    """What the figures say: of a claim the first three, of a published number the last three."""
+    """What the figures say: of a claim the first four, of a published number the last three."""
 
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
+    THE_SAME = "the same"
     UNDECIDED = "undecided"
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
@@ -42,6 +55,9 @@ class Finding(NamedTuple):
     more: int | None
     """How many more seeds would decide it, if all stays as it is; None when decided, or beyond telling."""
     note: str = ""
+    bound: str = ""
+    """> where the true figure is known to be larger than `ours`, since a run ended too soon; < where it is smaller; ?
+    where it may be either."""
 
 
 class Sample(NamedTuple):
@@ -53,6 +69,10 @@ class Sample(NamedTuple):
     """The option values chosen for it on validation data, by path."""
     at_edge: bool
     """Whether one of them is the smallest or the largest that was tried."""
+    limits: tuple[float, float] | None = None
+    """Between which the values must lie; None where they may be anything."""
+    beyond: frozenset[int] = frozenset()
+    """The seeds whose value is a bound: the true one is larger."""
 
 
 class Measured(Protocol):
@@ -150,16 +170,52 @@ def choices(*samples: Sample) -> str:
     return " | ".join(parts) if any(parts) else ""
 
 
-def above(what: str, claimed: str, values: np.ndarray, limit: float, sign: int, note: str) -> Finding:
-    """Whether the mean lies above a limit, or below it where `sign` is -1."""
-    interval = interval_of(values)
-    signed = Interval(sign * interval.mean, *sorted((sign * interval.low, sign * interval.high)))
-    verdict = decided(values, direction(signed, sign * limit))
+def above(
+    what: str, claimed: str, values: np.ndarray, limit: float, sign: int, note: str, limits: Limits = None
+) -> Finding:
+    """Whether the mean lies above a limit, or below it where `sign` is -1; `limits` are the values' own."""
+    interval = interval_of(values) if limits is None else interval_within(values, *limits)
+    verdict = decided(values, direction(turned(interval, sign), sign * limit))
     return Finding(what, claimed, *interval, verdict, len(values), more_seeds(values, limit, verdict), note)
 
 
-def near(what: str, values: np.ndarray, alike: Sequence[np.ndarray], published: float, tolerance: float) -> Finding:
-    """Whether a mean is near a number; `alike` are figures with the same spread."""
+def turned(interval: Interval, sign: int) -> Interval:
+    """Returns an interval, or that of the opposite where `sign` is -1."""
+    return Interval(sign * interval.mean, *sorted((sign * interval.low, sign * interval.high)))
+
+
+def difference_limits(one: Sample, other: Sample) -> Limits:
+    """Between which the difference of two arms must lie."""
+    if one.limits is None or other.limits is None:
+        return None
+    return one.limits[0] - other.limits[1], one.limits[1] - other.limits[0]
+
+
+def bounded(finding: Finding, sign: int, more: Sample, less: Sample | None = None) -> Finding:
+    """Returns a finding that knows of bounds among the values it comes from.
+
+    `more` are values with which the figure grows, `less` those with which it falls; `sign` is 1 where the claim is that
+    the figure is large. What the true figure might overturn is undecided, whatever the seeds.
+    """
+    up, down = bool(more.beyond), bool(less and less.beyond)
+    if not up and not down:
+        return finding
+    bound = "?" if up and down else ">" if up else "<"
+    holds = {">": sign > 0, "<": sign < 0}
+    kept = (ClaimVerdict.SUPPORTED if holds[bound] else ClaimVerdict.CONTRADICTED) if bound in holds else None
+    verdict = finding.verdict and (finding.verdict if finding.verdict == kept else ClaimVerdict.UNDECIDED)
+    return finding._replace(verdict=verdict, more=None, bound=bound)
+
+
+def near(
+    what: str,
+    values: np.ndarray,
+    alike: Sequence[np.ndarray],
+    published: float,
+    tolerance: float,
+    limits: Limits = None,
+) -> Finding:
+    """Whether a mean is near a number; `alike` are figures with the same spread, `limits` the values' own."""
     n, mean = len(values), float(values.mean())
     claimed = f"{published:g} ± {tolerance:g}"
     if n < 2 or not np.isfinite(values).all():
@@ -168,7 +224,7 @@ def near(what: str, values: np.ndarray, alike: Sequence[np.ndarray], published: 
     std = math.sqrt(float(np.mean([column.var(ddof=1) for column in known])))
     freedom = (n - 1) * len(known)
     half = half_width(std, n, LEVEL, freedom)
-    low, high = mean - half, mean + half
+    low, high = (mean - half, mean + half) if limits is None else score_interval(mean, std, n, *limits, freedom)[1:]
     if abs(mean - published) <= tolerance and half <= tolerance:
         verdict = ClaimVerdict.REPRODUCED
     elif low > published + tolerance or high < published - tolerance:

@@ -1,11 +1,10 @@
-"""The comparisons that a claim can name: an arm against a published number, a limit, another arm, or theory."""
+"""The comparisons that a claim can name: an arm against a published number, a limit, or theory; two in a ratio."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from itertools import combinations, pairwise
-from typing import Annotated, Any, ClassVar
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -18,28 +17,23 @@ from vgx.reproduce.findings import (
     Finding,
     Hypothesis,
     Measured,
-    NotMeasured,
     Sample,
     above,
+    bounded,
     choices,
     decided,
     direction,
-    matches,
-    more_seeds,
     near,
     paired,
-    word_of,
     words_of,
 )
 from vgx.results import bounds
 from vgx.results.intervals import (
-    LEVEL,
     MAX_SEEDS,
     MIN_SEEDS,
     Interval,
-    bootstrap,
     interval_of,
-    kendall,
+    interval_within,
     wilson,
 )
 
@@ -90,11 +84,12 @@ class Number(Hypothesis):
     def find(self, measured: Measured) -> list[Finding]:
         points = [{self.over: at} for at in self.at] if self.over else [{}]
         tolerances = self.tolerance * (len(points) if len(self.tolerance) == 1 else 1)
-        columns = []
+        columns, limits = [], None
         for point in points:
             ours = measured.sample(self.of, point)
             if self.minus is None:
                 columns.append(np.array(list(ours.values.values())))
+                limits = ours.limits
             else:
                 a, b = paired(ours, measured.sample(self.minus, point))
                 columns.append(a - b)
@@ -102,7 +97,7 @@ class Number(Hypothesis):
         for i, (point, published, tolerance) in enumerate(zip(points, self.published, tolerances, strict=True)):
             alike = [column for column, other in zip(columns, tolerances, strict=True) if other == tolerance]
             what = " ".join(f"{name} {value:g}" for name, value in point.items()) or self._title()
-            findings.append(near(what, columns[i], alike, published, tolerance))
+            findings.append(near(what, columns[i], alike, published, tolerance, limits))
         return findings
 
     def _title(self) -> str:
@@ -112,20 +107,20 @@ class Number(Hypothesis):
 
 @COMPARISONS.register("bound")
 class Threshold(Hypothesis):
-    """An arm's mean is on one side of a limit."""
+    """An arm's mean is on one side of a limit; or each of its seeds is a number exactly."""
 
-    formula = "ours > limit, or ours < limit"
+    formula = "ours > limit, ours < limit, or every seed == number"
 
     of: Arm = Field(default_factory=dict)
     """The arm; the only one by default."""
     holds: str
-    """The bound, as '> 0.5' or '< 0.01'."""
+    """The bound, as '> 0.5', '< 0.01' or '== 0'; the last is contradicted by a single seed."""
 
     @field_validator("holds")
     @classmethod
     def _one_sided(cls, holds: str) -> str:
-        if bounds.parse(holds).compare not in (">", "<", ">=", "<="):
-            raise ValueError(f"expected a bound such as '> 0.5' or '< 0.01', found '{holds[:60]}'")
+        if bounds.parse(holds).compare == "+-":
+            raise ValueError(f"expected a bound such as '> 0.5', '< 0.01' or '== 0', found '{holds[:60]}'")
         return holds
 
     def arms(self) -> Iterator[Arm]:
@@ -134,8 +129,22 @@ class Threshold(Hypothesis):
     def find(self, measured: Measured) -> list[Finding]:
         bound, sample = bounds.parse(self.holds), measured.sample(self.of)
         values = np.array(list(sample.values.values()))
+        if bound.compare == "==":
+            return [self._exact(sample, values, bound)]
         sign = 1 if bound.compare in (">", ">=") else -1
-        return [above(words_of(self.of), self.holds, values, bound.number, sign, choices(sample))]
+        found = above(words_of(self.of), self.holds, values, bound.number, sign, choices(sample), sample.limits)
+        return [bounded(found, sign, sample)]
+
+    def _exact(self, sample: Sample, values: np.ndarray, bound: bounds.Bound) -> Finding:
+        """Whether every seed has the number."""
+        others = sum(not bound.holds(value) for value in values)
+        interval = interval_of(values) if sample.limits is None else interval_within(values, *sample.limits)
+        verdict = ClaimVerdict.CONTRADICTED if others else ClaimVerdict.SUPPORTED
+        verdict = decided(values, verdict) if np.isfinite(values).all() else ClaimVerdict.UNDECIDED
+        note = "; ".join(
+            filter(None, (choices(sample), f"not so in {others} of {len(values)} seeds" if others else ""))
+        )
+        return Finding(words_of(self.of), self.holds, *interval, verdict, len(values), None, note)
 
 
 @COMPARISONS.register("share")
@@ -177,46 +186,6 @@ def _within(interval: tuple[float, float], limit: float) -> bool:
     return interval[0] <= limit <= interval[1]
 
 
-class Versus(Hypothesis):
-    """Two arms, paired by seed."""
-
-    sign: ClassVar[int]
-
-    arm: Arm
-    """The one that is claimed to be ahead."""
-    than: Arm
-    """The other."""
-    by: float = 0.0
-    """By how much at least; negative: it may be behind by so much."""
-
-    def arms(self) -> Iterator[Arm]:
-        yield self.arm
-        yield self.than
-
-    def find(self, measured: Measured) -> list[Finding]:
-        one, other = measured.sample(self.arm), measured.sample(self.than)
-        a, b = paired(one, other)
-        what = f"{words_of(self.arm)} - {words_of(self.than)}"
-        claimed = f"{'>' if self.sign > 0 else '<'} {self.sign * self.by + 0.0:g}"
-        return [above(what, claimed, a - b, self.sign * self.by, self.sign, choices(one, other))]
-
-
-@COMPARISONS.register("greater")
-class Greater(Versus):
-    """One arm's mean is greater than another's, paired by seed."""
-
-    formula = "arm - than > by"
-    sign = 1
-
-
-@COMPARISONS.register("less")
-class Less(Versus):
-    """One arm's mean is less than another's, paired by seed."""
-
-    formula = "arm - than < -by"
-    sign = -1
-
-
 @COMPARISONS.register("ratio")
 class Ratio(Hypothesis):
     """One arm over another, paired by seed, exceeds a number; the mean is the geometric one."""
@@ -241,90 +210,9 @@ class Ratio(Hypothesis):
             logs = np.log(a) - np.log(b)
         what = f"{words_of(self.of)} / {words_of(self.to)}"
         found = above(what, f"> {self.more_than:g}", logs, math.log(self.more_than), 1, choices(one, other))
+        found = bounded(found, 1, one, other)
         ours, low, high = (math.exp(x) if x < 700 else math.inf for x in (found.ours, found.low, found.high))
         return [found._replace(ours=ours, low=low, high=high)]
-
-
-@COMPARISONS.register("rank")
-class Rank(Hypothesis):
-    """The arms' means are in a claimed order, the best first.
-
-    Kendall's tau over all arms, and each pair of neighbours. The order is supported when every pair of neighbours is,
-    contradicted when a pair is the other way round, each with the level shared out over the pairs (Bonferroni).
-    """
-
-    formula = "mean(first) > mean(second) > ..."
-
-    over: str
-    """The option that the arms differ in."""
-    order: Annotated[tuple[Any, ...], Field(strict=False, min_length=2)]
-    """Its values, the one that is claimed to be best first."""
-    less_is_better: bool = False
-    """Whether the best is the smallest."""
-
-    def arms(self) -> Iterator[Arm]:
-        for value in self.order:
-            yield {self.over: value}
-
-    def free(self) -> tuple[str, ...]:
-        return (self.over,)
-
-    def find(self, measured: Measured) -> list[Finding]:
-        grid = measured.values(self.over)
-        order = [value for value in self.order if any(matches(found, value) for found in grid)]
-        if len(order) < 2:
-            raise NotMeasured
-        others = [value for value in grid if not any(matches(value, known) for known in order)]
-        samples = {word_of(self.over, value): measured.sample({self.over: value}) for value in (*order, *others)}
-        claimed = list(samples)[: len(order)]
-        seeds = sorted(set.intersection(*(set(sample.values) for sample in samples.values())))
-        table = {name: np.array([sample.values[seed] for seed in seeds]) for name, sample in samples.items()}
-        sign = -1 if self.less_is_better else 1
-        pairs = [self._pair(*pair, table, len(claimed) - 1, sign) for pair in pairwise(claimed)]
-        return [self._tau(claimed, table, sign, [pair.verdict for pair in pairs]), *self._means(samples, table), *pairs]
-
-    def _tau(self, claimed: list[str], table: Mapping[str, np.ndarray], sign: int, pairs: list[str]) -> Finding:
-        values = sign * np.array([table[name] for name in claimed])
-        order = -np.arange(len(claimed))
-        n = values.shape[1]
-        reversed_pairs = [
-            direction(_bonferroni(b - a, math.comb(len(values), 2)), 0.0) == ClaimVerdict.SUPPORTED
-            for a, b in combinations(values, 2)
-        ]
-        tau = float(kendall(values.mean(1), order))
-        low, high = (
-            bootstrap(lambda picked: kendall(values[:, picked].mean(-1).T, order), n)
-            if n > 1 and np.isfinite(values).all()
-            else (math.nan, math.nan)
-        )
-        verdict = (
-            ClaimVerdict.CONTRADICTED
-            if any(reversed_pairs)
-            else ClaimVerdict.SUPPORTED
-            if all(pair == ClaimVerdict.SUPPORTED for pair in pairs)
-            else ClaimVerdict.UNDECIDED
-        )
-        observed = sorted(claimed, key=lambda name: -sign * float(table[name].mean()))
-        verdict = verdict if n >= MIN_SEEDS else ClaimVerdict.UNDECIDED
-        return Finding("Kendall's tau", "1", tau, low, high, verdict, n, None, " > ".join(observed))
-
-    def _means(self, samples: Mapping[str, Sample], table: Mapping[str, np.ndarray]) -> list[Finding]:
-        return [
-            Finding(name, "", *interval_of(table[name]), "", len(table[name]), None, choices(sample))
-            for name, sample in samples.items()
-        ]
-
-    def _pair(self, better: str, worse: str, table: Mapping[str, np.ndarray], pairs: int, sign: int) -> Finding:
-        with np.errstate(invalid="ignore"):
-            values = sign * (table[better] - table[worse])
-        interval = _bonferroni(values, pairs)
-        verdict = decided(values, direction(interval, 0.0))
-        more = more_seeds(values, 0.0, verdict)
-        return Finding(f"{better} over {worse}", "> 0", *interval, verdict, len(values), more)
-
-
-def _bonferroni(values: np.ndarray, pairs: int) -> Interval:
-    return interval_of(values, 1 - (1 - LEVEL) / pairs)
 
 
 @COMPARISONS.register("theory")
