@@ -202,6 +202,21 @@ def test_theory_predicts_the_first_step_alone():
             load_experiment(changed("claim/checks", [one]))
 
 
+@pytest.mark.parametrize(
+    ("statistic", "other", "line"),
+    [
+        ("steps_to", {}, "steps_to needs an `accuracy`, or the check an arm that it is `as_accurate_as`"),
+        ({"name": "steps_to", "accuracy": 0.5}, {"as_accurate_as": {"model.initializer": "he_normal"}}, "needs an"),
+        ("accuracy", {"as_accurate_as": {"model.initializer": "he_normal"}}, "this is for steps_to"),
+        ("steps_to", {"as_accurate_as": {"model.initialiser": "he_normal"}}, "model.initialiser is not swept"),
+    ],
+)
+def test_steps_go_to_one_accuracy(statistic, other, line):
+    one = BASE["claim"]["checks"][0] | {"statistic": statistic} | other
+    with pytest.raises(ConfigError, match=line):
+        load_experiment(changed("claim/checks", [one]))
+
+
 def test_a_curve_goes_over_an_option_that_the_statistic_has():
     compare = {"name": "number", "over": "epok", "at": [1], "published": [1], "tolerance": 1}
     one = {"says": "x", "statistic": "accuracy", "best_over": list(BASE["sweep"]["axes"]), "compare": compare}
@@ -361,9 +376,63 @@ def test_accuracies_are_those_of_the_metrics_table(run):
     assert np.isnan(figures(run, name="accuracy", epoch=3)).all()
 
 
-def test_steps_to_an_accuracy_end_with_the_run(run):
+def test_steps_to_an_accuracy_end_with_the_run_as_a_bound(run):
     assert figures(run, name="steps_to", accuracy=1e-9).tolist() == [3.0] * 18
-    assert figures(run, name="steps_to", accuracy=1.0).max() == 6.0
+    steps = figures(run, name="steps_to", accuracy=1.0)
+    assert steps.max() == 6.0
+    lanes = [LaneOutcome(row["lane"], row["status"] == "diverged") for row in run.lanes().to_pylist()]
+    beyond = STATISTICS.parse({"name": "steps_to", "accuracy": 1.0}).beyond(run, lanes)
+    ends = figures(run, name="accuracy", which="best")
+    assert beyond.tolist() == (ends < 1).tolist()
+    assert not STATISTICS.parse({"name": "accuracy"}).beyond(run, lanes).any()
+
+
+def test_steps_may_go_to_what_another_arm_comes_to_in_the_end(run, folder):
+    arms = {"of": {"model.initializer": "glorot_normal"}, "to": {"model.initializer": "he_normal"}}
+    check = {
+        "says": "fewer steps",
+        "statistic": "steps_to",
+        "where": {"train.optimizer.learning_rate": 0.1},
+        "as_accurate_as": arms["of"],
+        "compare": {"name": "ratio", **arms},
+    }
+    result = finished(load_experiment(changed("claim/checks", [check])), folder)
+    assert result is not None
+    (outcome,) = result.outcomes
+    rows = run.metrics(["lane", "step", "test_accuracy"]).to_pylist()
+    lanes = {
+        (row["model.initializer"], row["seed"]): row["lane"]
+        for row in run.lanes().to_pylist()
+        if row["train.optimizer.learning_rate"] == 0.1
+    }
+    logs, censored = [], False
+    for seed in range(3):
+        curves = [
+            [(row["step"], row["test_accuracy"]) for row in rows if row["lane"] == lanes[name, seed]]
+            for name in ("glorot_normal", "he_normal")
+        ]
+        curves = [[point for point in curve if point[1] is not None] for curve in curves]
+        target = curves[0][-1][1]
+        steps = [[step for step, accuracy in curve if accuracy >= target] for curve in curves]
+        censored |= not steps[1]
+        logs.append(math.log(steps[0][0] / (steps[1][0] if steps[1] else 6)))
+    (found,) = outcome.findings
+    assert found.ours == pytest.approx(math.exp(np.mean(logs)))
+    assert found.bound == ("<" if censored else "")
+    assert "steps are known to" in outcome.note
+
+
+def test_shares_know_that_they_are_ones():
+    limits = {
+        "accuracy": (0.0, 1.0),
+        "dead": (0.0, 1.0),
+        "update_ratio": None,
+    }
+    for name, expected in limits.items():
+        options = {"name": "accuracy"} if name == "accuracy" else {"name": "layer", "column": name}
+        assert STATISTICS.parse(options).limits == expected
+    assert STATISTICS.parse({"name": "layer", "column": "dead", "steps": "all", "over_steps": "sum"}).limits is None
+    assert STATISTICS.parse({"name": "steps_to", "accuracy": 0.5}).limits is None
 
 
 def test_layers_are_summed_up_as_asked(run):

@@ -30,7 +30,7 @@ class Arms:
             dict(enumerate(self.figures[value])), {}, False, self.limits, frozenset(self.beyond.get(value, ()))
         )
 
-    def predicted(self, arm):
+    def predicted(self, arm, changes=None):
         return self.of_theory
 
     def values(self, path):
@@ -316,6 +316,19 @@ def test_a_difference_of_bounds_decides_in_one_direction_alone():
 def test_theory_holds_within_a_part_of_the_prediction():
     assert find({"all": [1.45, 1.47, 1.46]}, 1.4669, name="theory", tolerance=0.03)[0].verdict == "supported"
     assert find({"all": [1.65, 1.67, 1.66]}, 1.4669, name="theory", tolerance=0.03)[0].verdict == "contradicted"
+
+
+def test_a_difference_from_theory_is_stated_where_the_interval_leaves_it_out():
+    (found,) = find({"all": [1.50, 1.51, 1.52]}, 1.4669, name="theory", tolerance=0.05)
+    assert found.note == "off by +2.9% [+1.2%, +4.6%]"
+    assert find({"all": [1.45, 1.47, 1.46]}, 1.4669, name="theory", tolerance=0.05)[0].note == ""
+
+
+def test_theorys_curve_has_a_point_for_each_stretch_of_layers():
+    figures = {(1, 5): [0.7, 0.71, 0.72], (1, 9): [0.8, 0.81, 0.82]}
+    first, second = find(figures, 0.81, name="theory", tolerance=0.05, at=[[1, 5], [1, 9]])
+    assert [first.what, second.what] == ["layers 1 to 5", "layers 1 to 9"]
+    assert (first.verdict, second.verdict) == ("contradicted", "supported")
 
 
 def test_a_bare_name_is_a_part_with_any_options():

@@ -49,7 +49,7 @@ def more_seeds(finding: Finding, before: str = "") -> str:
 
 
 def ours(finding: Finding) -> str:
-    """Returns a finding's figure, with two digits of its uncertainty; a bound as `> 6.04`; `-` where nothing is known."""
+    """Returns a finding's figure with two digits of its uncertainty: a bound as `> 6.04`, `-` if it bounds nothing."""
     if finding.bound == "?":
         return "-"
     return f"{finding.bound} {rounded(finding.ours, (finding.high - finding.low) / 2)}".strip()

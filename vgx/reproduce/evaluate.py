@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vgx.config.sweep import Cell
 from vgx.devices import Platform
 from vgx.reproduce.experiment import Check, Claim, Experiment
 from vgx.reproduce.findings import Arm, ClaimVerdict, Finding, NotMeasured, Sample, words_of
-from vgx.reproduce.metrics import LaneOutcome, LayerMetric, Metric
+from vgx.reproduce.metrics import Accuracy, LaneOutcome, LayerMetric, Metric, StepsTo
 from vgx.results.store import ENDED, Run
 from vgx.runner.rounds import PENDING
 from vgx.runner.sweep import sweep, sweep_path
@@ -110,15 +111,17 @@ def result_of(experiment: Experiment, run: Run) -> Result:
 def _outcome(experiment: Experiment, check: Check, setting: Arm, lanes: _Lanes) -> CheckResult:
     each = words_of({path: setting[path] for path in check.for_each})
     note = ""
+    measured = _Measured(experiment, check, setting, lanes)
     try:
-        findings = check.compare.find(_Measured(experiment, check, setting, lanes))
+        findings = check.compare.find(measured)
+        note = f"steps are known to {measured.resolution:.1%}" if measured.resolution else ""
     except NotMeasured:
         findings, note = [], "an arm is left out at this scale"
     verdict = _overall([finding.verdict for finding in findings if finding.verdict])
     if not experiment.size.judged:
         verdict = ClaimVerdict.UNDECIDED
         findings = [f._replace(verdict=f.verdict and ClaimVerdict.UNDECIDED, more=None) for f in findings]
-        note = note or f"not judged at scale {experiment.scale}"
+        note = note if not findings else f"not judged at scale {experiment.scale}"
     return CheckResult(check.says, each, check.published, str(check.statistic), verdict, tuple(findings), note)
 
 
@@ -144,13 +147,15 @@ class _Lanes:
                 found = LaneOutcome(row["lane"], row["status"] == "diverged")
                 self.by_cell.setdefault(row["cell"], {})[row["seed"]] = found
         self.known: dict[Metric, dict[int, float]] = {}
+        self.bounds: dict[Metric, frozenset[int]] = {}
 
     def read(self, statistic: Metric) -> dict[int, float]:
-        """Returns a statistic of every lane, by its number."""
+        """Returns a statistic of every lane, by its number; those of which it is a bound are in `bounds`."""
         if statistic not in self.known:
             lanes = [lane for seeds in self.by_cell.values() for lane in seeds.values()]
-            values = statistic.read(self.run, lanes).tolist()
+            values, beyond = statistic.read(self.run, lanes).tolist(), statistic.beyond(self.run, lanes)
             self.known[statistic] = {lane.lane: value for lane, value in zip(lanes, values, strict=True)}
+            self.bounds[statistic] = frozenset(lane.lane for lane, over in zip(lanes, beyond, strict=True) if over)
         return self.known[statistic]
 
 
@@ -159,6 +164,8 @@ class _Measured:
 
     def __init__(self, experiment: Experiment, check: Check, setting: Arm, lanes: _Lanes):
         self.experiment, self.check, self.setting, self.lanes = experiment, check, setting, lanes
+        self.resolution = 0.0
+        """How far apart the evaluations are that steps are counted by, in parts of the fewest steps."""
 
     def values(self, path: str) -> list[Any]:
         return self.experiment.values(path, self.setting)
@@ -178,6 +185,37 @@ class _Measured:
 
     def _best(self, arm: Arm, statistic: Metric) -> Sample:
         """An arm's figures with the options that are best on validation data."""
+        cell, chosen, at_edge = self._chosen(arm)
+        lanes = dict(sorted(self.lanes.by_cell.get(cell.key, {}).items()))
+        if not lanes:
+            raise NotMeasured
+        if isinstance(statistic, StepsTo) and self.check.as_accurate_as is not None:
+            values, beyond = self._reached(lanes, statistic, self.check.as_accurate_as)
+        else:
+            figures = self.lanes.read(statistic)
+            values = {seed: figures[lane.lane] for seed, lane in lanes.items()}
+            beyond = {seed for seed, lane in lanes.items() if lane.lane in self.lanes.bounds[statistic]}
+        if isinstance(statistic, StepsTo):
+            found = np.array([*values.values()])
+            self.resolution = max(self.resolution, cell.config.train.evaluate_every / float(found.mean()))
+        return Sample(values, chosen, at_edge, statistic.limits, frozenset(beyond))
+
+    def _reached(
+        self, lanes: Mapping[int, LaneOutcome], statistic: StepsTo, baseline: Arm
+    ) -> tuple[dict[int, float], set[int]]:
+        """The steps to what another arm comes to in the end, seed by seed, and the seeds where they are a bound."""
+        ends = self._best(baseline, Accuracy(split=statistic.split)).values
+        if not (seeds := [seed for seed in lanes if seed in ends]):
+            raise NotMeasured
+        asked = np.array([ends[seed] for seed in seeds])
+        steps, beyond = statistic.reached(self.lanes.run, [lanes[seed] for seed in seeds], asked)
+        return dict(zip(seeds, steps.tolist(), strict=True)), {s for s, over in zip(seeds, beyond, strict=True) if over}
+
+    def _chosen(self, arm: Arm) -> tuple[Cell, dict[str, Any], bool]:
+        """The cell of an arm with the options that are best on validation data, these, and whether one is at an edge.
+
+        Raises NotMeasured when there is none.
+        """
         paths, score = self.check.best_over, self.check.best_by
         options = [self.values(path) for path in paths]
         best: tuple[float, dict[str, Any], list[Any]] | None = None
@@ -197,18 +235,13 @@ class _Measured:
         if best is None:
             raise NotMeasured
         _, chosen, cells = best
-        figures = self.lanes.read(statistic)
-        lanes = self.lanes.by_cell.get(cells[0].key, {})
-        if not lanes:
-            raise NotMeasured
-        values = {seed: figures[lane.lane] for seed, lane in sorted(lanes.items())}
-        return Sample(values, chosen, any(_at_edge(chosen[p], o) for p, o in zip(paths, options, strict=True)))
+        return cells[0], chosen, any(_at_edge(chosen[p], o) for p, o in zip(paths, options, strict=True))
 
-    def predicted(self, arm: Arm) -> float:
+    def predicted(self, arm: Arm, changes: Mapping[str, Any] | None = None) -> float:
         cells = self.experiment.cells_of(self.setting | arm)
         if not cells:
             raise NotMeasured
-        statistic = self.check.statistic
+        statistic = self.check.statistic.model_copy(update=dict(changes or {}))
         assert isinstance(statistic, LayerMetric)
         curve = getattr(predict(cells[0].config).curves, statistic.column)
         return statistic.over(np.asarray(curve)[:-1])
@@ -218,17 +251,19 @@ def _spread(parts: Sequence[Sample]) -> Sample:
     """The range of some arms' figures, seed by seed."""
     seeds = set.intersection(*(set(part.values) for part in parts))
     figures = {seed: [part.values[seed] for part in parts] for seed in sorted(seeds)}
-    return Sample({seed: max(values) - min(values) for seed, values in figures.items()}, {}, False)
+    limits = parts[0].limits and (0.0, parts[0].limits[1] - parts[0].limits[0])
+    return Sample({seed: max(values) - min(values) for seed, values in figures.items()}, {}, False, limits)
 
 
 def _largest(rates: Sequence[float], parts: Sequence[Sample], limit: float) -> Sample:
-    """The largest number whose arm reaches a limit, seed by seed; NaN where none does."""
+    """The largest number whose arm reaches a limit, seed by seed; a bound if it is the largest of all; or NaN."""
     reached = {
         seed: [rate for rate, part in zip(rates, parts, strict=True) if part.values.get(seed, math.nan) >= limit]
         for seed in parts[0].values
     }
     values = {seed: max(some, default=math.nan) for seed, some in reached.items()}
-    return Sample(values, {}, rates[-1] in values.values())
+    beyond = frozenset(seed for seed, value in values.items() if value == rates[-1])
+    return Sample(values, {}, bool(beyond), beyond=beyond)
 
 
 def _at_edge(value: Any, options: list[Any]) -> bool:

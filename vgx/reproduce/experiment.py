@@ -38,7 +38,7 @@ from vgx.config.yaml_tree import Fault, Keys, Place, Tree
 from vgx.errors import ConfigError, did_you_mean
 from vgx.reproduce.findings import Arm, Hypothesis, matches
 from vgx.reproduce.hypotheses import Number, Theory
-from vgx.reproduce.metrics import STATISTICS, Accuracy, LayerMetric, Metric
+from vgx.reproduce.metrics import STATISTICS, Accuracy, LayerMetric, Metric, StepsTo
 from vgx.reproduce.pairs import COMPARISONS
 from vgx.results.values import inline
 from vgx.results.words import counted
@@ -78,6 +78,8 @@ class Check(Section):
     """What they are chosen by: on validation data, never on test data."""
     spread_over: str | None = None
     """Take the statistic's range over the values of this swept option, instead of the statistic."""
+    as_accurate_as: Arm | None = None
+    """With `steps_to`: the arm whose own accuracy at its end is the one to reach, seed by seed."""
     largest: Reach | None = None
     """Take the largest value of a swept option that reaches something, instead of the statistic."""
     compare: Annotated[Hypothesis, COMPARISONS.field]
@@ -147,6 +149,13 @@ class Experiment:
             setting = check.where | dict(zip(check.for_each, values, strict=True))
             if self.cells_of(setting):
                 yield setting
+
+
+def arms_of(check: Check) -> Iterator[Arm]:
+    """Yields every arm that a check names."""
+    yield from check.compare.arms()
+    if check.as_accurate_as is not None:
+        yield check.as_accurate_as
 
 
 def option(cell: Cell, path: str) -> Any:
@@ -299,7 +308,7 @@ def _unfit(experiment: Experiment, tree: Tree, may_lack_arms: bool) -> Iterator[
 
         named = [*check.for_each, *check.best_over, *check.compare.free()]
         named += [path for path in (check.spread_over, check.largest and check.largest.over) if path]
-        for path in dict.fromkeys([*named, *check.where, *(path for arm in check.compare.arms() for path in arm)]):
+        for path in dict.fromkeys([*named, *check.where, *(path for arm in arms_of(check) for path in arm)]):
             if path not in paths and not may_lack_arms:
                 near = did_you_mean(path, list(paths)) or f"; swept are {', '.join(paths)}"
                 yield fault("compare", f"{path} is not swept{near}")
@@ -313,8 +322,12 @@ def _unfit(experiment: Experiment, tree: Tree, may_lack_arms: bool) -> Iterator[
             and check.statistic.steps == "first"
         ):
             yield fault("statistic", f"theory predicts {', '.join(PREDICTED)} of the first step's layers alone")
+        if isinstance(check.statistic, StepsTo) and (check.statistic.accuracy is None) != bool(check.as_accurate_as):
+            yield fault("statistic", "steps_to needs an `accuracy`, or the check an arm that it is `as_accurate_as`")
+        elif check.as_accurate_as and not isinstance(check.statistic, StepsTo):
+            yield fault("as_accurate_as", f"this is for steps_to, and the statistic is {check.statistic.name}")
         free = {*check.for_each, *named}
-        for arm in check.compare.arms():
+        for arm in arms_of(check):
             settings = list(experiment.settings(check)) or [check.where]
             found = [experiment.cells_of(setting | arm) for setting in settings]
             if not any(found) and not may_lack_arms:

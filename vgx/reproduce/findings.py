@@ -82,8 +82,8 @@ class Measured(Protocol):
         """Returns an arm's figures; `changes` are options of the statistic."""
         ...
 
-    def predicted(self, arm: Arm) -> float:
-        """Returns the statistic of the curve that theory predicts for the arm."""
+    def predicted(self, arm: Arm, changes: Mapping[str, Any] | None = None) -> float:
+        """Returns the statistic of the curve that theory predicts for the arm; `changes` as for `sample`."""
         ...
 
     def values(self, path: str) -> list[Any]:

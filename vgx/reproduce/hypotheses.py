@@ -217,7 +217,10 @@ class Ratio(Hypothesis):
 
 @COMPARISONS.register("theory")
 class Theory(Hypothesis):
-    """An arm's mean is what mean-field theory predicts, within a part of it."""
+    """An arm's mean is what mean-field theory predicts, within a part of it; or a curve of them over layers is.
+
+    Where the interval leaves the prediction out, by how much ours is off is said beside it.
+    """
 
     formula = "|ours / predicted - 1| <= tolerance"
 
@@ -225,17 +228,28 @@ class Theory(Hypothesis):
     """The arm; the only one by default."""
     tolerance: float = Field(gt=0)
     """How far ours may be off, in parts of the prediction."""
+    at: Annotated[tuple[Annotated[tuple[int, int], Field(strict=False)], ...], Field(strict=False)] = ()
+    """The layers of each point of a curve, first and last, instead of the statistic's."""
 
     def arms(self) -> Iterator[Arm]:
         yield self.of
 
     def find(self, measured: Measured) -> list[Finding]:
-        predicted = measured.predicted(self.of)
-        values = np.array(list(measured.sample(self.of).values.values()))
-        found = near(words_of(self.of), values, [values], predicted, self.tolerance * abs(predicted))
+        points = [{"layers": layers} for layers in self.at] or [{}]
+        return [self._point(measured, point) for point in points]
+
+    def _point(self, measured: Measured, point: dict[str, tuple[int, int]]) -> Finding:
+        predicted = measured.predicted(self.of, point)
+        values = np.array(list(measured.sample(self.of, point).values.values()))
+        what = f"layers {point['layers'][0]} to {point['layers'][1]}" if point else words_of(self.of)
+        found = near(what, values, [values], predicted, self.tolerance * abs(predicted))
         of_claim: dict[str, str] = {
             ClaimVerdict.REPRODUCED: ClaimVerdict.SUPPORTED,
             ClaimVerdict.NOT_REPRODUCED: ClaimVerdict.CONTRADICTED,
         }
         verdict = of_claim.get(found.verdict, found.verdict)
-        return [found._replace(claimed=f"{predicted:.4g} ± {self.tolerance:.0%}", verdict=verdict)]
+        note = ""
+        if found.low > predicted or found.high < predicted:
+            off, low, high = (x / predicted - 1 for x in (found.ours, found.low, found.high))
+            note = f"off by {off:+.1%} [{low:+.1%}, {high:+.1%}]"
+        return found._replace(claimed=f"{predicted:.4g} ± {self.tolerance:.0%}", verdict=verdict, note=note)

@@ -37,9 +37,18 @@ class Metric(Part):
     less_is_better: ClassVar[bool] = False
     """Whether a choice by this statistic takes the smallest."""
 
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Between which the numbers must lie; None where they may be anything."""
+        return None
+
     def read(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
         """Returns the number of each lane: [R], float64; NaN where it was not measured."""
         raise NotImplementedError
+
+    def beyond(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
+        """Returns for each lane whether its number is a bound, the true one being larger: [R], bool."""
+        return np.zeros(len(lanes), bool)
 
 
 STATISTICS: Registry[Metric] = Registry("statistic")
@@ -61,6 +70,10 @@ class Accuracy(Metric):
     which: Literal["last", "best", "worst"] = "last"
     """Which of the evaluations."""
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
     def read(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
         column = f"{self.split}_accuracy"
         rows = _measured(run, lanes, ["epoch", column])
@@ -79,7 +92,7 @@ class Accuracy(Metric):
 
 @STATISTICS.register("steps_to")
 class StepsTo(Metric):
-    """The steps until an evaluation first reaches an accuracy; the length of the run when none does.
+    """The steps until an evaluation first reaches an accuracy; where none does, the length of the run, as a bound.
 
     As vgx's metrics table has it; known to `train.evaluate_every` steps.
     """
@@ -87,17 +100,36 @@ class StepsTo(Metric):
     formula = "min {step: accuracy >= limit}"
     less_is_better = True
 
-    accuracy: float = Field(gt=0, le=1)
-    """The accuracy to reach."""
+    accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The accuracy to reach; none where a check says `as_accurate_as` what."""
     split: Split = "test"
     """Whose examples."""
 
     def read(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
+        return self.reached(run, lanes, self._limits(lanes))[0]
+
+    def beyond(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
+        return self.reached(run, lanes, self._limits(lanes))[1]
+
+    def reached(self, run: Run, lanes: Sequence[LaneOutcome], accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the steps to each lane's own accuracy, and whether they are a bound: [R] each.
+
+        `accuracies` are those to reach, [R]; where one is NaN, so are the steps.
+        """
         column = f"{self.split}_accuracy"
         rows = _measured(run, lanes, ["step", column])
-        steps = [rows[lane.lane]["step"][rows[lane.lane][column] >= self.accuracy] for lane in lanes]
         longest = max((float(own["step"].max(initial=0)) for own in rows.values()), default=math.nan)
-        return np.array([float(reached[0]) if len(reached) else longest for reached in steps])
+        steps, beyond = np.full(len(lanes), longest), np.ones(len(lanes), bool)
+        for i, (lane, accuracy) in enumerate(zip(lanes, accuracies, strict=True)):
+            reached = rows[lane.lane]["step"][rows[lane.lane][column] >= accuracy]
+            if len(reached):
+                steps[i], beyond[i] = reached[0], False
+            elif math.isnan(accuracy):
+                steps[i], beyond[i] = math.nan, False
+        return steps, beyond
+
+    def _limits(self, lanes: Sequence[LaneOutcome]) -> np.ndarray:
+        return np.full(len(lanes), math.nan if self.accuracy is None else self.accuracy)
 
 
 @STATISTICS.register("layer")
@@ -120,6 +152,11 @@ class LayerMetric(Metric):
     """Which recorded steps count."""
     over_steps: Literal["mean", "median", "min", "max", "sum"] = "mean"
     """What is done with several."""
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        within = self.over_layers in ("mean", "median", "min", "max") and self.over_steps != "sum"
+        return (0.0, 1.0) if LAYERS[self.column].scale == "share" and within else None
 
     def read(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
         steps = [1] if self.steps == "first" else None  # the first step is always recorded
