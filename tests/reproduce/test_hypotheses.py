@@ -27,7 +27,7 @@ class Arms:
         if value not in self.figures:
             raise NotMeasured
         return Sample(
-            dict(enumerate(self.figures[value])), {}, False, self.limits, frozenset(self.beyond.get(value, ()))
+            dict(enumerate(self.figures[value])), {}, limits=self.limits, beyond=frozenset(self.beyond.get(value, ()))
         )
 
     def predicted(self, arm, changes=None):

@@ -65,8 +65,15 @@ class Sweep:
 
     def to_yaml(self) -> str:
         """Returns the sweep as a file, every default of the base written out; loading it gives an equal sweep."""
+        return yaml_tree.write(self._plain(self.axes, self.explicit))
+
+    def rebuilt(self, axes: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> Sweep:
+        """Returns a sweep of the same base with other axes and cells. Raises ConfigError as `load_sweep`."""
+        return load_sweep(self._plain(axes, cells))
+
+    def _plain(self, axes: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         base = self.base.model_dump(mode="json", exclude_none=True)
-        return yaml_tree.write(base | {"sweep": {"axes": self.axes, "cells": self.explicit}})
+        return base | {"sweep": {"axes": dict(axes), "cells": list(cells)}}
 
 
 def load_sweep(
@@ -344,7 +351,7 @@ def value_at(config: Config, path: str) -> Any:
             {field.alias or name: name for name, field in type(value).model_fields.items()} if _is_tree(value) else {}
         )
         if key not in names:
-            return None
+            return value.name if key == "name" and isinstance(value, Part) else None
         value = getattr(value, names[key])
     return brief(value)
 

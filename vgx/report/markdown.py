@@ -70,7 +70,8 @@ def _section(result: Result) -> Iterator[str]:
     yield f"## {result.name}"
     yield ""
     yield f"{claim.says}. Source: {claim.source}."
-    yield f"Here: {claim.differs}; {seeds_in_words(result.seeds)}." if claim.differs else f"{_seeds(result)}."
+    here = "; ".join(filter(None, (claim.differs, seeds_in_words(result.seeds), *result.notes)))
+    yield f"Here: {here}." if claim.differs else f"{here[0].upper()}{here[1:]}."
     yield ""
     yield "| what | claimed | ours | 95 % interval | verdict |"
     yield "|---|---|---|---|---|"
@@ -78,10 +79,6 @@ def _section(result: Result) -> Iterator[str]:
         yield f"| **{_cell(in_words(outcome))}**{_aside(outcome)} | | | | **{outcome.verdict}** |"
         for finding in outcome.findings:
             yield _row(finding, several=len(outcome.findings) > 1)
-
-
-def _seeds(result: Result) -> str:
-    return seeds_in_words(result.seeds).capitalize()
 
 
 def _aside(outcome: CheckResult) -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vgx.config.sweep import Cell
+from vgx.config.sweep import Cell, Sweep
 from vgx.devices import Platform
-from vgx.reproduce.experiment import Check, Claim, Experiment
-from vgx.reproduce.findings import Arm, ClaimVerdict, Finding, NotMeasured, Sample, words_of
+from vgx.reproduce.experiment import Check, Claim, Experiment, option
+from vgx.reproduce.findings import Arm, Chosen, ClaimVerdict, Finding, NotMeasured, Sample, words_of
+from vgx.reproduce.lanes import LaneCount, Lanes, count_lanes
 from vgx.reproduce.metrics import Accuracy, LaneOutcome, LayerMetric, Metric, StepsTo
-from vgx.results.store import ENDED, Run
-from vgx.runner.rounds import PENDING
+from vgx.reproduce.stages import next_stage, representative
+from vgx.results.store import Run
 from vgx.runner.sweep import sweep, sweep_path
 from vgx.runner.sweep_progress import Watch
 from vgx.theory.predict import predict
@@ -44,6 +44,8 @@ class Result(NamedTuple):
     seeds: tuple[int, ...]
     run: Run
     outcomes: tuple[CheckResult, ...]
+    notes: tuple[str, ...] = ()
+    """What else there is to know of how it was done."""
 
     @property
     def verdicts(self) -> list[str]:
@@ -70,45 +72,55 @@ def reproduce(
     known = None if overwrite else finished(experiment, runs)
     if known is not None:
         return known
-    return result_of(experiment, sweep(experiment.sweep, runs=runs, overwrite=overwrite, device=device, watch=watch))
+    begun: set[Path] = set()
 
+    def trained(one: Sweep) -> Run:
+        path = sweep_path(one, runs)
+        fresh = overwrite and path not in begun
+        begun.add(path)
+        return sweep(one, runs=runs, overwrite=fresh, device=device, watch=watch)
 
-class LaneCount(NamedTuple):
-    """How far an experiment is."""
-
-    path: Path
-    lanes: int
-    done: int
+    if overwrite and experiment.tuning:
+        trained(experiment.tuning.sweep)
+    while isinstance(stage := next_stage(experiment, runs), Sweep):
+        trained(stage)
+    return result_of(stage, trained(stage.sweep))
 
 
 def count(experiment: Experiment, runs: str | Path = "runs") -> LaneCount:
-    """Returns how many lanes an experiment has, and how many of them have ended."""
-    path = sweep_path(experiment.sweep, runs)
-    wanted = {(cell.key, seed) for cell in experiment.sweep.cells for seed in experiment.sweep.base.seed_list}
-    rows = Run(path).lanes().to_pylist() if (path / "meta.json").is_file() else []
-    done = {(row["cell"], row["seed"]) for row in rows if row["status"] not in PENDING}
-    return LaneCount(path, len(wanted), len(wanted & done))
+    """Returns how many lanes an experiment has, both stages together, and how many of them have ended."""
+    stage = next_stage(experiment, runs)
+    if isinstance(stage, Experiment):
+        last = count_lanes(stage.sweep, runs)
+        first = len(stage.tuning.sweep.cells) * len(stage.tuning.sweep.base.seed_list) if stage.tuning else 0
+        return LaneCount(last.path, first + last.lanes, first + last.done)
+    first, last = count_lanes(stage, runs), representative(experiment)
+    return first._replace(lanes=first.lanes + len(last.cells) * len(last.base.seed_list))
 
 
 def finished(experiment: Experiment, runs: str | Path = "runs") -> Result | None:
     """Returns the result of an experiment whose lanes have all ended; None when some have not."""
-    path, lanes, done = count(experiment, runs)
-    return result_of(experiment, Run(path)) if done == lanes else None
+    stage = next_stage(experiment, runs)
+    if isinstance(stage, Sweep):
+        return None
+    path, lanes, done = count_lanes(stage.sweep, runs)
+    return result_of(stage, Run(path)) if done == lanes else None
 
 
 def result_of(experiment: Experiment, run: Run) -> Result:
     """Returns what a run says of the claim."""
-    lanes = _Lanes(experiment, run)
+    lanes = Lanes(experiment.sweep, run)
     outcomes = [
         _outcome(experiment, check, setting, lanes)
         for check in experiment.claim.checks
         for setting in experiment.settings(check)
     ]
     seeds = experiment.sweep.base.seed_list
-    return Result(experiment.name, experiment.claim, experiment.scale, seeds, run, tuple(outcomes))
+    notes = tuple(experiment.notes)
+    return Result(experiment.name, experiment.claim, experiment.scale, seeds, run, tuple(outcomes), notes)
 
 
-def _outcome(experiment: Experiment, check: Check, setting: Arm, lanes: _Lanes) -> CheckResult:
+def _outcome(experiment: Experiment, check: Check, setting: Arm, lanes: Lanes) -> CheckResult:
     each = words_of({path: setting[path] for path in check.for_each})
     note = ""
     measured = _Measured(experiment, check, setting, lanes)
@@ -133,36 +145,10 @@ def _overall(verdicts: list[str]) -> str:
     return verdicts[0] if len(set(verdicts)) == 1 else ClaimVerdict.UNDECIDED
 
 
-class _Lanes:
-    """The lanes of an experiment in its run, and each statistic of them, read once."""
-
-    def __init__(self, experiment: Experiment, run: Run):
-        self.run = run
-        cells = {cell.key: cell for cell in experiment.sweep.cells}
-        seeds = set(experiment.sweep.base.seed_list)
-        rows = [row for row in run.lanes().to_pylist() if row["cell"] in cells and row["seed"] in seeds]
-        self.by_cell: dict[str, dict[int, LaneOutcome]] = {}
-        for row in rows:
-            if row["status"] in ENDED:
-                found = LaneOutcome(row["lane"], row["status"] == "diverged")
-                self.by_cell.setdefault(row["cell"], {})[row["seed"]] = found
-        self.known: dict[Metric, dict[int, float]] = {}
-        self.bounds: dict[Metric, frozenset[int]] = {}
-
-    def read(self, statistic: Metric) -> dict[int, float]:
-        """Returns a statistic of every lane, by its number; those of which it is a bound are in `bounds`."""
-        if statistic not in self.known:
-            lanes = [lane for seeds in self.by_cell.values() for lane in seeds.values()]
-            values, beyond = statistic.read(self.run, lanes).tolist(), statistic.beyond(self.run, lanes)
-            self.known[statistic] = {lane.lane: value for lane, value in zip(lanes, values, strict=True)}
-            self.bounds[statistic] = frozenset(lane.lane for lane, over in zip(lanes, beyond, strict=True) if over)
-        return self.known[statistic]
-
-
 class _Measured:
     """The arms of one check in one setting."""
 
-    def __init__(self, experiment: Experiment, check: Check, setting: Arm, lanes: _Lanes):
+    def __init__(self, experiment: Experiment, check: Check, setting: Arm, lanes: Lanes):
         self.experiment, self.check, self.setting, self.lanes = experiment, check, setting, lanes
         self.resolution = 0.0
         """How far apart the evaluations are that steps are counted by, in parts of the fewest steps."""
@@ -185,7 +171,7 @@ class _Measured:
 
     def _best(self, arm: Arm, statistic: Metric) -> Sample:
         """An arm's figures with the options that are best on validation data."""
-        cell, chosen, at_edge = self._chosen(arm)
+        cell, choice = self._chosen(arm)
         lanes = dict(sorted(self.lanes.by_cell.get(cell.key, {}).items()))
         if not lanes:
             raise NotMeasured
@@ -198,7 +184,7 @@ class _Measured:
         if isinstance(statistic, StepsTo):
             found = np.array([*values.values()])
             self.resolution = max(self.resolution, cell.config.train.evaluate_every / float(found.mean()))
-        return Sample(values, chosen, at_edge, statistic.limits, frozenset(beyond))
+        return Sample(values, *choice, statistic.limits, frozenset(beyond))
 
     def _reached(
         self, lanes: Mapping[int, LaneOutcome], statistic: StepsTo, baseline: Arm
@@ -211,31 +197,29 @@ class _Measured:
         steps, beyond = statistic.reached(self.lanes.run, [lanes[seed] for seed in seeds], asked)
         return dict(zip(seeds, steps.tolist(), strict=True)), {s for s, over in zip(seeds, beyond, strict=True) if over}
 
-    def _chosen(self, arm: Arm) -> tuple[Cell, dict[str, Any], bool]:
-        """The cell of an arm with the options that are best on validation data, these, and whether one is at an edge.
+    def _chosen(self, arm: Arm) -> tuple[Cell, Chosen]:
+        """The cell of an arm with the options that are best on validation data, and these.
 
         Raises NotMeasured when there is none.
         """
-        paths, score = self.check.best_over, self.check.best_by
-        options = [self.values(path) for path in paths]
-        best: tuple[float, dict[str, Any], list[Any]] | None = None
-        for values in product(*options):
-            chosen = dict(zip(paths, values, strict=True))
-            cells = self.experiment.cells_of(self.setting | arm | chosen)
-            if not cells:
-                continue
-            mean = 0.0
-            if paths:
-                scores = self.lanes.read(score)
-                mean = float(np.mean([scores[lane.lane] for lane in self.lanes.by_cell.get(cells[0].key, {}).values()]))
-                mean = -mean if score.less_is_better else mean
-                mean = mean if not math.isnan(mean) else -math.inf
-            if best is None or mean > best[0]:
-                best = mean, chosen, cells
-        if best is None:
+        paths = self.check.best_over
+        cells = self.experiment.cells_of(self.setting | arm)
+        tuned = self.experiment.choices
+        if tuned is not None and paths:
+            picked = [cell for cell in cells if cell.key in tuned]
+            if not picked:
+                raise NotMeasured
+            choice, options = tuned[picked[0].key], {path: option(picked[0], path) for path in paths}
+            return picked[0], Chosen(options, choice.at_edge, choice.extended)
+        if paths:
+            cells = sorted((cell for cell in cells if cell.key in self.lanes.by_cell), key=self._score, reverse=True)
+        if not cells:
             raise NotMeasured
-        _, chosen, cells = best
-        return cells[0], chosen, any(_at_edge(chosen[p], o) for p, o in zip(paths, options, strict=True))
+        chosen = {path: option(cells[0], path) for path in paths}
+        return cells[0], Chosen(chosen, any(_at_edge(value, self.values(path)) for path, value in chosen.items()))
+
+    def _score(self, cell: Cell) -> float:
+        return self.lanes.score(cell.key, self.check.best_by)
 
     def predicted(self, arm: Arm, changes: Mapping[str, Any] | None = None) -> float:
         cells = self.experiment.cells_of(self.setting | arm)
@@ -252,7 +236,7 @@ def _spread(parts: Sequence[Sample]) -> Sample:
     seeds = set.intersection(*(set(part.values) for part in parts))
     figures = {seed: [part.values[seed] for part in parts] for seed in sorted(seeds)}
     limits = parts[0].limits and (0.0, parts[0].limits[1] - parts[0].limits[0])
-    return Sample({seed: max(values) - min(values) for seed, values in figures.items()}, {}, False, limits)
+    return Sample({seed: max(values) - min(values) for seed, values in figures.items()}, {}, limits=limits)
 
 
 def _largest(rates: Sequence[float], parts: Sequence[Sample], limit: float) -> Sample:

@@ -1,6 +1,6 @@
 """Experiments as data: a sweep, what is claimed of it, and how large to make it.
 
-An experiment file is a sweep file with two more sections:
+An experiment file is a sweep file with two more sections, and where options are to be chosen a third:
 
     claim:
       says: Dying ReLUs ...
@@ -10,8 +10,12 @@ An experiment file is a sweep file with two more sections:
           statistic: {name: accuracy, split: test}
           best_over: [train.optimizer.learning_rate]
           compare: {name: greater, arm: {model.activation: elu}, than: {model.activation: relu}}
+    tuning:
+      over: [train.optimizer.learning_rate]
+      seeds: 2
+      train: {steps: 1000}
     scales:
-      smoke: {train: {steps: 20}, judged: false}
+      smoke: {train: {steps: 20}, tuning: {train: {steps: 10}}, judged: false}
       cpu: {}
       full: {seeds: 10}
 """
@@ -24,13 +28,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from vgx.config import grid, sweep, yaml_tree
+from vgx.config import sweep, yaml_tree
 from vgx.config.documents import document
-from vgx.config.load import Written, assign, open_tree, override, refused, section_in
+from vgx.config.load import Written, open_tree, override, refused, section_in
 from vgx.config.schema import NO_NUMBERS, Config, Section
 from vgx.config.shipped import CONFIGS
 from vgx.config.sweep import Cell, Sweep, sweep_in, value_at
@@ -40,11 +44,11 @@ from vgx.reproduce.findings import Arm, Hypothesis, matches
 from vgx.reproduce.hypotheses import Number, Theory
 from vgx.reproduce.metrics import STATISTICS, Accuracy, LayerMetric, Metric, StepsTo
 from vgx.reproduce.pairs import COMPARISONS
+from vgx.reproduce.scales import SCALES, Size, scaled
+from vgx.reproduce.tuning import Choice, Tuning, tuning_in
 from vgx.results.values import inline
 from vgx.results.words import counted
 
-Scale = Literal["smoke", "cpu", "full"]
-SCALES: tuple[str, ...] = get_args(Scale)
 EXPERIMENTS = CONFIGS / "reproduce"
 """The experiments that come with vgx."""
 ACTIVATION = "model.activation"
@@ -103,15 +107,6 @@ class Claim(Section):
     """How to tell."""
 
 
-class Size(Section):
-    """What a scale says besides its changes."""
-
-    seconds: float | None = None
-    """About how long it takes on two cores."""
-    judged: bool = True
-    """Whether verdicts are given: not where other data or too few steps stand in for the real ones."""
-
-
 @dataclass(frozen=True)
 class Experiment:
     """A claim and the sweep that tests it, at one scale."""
@@ -123,6 +118,15 @@ class Experiment:
     size: Size
     source: str
     """The file, as it was named."""
+    tuning: Tuning | None = None
+    """The first stage, which chooses options; `sweep` is then the grid it chooses from, at full length."""
+    choices: Mapping[str, Choice] | None = None
+    """What it chose, by the key of the cell in `sweep`; None where nothing has been chosen yet."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What else there is to know of how it was done."""
+        return [self.tuning.in_words()] if self.tuning else []
 
     def cells_of(self, arm: Mapping[str, Any]) -> list[Cell]:
         """Returns the cells in which some swept options have these values.
@@ -207,17 +211,21 @@ def load_experiment(
     section, scales = (tree.value.pop(name, None) for name in ("claim", "scales"))
     if section is None:
         raise ConfigError(f"{where}: an experiment has a `claim`; `vgx sweep` runs a sweep without one")
-    claim, size = section_in(tree, ("claim",), Claim, section), _scaled(tree, scales, scale)
+    claim, size = section_in(tree, ("claim",), Claim, section), scaled(tree, scales, scale)
     if claim is None or size is None:
         raise refused(tree.faults)
+    tuned = "tuning" in tree.value
     for turn, text in enumerate(overrides, start=1):
         override(tree, text, turn)
     for turn, text in enumerate(activations, start=len(overrides) + 2):
         _add_activation(tree, text, turn)
+    first = tuning_in(tree) if tuned else None
     sweep = sweep_in(tree, (), seeds, len(overrides) + len(activations))
     name = sweep.base.name
-    base = sweep.base.model_copy(update={"name": f"{name[:70]}-{scale}-{_digest(sweep.base)}"})
-    experiment = Experiment(name, claim, replace(sweep, base=base), scale, size, where)
+    if first is not None:
+        first = replace(first, sweep=_named(first.sweep, f"{name[:60]}-tuning-{scale}"))
+    sweep = _named(sweep, f"{name[:70]}-{scale}")
+    experiment = Experiment(name, claim, sweep, scale, size, where, first)
     smaller = isinstance(scales, dict) and "sweep" in (scales.get(scale) or {})
     if faults := list(_unfit(experiment, tree, may_lack_arms=smaller)):
         raise refused(faults)
@@ -238,50 +246,15 @@ def check(source: str | Path, overrides: Sequence[str] = (), modules: Sequence[s
     return f"{sizes['cpu'].name}, an experiment of {counts}"
 
 
+def _named(sweep: Sweep, name: str) -> Sweep:
+    return replace(sweep, base=sweep.base.model_copy(update={"name": f"{name}-{_digest(sweep.base)}"}))
+
+
 def _digest(base: Config) -> str:
     """Tells base configs apart, whatever they are called and however many seeds they have."""
     values = base.model_dump(mode="json", exclude={"name": True, "seeds": True, **NO_NUMBERS})
     values["log"]["tensorboard"] = False  # an earlier version hashed it, and its runs are to be found
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _scaled(tree: Tree, scales: Any, scale: str) -> Size | None:
-    """Puts what a scale changes into the tree, and returns what else it says; None when it is no mapping."""
-    if scales is None:
-        return Size()
-    if not isinstance(scales, dict) or not all(isinstance(changes, dict) for changes in scales.values()):
-        tree.faults.append(Fault(tree.place(("scales",)), ("scales",), "expected a mapping of changes for each scale"))
-        return None
-    for name in scales:
-        if name not in SCALES:
-            near = did_you_mean(name, list(SCALES)) or f"; known: {', '.join(SCALES)}"
-            tree.faults.append(Fault(tree.key_place(("scales", name)), ("scales",), f"unknown scale '{name}'{near}"))
-    changes = dict(scales.get(scale, {}))
-    of_size = {name: changes.pop(name) for name in Size.model_fields if name in changes}
-    grids = changes.pop("sweep", None) or {}
-    for path, value in grid.flat(changes).items():
-        keys = tuple(path.split("."))
-        assign(tree, keys, value, tree.place(("scales", scale, *keys)))
-    section = tree.value.setdefault("sweep", {})
-    if isinstance(grids, dict) and isinstance(section, dict):
-        for key, value in grids.items():
-            if isinstance(value, dict) and isinstance(section.get(key), dict):
-                for path, values in value.items():
-                    _moved(tree, values, ("scales", scale, "sweep", key, path), ("sweep", key, path))
-                    section[key][path] = values
-            else:
-                _moved(tree, value, ("scales", scale, "sweep", key), ("sweep", key))
-                section[key] = value
-    return section_in(tree, ("scales", scale), Size, of_size)
-
-
-def _moved(tree: Tree, value: Any, old: Keys, new: Keys) -> None:
-    """Gives what is about to stand at `new` the places of what was written at `old`."""
-    tree.forget(new)
-    for keys in list(yaml_tree.within(value)):
-        for table in (tree.values, tree.keys):
-            if (*old, *keys) in table:
-                table[(*new, *keys)] = table[(*old, *keys)]
 
 
 def _add_activation(tree: Tree, text: str, turn: int) -> None:
@@ -302,6 +275,7 @@ def _unfit(experiment: Experiment, tree: Tree, may_lack_arms: bool) -> Iterator[
     paths = experiment.sweep.paths
     for i, check in enumerate(experiment.claim.checks):
         keys: Keys = ("claim", "checks", i)
+        tuned = experiment.tuning.options.over if experiment.tuning else ()
 
         def fault(key: str, reason: str, keys: Keys = keys) -> Fault:
             return Fault(tree.place((*keys, key)), (*keys, key), reason)
@@ -313,6 +287,10 @@ def _unfit(experiment: Experiment, tree: Tree, may_lack_arms: bool) -> Iterator[
                 near = did_you_mean(path, list(paths)) or f"; swept are {', '.join(paths)}"
                 yield fault("compare", f"{path} is not swept{near}")
                 return
+        if tuned and check.best_over and set(check.best_over) != set(tuned):
+            yield fault("best_over", f"`tuning` chooses {', '.join(tuned)}; name these, or none")
+        if tuned and "best_by" in check.model_fields_set:
+            yield fault("best_by", "`tuning` says what is chosen by; leave this out")
         over = getattr(check.compare, "over", None) if isinstance(check.compare, Number) else None
         if over is not None and over not in type(check.statistic).model_fields:
             yield fault("compare", f"{check.statistic.name} has no option '{over}' to go over")

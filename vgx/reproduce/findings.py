@@ -60,15 +60,26 @@ class Finding(NamedTuple):
     where it may be either."""
 
 
+class Chosen(NamedTuple):
+    """The options that were chosen for an arm on validation data."""
+
+    options: dict[str, Any]
+    """By path."""
+    at_edge: bool = False
+    """Whether one of them is the smallest or the largest that was tried."""
+    extended: bool = False
+    """Whether one of them is beyond the grid as it was written."""
+
+
 class Sample(NamedTuple):
     """What an arm measured."""
 
     values: dict[int, float]
     """By seed."""
     chosen: dict[str, Any]
-    """The option values chosen for it on validation data, by path."""
-    at_edge: bool
-    """Whether one of them is the smallest or the largest that was tried."""
+    """As in `Chosen`, and so are the next two."""
+    at_edge: bool = False
+    extended: bool = False
     limits: tuple[float, float] | None = None
     """Between which the values must lie; None where they may be anything."""
     beyond: frozenset[int] = frozenset()
@@ -166,7 +177,8 @@ def choices(*samples: Sample) -> str:
     parts = []
     for sample in samples:
         values = ", ".join(word_of(path, value) for path, value in sample.chosen.items())
-        parts.append(f"{values} (the last one tried)" if sample.at_edge else values)
+        edge = " (the last one tried)" if sample.at_edge else " (beyond the grid, which was extended)"
+        parts.append(values + edge if sample.at_edge or sample.extended else values)
     return " | ".join(parts) if any(parts) else ""
 
 

@@ -56,7 +56,7 @@ def show_result(result: Result) -> RenderableType:
     facts.add_row(Text("source", "dim"), claim.source)
     if claim.differs:
         facts.add_row(Text("here", "dim"), claim.differs)
-    facts.add_row(Text("scale", "dim"), f"{result.scale}, {seeds_in_words(result.seeds)}")
+    facts.add_row(Text("scale", "dim"), "; ".join((f"{result.scale}, {seeds_in_words(result.seeds)}", *result.notes)))
     parts: list[RenderableType] = [Text.assemble((result.name, "bold"), f"  {claim.says}"), facts]
     for outcome in result.outcomes:
         parts += [Text(), *_outcome(outcome)]
@@ -111,6 +111,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "source": result.claim.source,
         "scale": result.scale,
         "seeds": list(result.seeds),
+        "notes": list(result.notes),
         "run": str(result.run.path),
         "verdicts": result.verdicts,
         "checks": [_check_json(outcome) for outcome in result.outcomes],
