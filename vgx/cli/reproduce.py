@@ -61,6 +61,8 @@ def reproduce_claim(
             _list(experiments, runs, as_json)
             return
     how = {"runs": runs, "overwrite": overwrite, "device": device}
+    if not silent:
+        _say_what_to_expect(experiments, how)
     results = [_reproduced(experiment, how, titled=every, quiet=quiet, as_json=as_json) for experiment in experiments]
     if as_json:
         from vgx.report.terminal.claims import to_json
@@ -90,6 +92,18 @@ def _list(experiments: Sequence[Experiment], runs: Path, as_json: bool) -> None:
     else:
         counts = [count(experiment, runs) for experiment in experiments]
         make_console().print(claims.experiments_table(experiments, counts, known))
+
+
+def _say_what_to_expect(experiments: Sequence[Experiment], how: dict[str, Any]) -> None:
+    """Prints about how long it all takes, and that it may be interrupted."""
+    from vgx.report.terminal.claims import expectation
+    from vgx.report.terminal.working import working
+    from vgx.reproduce.evaluate import expected_seconds
+
+    with working("estimating how long it takes"):
+        seconds = [expected_seconds(experiment, **how) for experiment in experiments]
+    if line := expectation(seconds):
+        make_console().print(line, style="dim", soft_wrap=True)
 
 
 def _reproduced(experiment: Experiment, how: dict[str, Any], *, titled: bool, quiet: bool, as_json: bool) -> Result:

@@ -119,6 +119,10 @@ class Source(Part):
     max_bytes: Size = MAX_BYTES
     """What the examples may take in memory, in bytes or as 4GB; more is refused before it is unpacked."""
 
+    def is_here(self) -> bool:
+        """Whether the files of a published set are there to be read, without reading them; other sources say yes."""
+        return True
+
     def gather(self) -> Gathered:
         """Returns the examples before any are held out or left out. Raises DataError when they cannot be had."""
         raise NotImplementedError
@@ -205,6 +209,9 @@ class MnistLike(ImageSource):
 
     dir: str | None = None
     """Look for the files here first, then in $VGX_DATA_DIR/NAME and in the user cache."""
+
+    def is_here(self) -> bool:
+        return None not in locate(self.name, self.dir).values()
 
     def read(self) -> tuple[Raw, Raw]:
         paths = locate(self.name, self.dir)

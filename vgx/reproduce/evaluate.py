@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +16,9 @@ from vgx.reproduce.experiment import Check, Claim, Experiment, option
 from vgx.reproduce.findings import Arm, Chosen, ClaimVerdict, Finding, NotMeasured, Sample, words_of
 from vgx.reproduce.lanes import LaneCount, Lanes, count_lanes
 from vgx.reproduce.metrics import Accuracy, LaneOutcome, LayerMetric, Metric, StepsTo
-from vgx.reproduce.stages import next_stage, representative
+from vgx.reproduce.stages import available, next_stage, representative
 from vgx.results.store import Run
-from vgx.runner.sweep import sweep, sweep_path
+from vgx.runner.sweep import plan, sweep, sweep_path
 from vgx.runner.sweep_progress import Watch
 from vgx.theory.predict import predict
 
@@ -65,10 +66,12 @@ def reproduce(
     device: Platform | None = None,
     watch: Watch | None = None,
 ) -> Result:
-    """Runs what is missing of an experiment's sweep, and returns what it says of the claim.
+    """Runs what is missing of an experiment, both stages of it, and returns what it says of the claim.
 
-    Raises as `vgx.sweep`.
+    Data sets besides the base config's own whose files are not here are left out, and the result's notes say so. Raises
+    as `vgx.sweep`.
     """
+    experiment = available(experiment)
     known = None if overwrite else finished(experiment, runs)
     if known is not None:
         return known
@@ -89,6 +92,7 @@ def reproduce(
 
 def count(experiment: Experiment, runs: str | Path = "runs") -> LaneCount:
     """Returns how many lanes an experiment has, both stages together, and how many of them have ended."""
+    experiment = available(experiment)
     stage = next_stage(experiment, runs)
     if isinstance(stage, Experiment):
         last = count_lanes(stage.sweep, runs)
@@ -100,11 +104,28 @@ def count(experiment: Experiment, runs: str | Path = "runs") -> LaneCount:
 
 def finished(experiment: Experiment, runs: str | Path = "runs") -> Result | None:
     """Returns the result of an experiment whose lanes have all ended; None when some have not."""
-    stage = next_stage(experiment, runs)
+    stage = next_stage(available(experiment), runs)
     if isinstance(stage, Sweep):
         return None
     path, lanes, done = count_lanes(stage.sweep, runs)
     return result_of(stage, Run(path)) if done == lanes else None
+
+
+def expected_seconds(
+    experiment: Experiment, runs: str | Path = "runs", *, overwrite: bool = False, device: Platform | None = None
+) -> float:
+    """Returns about how long `reproduce` takes on this machine, in seconds: what is left of it, or all to `overwrite`.
+
+    It comes from the operations of its steps and evaluations, and from how fast a matrix product is here now; a grid
+    that has yet to grow is taken as it is. Raises as `vgx.sweep`.
+    """
+    experiment = available(experiment)
+    with TemporaryDirectory() as nothing:
+        where = nothing if overwrite else runs
+        stage = next_stage(experiment, where)
+        left = [stage.sweep] if isinstance(stage, Experiment) else [stage, representative(experiment)]
+        undone = [one for one in left if len(set(count_lanes(one, where)[1:])) > 1]
+        return sum(plan(one, runs=where, device=device).seconds for one in undone)
 
 
 def result_of(experiment: Experiment, run: Run) -> Result:

@@ -123,10 +123,14 @@ class Experiment:
     choices: Mapping[str, Choice] | None = None
     """What it chose, by the key of the cell in `sweep`; None where nothing has been chosen yet."""
 
+    absent: tuple[str, ...] = ()
+    """The data sets that are left out, since their files are not here."""
+
     @property
     def notes(self) -> list[str]:
         """What else there is to know of how it was done."""
-        return [self.tuning.in_words()] if self.tuning else []
+        lacking = [f"{name} left out: no files of it here (`vgx data get {name}` fetches them)" for name in self.absent]
+        return [*([self.tuning.in_words()] if self.tuning else []), *lacking]
 
     def cells_of(self, arm: Mapping[str, Any]) -> list[Cell]:
         """Returns the cells in which some swept options have these values.

@@ -16,6 +16,27 @@ from vgx.results.store import Run
 from vgx.results.values import inline
 
 
+def available(experiment: Experiment) -> Experiment:
+    """Returns the experiment without the data sets whose files are not here, but for the base config's own."""
+    sets = {cell.config.data.name: cell.config.data for cell in experiment.sweep.cells}
+    base = experiment.sweep.base.data.name
+    absent = tuple(name for name, data in sets.items() if name != base and not data.is_here())
+    if not absent:
+        return experiment
+    tuning = experiment.tuning and replace(experiment.tuning, sweep=_without(experiment.tuning.sweep, absent))
+    return replace(experiment, sweep=_without(experiment.sweep, absent), tuning=tuning, absent=absent)
+
+
+def _without(sweep: Sweep, data: Sequence[str]) -> Sweep:
+    """The sweep less the cells of some data sets, and less what only those have of its axes."""
+    kept = [cell.overlay for cell in sweep.cells if cell.config.data.name not in data]
+    axes = {
+        path: [value for value in values if any(overlay.get(path) == value for overlay in kept)]
+        for path, values in sweep.axes.items()
+    }
+    return sweep.rebuilt(axes, [cell for cell in sweep.explicit if grid.flat(cell) in kept])
+
+
 def next_stage(experiment: Experiment, runs: str | Path) -> Sweep | Experiment:
     """Returns the sweep that has to be run before anything can be chosen, or the experiment with its chosen cells.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -27,6 +28,10 @@ SHARE = 0.4
 """About how fast a step is, by the operations of its matrix products, as a share of the speed of one large product."""
 
 
+MEASURE_SECONDS = 0.2
+"""For how long the speed of a product is measured, at the most."""
+
+
 class PlannedRound(NamedTuple):
     """Lanes to be run side by side."""
 
@@ -40,7 +45,8 @@ class PlannedRound(NamedTuple):
     bytes: int
     """About what it takes on all devices together, at the most."""
     products: float
-    """Floating-point operations of the matrix products in all its steps."""
+    """Floating-point operations of the matrix products in all its steps, and half of those in its evaluations, whose
+    products are larger and so about twice as fast."""
 
 
 def program_key(config: Config) -> str:
@@ -87,33 +93,50 @@ def _rounds(
     most = max(memory // each // spread, 1) * spread
     count = -(-len(members) // most)
     capacity = -(-len(members) // (count * spread)) * spread
-    per_step = _products(config, features, dataset.classes)
+    held_out = sum(len(split.labels) for split in (dataset.validation, dataset.test) if split is not None)
+    each_lane = steps * _products(config, features, dataset.classes)
+    each_lane += -(-steps // config.train.evaluate_every) * held_out * _forward(config, features, dataset.classes) / 2
     groups = [tuple(members[start : start + capacity]) for start in range(0, len(members), capacity)]
-    return [PlannedRound(key, group, steps, capacity, capacity * each, capacity * steps * per_step) for group in groups]
+    return [PlannedRound(key, group, steps, capacity, capacity * each, capacity * each_lane) for group in groups]
 
 
 def _products(config: Config, features: int, classes: int) -> float:
     """Floating-point operations of one step's matrix products: forward, to the weights, and down to all but the
     input."""
+    first = 2.0 * features * config.model.widths[0]
+    return config.train.batch_size * (3 * _forward(config, features, classes) - first)
+
+
+def _forward(config: Config, features: int, classes: int) -> float:
+    """Floating-point operations of the matrix products with which one example is classified."""
     sizes = [features, *config.model.widths, classes]
-    pairs = [a * b for a, b in pairwise(sizes)]
-    return 2.0 * config.train.batch_size * (3 * sum(pairs) - pairs[0])
+    return 2.0 * sum(a * b for a, b in pairwise(sizes))
 
 
 def seconds_for(rounds: Sequence[PlannedRound], devices: Sequence[Device]) -> float:
-    """Returns about how long rounds take, in seconds, from the speed of a large matrix product right now."""
-    size = 512
-    x = jax.device_put(jnp.ones((size, size)), devices[0])
-    multiply = jax.jit(lambda x: x @ x)
-    multiply(x).block_until_ready()
-    began = time.perf_counter()
-    for _ in range(5):
-        multiply(x).block_until_ready()
-    per_second = 5 * 2 * size**3 / (time.perf_counter() - began)
+    """Returns about how long rounds take, in seconds, from the speed of a large matrix product on this machine."""
+    per_second = _speed(devices[0])
     if devices[0].platform != "cpu":
         per_second *= len(devices)  # on a CPU, one product had all cores
     programs = len({planned.program for planned in rounds})
     return programs * COMPILE_SECONDS + sum(planned.products for planned in rounds) / (SHARE * per_second)
+
+
+@cache
+def _speed(device: Device) -> float:
+    """Floating-point operations per second of a large matrix product: the median of some, since others may work, too.
+
+    Measured once, so that the times of several sweeps are of one measure.
+    """
+    size, times = 512, []
+    x = jax.device_put(jnp.ones((size, size)), device)
+    multiply = jax.jit(lambda x: x @ x)
+    multiply(x).block_until_ready()
+    while len(times) < 5 or (sum(times) < MEASURE_SECONDS and len(times) < 200):
+        began = time.perf_counter()
+        multiply(x).block_until_ready()
+        times.append(time.perf_counter() - began)
+    return 2 * size**3 / sorted(times)[len(times) // 2]
 
 
 def parse_memory(text: str) -> int:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from vgx.report.claim_words import COLOURS, in_words, interval, more_seeds, ours, seeds_in_words, verdict_words
 from vgx.report.terminal.tables import plain_table, right
-from vgx.results.words import duration, plain
+from vgx.results.words import counted, duration, plain
 
 if TYPE_CHECKING:
     from vgx.reproduce.evaluate import CheckResult, LaneCount, Result
@@ -39,6 +39,15 @@ def experiments_table(
     takes = f" (about {duration(left)} on two cores)" if left else ""
     note = f"`vgx reproduce NAME --scale {experiments[0].scale}` runs one, --all every one that is not done{takes}"
     return Group(table, Text(), Text(note, "dim"))
+
+
+def expectation(seconds: Sequence[float]) -> str:
+    """Returns how long experiments are to take, given the seconds of each; nothing where all is done."""
+    left = [time for time in seconds if time]
+    if not left:
+        return ""
+    what = f"{len(left)} of {counted(len(seconds), 'experiment')} to run: " if len(seconds) > 1 else ""
+    return f"{what}about {duration(sum(left))} on this machine; Ctrl-C stops, and the same command goes on"
 
 
 def _coloured(verdict: str) -> Text:
