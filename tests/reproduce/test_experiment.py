@@ -96,10 +96,10 @@ def test_every_letter_of_the_articles_claims_has_an_experiment():
     assert {letter[0] for letter in letters} >= set("1234abcdefghijkl")
 
 
-def test_everything_at_cpu_scale_is_to_take_less_than_an_hour_on_two_cores():
+def test_everything_at_cpu_scale_is_to_take_less_than_three_hours_on_two_cores():
     seconds = [load_experiment(path, "cpu").size.seconds for path in SHIPPED.values()]
     assert None not in seconds
-    assert sum(x or 0 for x in seconds) < 3600
+    assert sum(x or 0 for x in seconds) < 3 * 3600
 
 
 def test_nothing_at_cpu_scale_is_decided_by_one_seed_or_by_one_learning_rate():
@@ -113,6 +113,27 @@ def test_nothing_at_cpu_scale_is_decided_by_one_seed_or_by_one_learning_rate():
                 (tuned if at_best else untuned).add(experiment.name)
     assert untuned == {"collapse"}  # which is about the rates at which a net collapses
     assert {"ranking", "he-trains", "dying-relu", "batch-norm-steps"} <= tuned
+
+
+def test_every_option_that_is_chosen_at_cpu_scale_is_chosen_in_a_first_stage_that_may_grow_the_grid():
+    for path in SHIPPED.values():
+        for scale in ("cpu", "full"):
+            experiment = load_experiment(path, scale)
+            over = {option for one in experiment.claim.checks for option in one.best_over}
+            assert over == set(experiment.tuning.options.over if experiment.tuning else ())
+            if experiment.tuning:
+                assert experiment.tuning.options.extend >= 1
+                assert len(experiment.tuning.sweep.base.seed_list) < len(experiment.sweep.base.seed_list)
+
+
+def test_the_ranking_goes_past_the_start_on_both_data_sets_and_says_what_is_the_same():
+    ranking = load_experiment(SHIPPED["ranking"])
+    assert ranking.tuning is not None
+    assert (ranking.sweep.base.train.steps, ranking.tuning.sweep.base.train.steps) == (4000, 1000)
+    assert (len(ranking.sweep.base.seed_list), len(ranking.tuning.sweep.base.seed_list)) == (10, 2)
+    assert ranking.values("model.depth") == [5, 20]
+    assert ranking.values("data.name") == ["mnist", "fashion_mnist"]
+    assert ranking.claim.checks[0].compare.model_dump()["margin"] == 0.005
 
 
 def test_a_scale_changes_the_base_the_axes_and_the_seeds():
