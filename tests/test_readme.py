@@ -30,7 +30,7 @@ TEXT = (ROOT / "README.md").read_text()
 NOT_RUN = {
     "make demo": "installs; .ci/run runs it in a clean clone",
     "make test": "installs, and runs every other test; .ci/run runs it",
-    "vgx reproduce --all": "trains for an hour; .ci/run runs all of them at scale smoke",
+    "vgx reproduce --all": "trains for hours; .ci/run runs all of them at scale smoke",
     "vgx doctor": "finds the made-up MNIST at fault, as it should; tests/test_doctor.py runs it",
     "vgx data get mnist": "downloads; tests/test_download.py gets it from a server of its own",
     ".venv/bin/pip install": "downloads",

@@ -469,6 +469,7 @@ def test_layers_are_summed_up_as_asked(run):
     assert of(steps="all", over_layers="median", over_steps="sum") == pytest.approx(np.median(table, 1).sum())
     assert of(layers=[2, 2]) == pytest.approx(table[-1, 1])
     assert of(layers=[-1, -1]) == pytest.approx(table[-1, 2])
+    assert math.isnan(of(layers=[2, 4]))  # nets of other depths may have them
     assert of(over_layers="span") == pytest.approx(table[-1, 0] - table[-1, 2])
     # signals travel up: the growth of their square per layer
     assert of(over_layers="factor") == pytest.approx(table[-1, 2] / table[-1, 0])

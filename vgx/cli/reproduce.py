@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vgx.cli.hints import going_on, say_next, short_name
+from vgx.cli.hints import going_on, say_aside, say_next, short_name
 from vgx.cli.options import CLAIMS_PAGE, Modules, Overrides, Platform, RunsFolder, app, make_console
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _list(experiments: Sequence[Experiment], runs: Path, as_json: bool) -> None:
 
 
 def _say_what_to_expect(experiments: Sequence[Experiment], how: dict[str, Any]) -> None:
-    """Prints about how long it all takes, and that it may be interrupted."""
+    """Says about how long it all takes, and that it may be interrupted."""
     from vgx.report.terminal.claims import expectation
     from vgx.report.terminal.working import working
     from vgx.reproduce.evaluate import expected_seconds
@@ -103,7 +103,7 @@ def _say_what_to_expect(experiments: Sequence[Experiment], how: dict[str, Any]) 
     with working("estimating how long it takes"):
         seconds = [expected_seconds(experiment, **how) for experiment in experiments]
     if line := expectation(seconds):
-        make_console().print(line, style="dim", soft_wrap=True)
+        say_aside(line)
 
 
 def _reproduced(experiment: Experiment, how: dict[str, Any], *, titled: bool, quiet: bool, as_json: bool) -> Result:

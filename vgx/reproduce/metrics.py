@@ -171,8 +171,10 @@ class LayerMetric(Metric):
         return float(getattr(np, self.over_steps)(by_step))
 
     def over(self, curve: np.ndarray) -> float:
-        """Returns the figure of a curve over the hidden layers [L], at one step."""
+        """Returns the figure of a curve over the hidden layers [L], at one step; NaN where it has no such layers."""
         first, last = ((layer - 1 if layer > 0 else len(curve) + layer) for layer in self.layers)
+        if not 0 <= first <= last < len(curve):
+            return math.nan
         some = curve[first : last + 1]
         match self.over_layers:
             case "slope":
