@@ -153,6 +153,8 @@ def test_all_writes_the_page_of_claims_from_what_was_run(file, tmp_path, monkeyp
     assert "| [He is better](#small) |" in page
     assert "`vgx reproduce small`" in page
     assert "-0.301 ± 0.05" in page
+    assert "two arms are *the same* when the whole interval of their difference lies within a margin" in page
+    assert "nothing is decided by fewer than three seeds." in " ".join(page.split())
     run(*arguments)
     assert (tmp_path / "docs/CLAIMS.md").read_text() == page
 

@@ -22,7 +22,14 @@ Written by `vgx reproduce --all --scale {scale} --write` from the runs themselve
 reproduce NAME` makes any line again, and each experiment is a YAML file in [configs/reproduce](../configs/reproduce).
 
 A published *number* is reproduced when the mean over seeds is within the tolerance and its 95 % interval is no wider
-than that; not reproduced when the XX"""
+than that; not reproduced when the whole interval is outside. A *claim* is supported or contradicted when the whole
+interval is on one side; two arms are *the same* when the whole interval of their difference lies within a margin that
+the experiment names; all else is undecided. Intervals are Student's below ten seeds and bootstrapped from ten on; those
+of shares stay between 0 and 1 (Wilson's, with the spread of the seeds). Where several pairs are compared at once, each
+is tested, and its interval is shown, at its level in Holm's procedure. Arms are paired by seed; learning rates are
+chosen for each arm on validation data; nothing is decided by fewer than three seeds. A figure with > or < before it is
+a bound: some runs ended too soon to show it.
+"""
 
 
 WRITTEN = "Written by `vgx reproduce"
