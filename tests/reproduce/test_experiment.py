@@ -264,6 +264,8 @@ def test_vgx_check_knows_experiments_and_vgx_train_and_sweep_say_what_runs_them(
     for load in (vgx.load_config, vgx.load_sweep):
         with pytest.raises(ConfigError, match="claim: this is an experiment; `vgx reproduce` runs it"):
             load(SHIPPED["he-exact"])
+        with pytest.raises(ConfigError, match="tuning: this is an experiment; `vgx reproduce` runs it"):
+            load(SHIPPED["ranking"])
 
 
 # What runs say

@@ -270,6 +270,7 @@ _ELSEWHERE: dict[Any, str] = {
     "sweep": "this is a sweep, of many configs; `vgx sweep` runs it",
     "claim": "this is an experiment; `vgx reproduce` runs it",
     "scales": "this is an experiment; `vgx reproduce` runs it",
+    "tuning": "this is an experiment; `vgx reproduce` runs it",
 }
 
 _BOOLEANS = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
