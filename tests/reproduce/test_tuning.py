@@ -182,6 +182,13 @@ def test_a_finished_experiment_of_two_stages_trains_nothing_again(result, folder
     assert counted.lanes == counted.done > 0
 
 
+def test_where_no_check_finds_its_arms_there_is_a_run_that_says_so(tmp_path):
+    tree = tuned(extend=0)
+    tree["scales"]["smoke"]["sweep"] = {"axes": {"model.initializer": ["lecun_normal"]}}
+    result = reproduce(load_experiment(tree, "smoke"), runs=tmp_path)
+    assert all("left out" in outcome.note for outcome in result.outcomes)
+
+
 def test_what_has_not_begun_is_counted_by_one_cell_of_each_arm(tmp_path):
     experiment = load_experiment(tuned())
     assert isinstance(next_stage(experiment, tmp_path), type(experiment.sweep))

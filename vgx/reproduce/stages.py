@@ -90,7 +90,7 @@ def chosen(experiment: Experiment, choices: dict[str, Choice]) -> Experiment:
     overlays = {inline(cell.overlay): cell.overlay for cell in fixed} | {
         text: choice.overlay for text, choice in picked.items()
     }
-    sweep = experiment.sweep.rebuilt({}, list(overlays.values()))
+    sweep = _of_cells(experiment, list(overlays.values()))
     by_key = {cell.key: picked[inline(cell.overlay)] for cell in sweep.cells if inline(cell.overlay) in picked}
     return replace(experiment, sweep=sweep, choices=by_key)
 
@@ -101,7 +101,12 @@ def representative(experiment: Experiment) -> Sweep:
     over = experiment.tuning.options.over
     fixed, tuned = needed(experiment)
     one_each = {arm_of(cell, over): cell for cell in reversed(tuned)}
-    return experiment.sweep.rebuilt({}, [cell.overlay for cell in [*fixed, *one_each.values()]])
+    return _of_cells(experiment, [cell.overlay for cell in [*fixed, *one_each.values()]])
+
+
+def _of_cells(experiment: Experiment, overlays: list[grid.Overlay]) -> Sweep:
+    """The second stage of these cells; of the first of all where no check finds its arms at this scale."""
+    return experiment.sweep.rebuilt({}, overlays or [experiment.sweep.cells[0].overlay])
 
 
 def needed(experiment: Experiment) -> tuple[list[Cell], list[Cell]]:
