@@ -227,6 +227,16 @@ def test_neighbours_within_a_margin_are_the_same_and_contradict_an_order():
     assert find(arms_apart(0.9, 0.9005, 0.8995), **ORDER, margin=0.01)[0].verdict == "the same"
 
 
+@pytest.mark.parametrize("margin", [0.001, 0.003, 0.005, 0.01])
+def test_what_a_pair_is_said_to_be_can_be_read_off_its_interval(margin):
+    for spread in np.linspace(0, 0.004, 9):
+        figures = arms_apart(0.9 + spread, 0.9, 0.9015)
+        for pair in find(figures, **ORDER, margin=margin)[4:]:
+            within, over, under = max(-pair.low, pair.high) <= margin, pair.low > 0, pair.high < 0
+            expected = "the same" if within else "supported" if over else "contradicted" if under else "undecided"
+            assert pair.verdict == expected
+
+
 @pytest.mark.parametrize("margin", [0.0005, 0.002, 0.005])
 def test_two_arms_are_the_same_where_the_whole_interval_lies_within_the_margin(margin):
     figures = arms_apart(0.9, 0.9005)

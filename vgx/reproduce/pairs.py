@@ -2,6 +2,7 @@
 
 Where several pairs are compared at once, each is tested at its level in Holm's procedure, and shown with Student's
 interval of that level. With a `margin`, a pair whose whole interval lies within it is *the same*: two one-sided tests.
+What a pair is said to be can be read off the interval that is shown.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from vgx.reproduce.findings import (
     choices,
     decided,
     difference_limits,
+    direction,
     matches,
     paired,
+    turned,
     word_of,
     words_of,
 )
@@ -62,6 +65,9 @@ class Pair(NamedTuple):
 def compared(pairs: Sequence[Pair], sign: int = 1, by: float = 0.0, margin: Margin = None) -> list[Finding]:
     """Returns what each pair says of the claim that one is ahead of the other, all pairs tested together.
 
+    A pair is decided where its interval lies on one side of the limit, or within the margin, which goes first; what
+    Holm's procedure takes for its p-value is the level from which on that is so.
+
     Args:
         pairs: the arms, the first the one that is claimed to be ahead.
         sign: 1 where ahead is larger, -1 where it is smaller.
@@ -76,21 +82,15 @@ def compared(pairs: Sequence[Pair], sign: int = 1, by: float = 0.0, margin: Marg
             Finding(pair.what, claimed, *interval_of(values), ClaimVerdict.UNDECIDED, len(values), None, pair.note)
             for pair, values in zip(pairs, differences, strict=True)
         ]
-    apart = np.array([difference_p(values - limit) for values in differences])
-    alike = np.array([equivalence_p(values, margin or 0.0) for values in differences])
-    levels, same_levels = holm_levels(apart, 1 - LEVEL), 2 * holm_levels(alike, (1 - LEVEL) / 2)
+    wide = margin or 0.0
+    p = [min(difference_p(values - limit), 2 * equivalence_p(values, wide)) for values in differences]
     found = []
-    for i, (pair, values) in enumerate(zip(pairs, differences, strict=True)):
-        same = bool(2 * alike[i] <= same_levels[i])
-        ahead = ClaimVerdict.SUPPORTED if sign * (values.mean() - limit) > 0 else ClaimVerdict.CONTRADICTED
-        verdict = ClaimVerdict.THE_SAME if same else ahead if apart[i] <= levels[i] else ClaimVerdict.UNDECIDED
+    for pair, values, level in zip(pairs, differences, 1 - holm_levels(p, 1 - LEVEL), strict=True):
+        interval = _student(values, float(level), difference_limits(pair.one, pair.other))
+        same = -wide <= interval.low and interval.high <= wide
+        verdict = ClaimVerdict.THE_SAME if same and wide else direction(turned(interval, sign), by)
         verdict = decided(values, verdict)
-        interval = _student(
-            values, 1 - (same_levels[i] if same else levels[i]), difference_limits(pair.one, pair.other)
-        )
-        more = None
-        if verdict == ClaimVerdict.UNDECIDED:
-            more = _more(values, limit, margin, 1 - levels[i], 1 - same_levels[i])
+        more = _more(values, limit, wide, float(level)) if verdict == ClaimVerdict.UNDECIDED else None
         finding = Finding(pair.what, claimed, *interval, verdict, len(values), more, pair.note)
         found.append(bounded(finding, sign, pair.one, pair.other))
     return found
@@ -106,12 +106,11 @@ def _student(values: np.ndarray, level: float, limits: tuple[float, float] | Non
     return Interval(mean, max(mean - half, least), min(mean + half, most))
 
 
-def _more(values: np.ndarray, limit: float, margin: Margin, level: float, same_level: float) -> int | None:
+def _more(values: np.ndarray, limit: float, margin: float, level: float) -> int | None:
     """How many more seeds would tell two arms apart, or that they are the same, whichever is sooner."""
     mean, std, n = float(values.mean()), float(values.std(ddof=1)), len(values)
-    wanted = [seeds_to_tell(mean - limit, std, n, level)]
-    if margin is not None and abs(mean) < margin:
-        wanted.append(seeds_to_tell(margin - abs(mean), std, n, same_level))
+    distances = [mean - limit, *([margin - abs(mean)] if abs(mean) < margin else [])]
+    wanted = [seeds_to_tell(distance, std, n, level) for distance in distances]
     return min((more for more in wanted if more is not None), default=None)
 
 
