@@ -125,8 +125,9 @@ def main() -> None:
         everything += settings
     power = list(measured(POWER, POWER_ACTIVATIONS, ("none",), options.curves))
     bottom = np.array([one.coverage[0] for one in everything])
-    held = np.sum((bottom >= 0.9) & (bottom <= 0.98))
+    newline, held = "\n", np.sum((bottom >= 0.9) & (bottom <= 0.98))
     machine = f"jax {jax.__version__}, {platform.system()} {platform.machine()}, {time.monotonic() - began:.0f} s"
+    machine += ", with curves that had been drawn before" if options.curves else ""
     RESULTS.write_text(f"""# Theory's bands, calibrated
 
 `python -m benchmarks.calibration`, {datetime.now(UTC):%Y-%m-%d}, {machine}.
@@ -136,7 +137,7 @@ def main() -> None:
 In per cent, of {len(everything[0].measured)} drawn nets: those within 1.96 bands of the predicted gradient, at the
 bottom layer, the middle one, the top one, and on average over all layers; 95 would be right. Batches of 64 normal
 inputs, 10 classes. At the bottom layer {held} of {len(bottom)} settings are between 90 and 98.
-{"".join(tables)}
+{newline.join(tables)}
 
 ## How wrong a theory is found out
 

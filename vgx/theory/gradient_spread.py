@@ -42,6 +42,8 @@ from vgx.theory.signal_size import Size, sizes_of, uneven_inputs
 
 LARGEST = 50.0
 """A variance of a logarithm past which nothing is known any more."""
+LEAST_LEFT = 0.05
+"""Of |dloss/dh|^2 that is left, at the least, where it loses what it has along h."""
 MOST, DRAWS = 256, 2**16
 """Examples of a batch that are drawn, and numbers in all, to know the logarithm of a mean of log-normals."""
 
@@ -146,14 +148,15 @@ class _Sums:
         if self.rules.fitted:
             # The mean over examples is fixed.
             shared = self._held()
-        along, sensitivity = self._along()
+        along, share = self._along()
         gained, spread = _log_of_mean(apart, max(round(self.batch), 1))
-        variance = shared + spread + self._cosine_noise() + sensitivity**2 * self.readout.along_variance
-        shift = np.cumsum(self._means(along)[::-1])[::-1] + gained
+        kept, kept_variance = self._kept(share)
+        variance = shared + spread + self._cosine_noise() + kept_variance
+        shift = np.cumsum(self._means(along)[::-1])[::-1] + gained + kept
         if self.net.initializer.fits_to_data:
             top_shift, top_variance = self._fitted_readout()
             shift = shift + top_shift
-            variance = variance + top_variance * (1 - self.rules.fitted * sensitivity * self.readout.along) ** 2
+            variance = variance + top_variance * (1 - self.rules.fitted * share * self.readout.along.mean()) ** 2
         by_size = math.sqrt(self._from_below(self.own, self.loads).max())
         even = np.ones(len(self.layers) + 1)
         return GradientSpread(shift, np.sqrt(np.maximum(variance, 0.0)), *self._forward(), even, even, by_size)
@@ -254,25 +257,36 @@ class _Sums:
         return found
 
     def _along(self) -> tuple[list[tuple[float, float]], np.ndarray]:
-        """How <h, dloss/dh>^2, relative to what independent vectors have, goes down the layers.
+        """How <h, dloss/dh>^2, relative to what independent vectors have, goes down the layers from 1 at the readout.
 
-        Returns it above and in each layer, and what a unit of it at the readout adds to ln R_l: [L].
+        A linear layer keeps it, and of |dloss/dh|^2 it is a growing share: where it is t at the readout, and K adds up
+        what the layers do, |dloss/dh|^2 is (1 + (t - 1) share) times that for t = 1, with share = 1 - e^-K. Returns it
+        above and in each layer, and the share: [L].
         """
-        along, found = self.readout.along, [(0.0, 0.0)] * len(self.layers)
-        sensitivity, carried, total = np.zeros(len(self.layers)), 1.0, 0.0
+        along, found = 1.0, [(0.0, 0.0)] * len(self.layers)
+        total, carried, share = 0.0, 1.0, np.zeros(len(self.layers))
         for i in range(len(self.layers) - 1, -1, -1):
             layer, m = self.layers[i], self.layers[i].moments
-            above = 0.0 if self.rules.before and i < len(self.layers) - 1 else along
+            top = not (self.rules.before and i < len(self.layers) - 1)
+            above = along if top else 0.0
             weight = self._weight(layer)
             grown = 1 + max((above - 1) * weight, 0.0) / layer.n
             met = 0.0 if self.rules.after else above
             along = (1 + 2 * m.m_echo + (met - 1) * m.along) / grown
             found[i] = above, along
-            if not self.rules.after and not (self.rules.before and i < len(self.layers) - 1):
+            if top and not self.rules.after:
                 total += carried * weight / layer.n
                 carried *= m.along / grown
-            sensitivity[i] = total
-        return found, sensitivity
+            share[i] = -math.expm1(-total) if total > 0 else total
+        return found, share
+
+    def _kept(self, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance over nets of ln(1 + (t - 1) share), t of the readout: [L] each."""
+        examples = min(max(round(self.batch), 1), self.readout.along.shape[1])
+        draws = self.readout.along[:, :examples].mean(1)
+        at = np.linspace(min(share.min(), 0.0), max(share.max(), 1e-9), 33)
+        logs = np.log(np.maximum(1 + (draws[:, None] - 1) * at, LEAST_LEFT))
+        return np.interp(share, at, logs.mean(0)), np.interp(share, at, logs.var(0))
 
     def _weight(self, layer: FiniteLayer) -> float:
         """E[x^2 x'^2] / (E[x^2] E[x'^2]), less 1 where |v| is that of dloss/dh above."""

@@ -22,10 +22,9 @@ class Readout(NamedTuple):
     """E[<e_a, e_b>^2] / E[|e|^2]^2 of two examples."""
     weight_square: float
     """E[|e|^4] / E[|e|^2]^2"""
-    along: float
-    """E[<logits, e>^2] / (E[|e|^2] E[logit^2]): 1 where they have nothing to do with each other."""
-    along_variance: float
-    """Of the same over nets, the mean over a net's batch."""
+    along: np.ndarray
+    """<logits, e>^2 / (E[|e|^2] E[logit^2]) of drawn nets and examples, [nets, EXAMPLES]: of mean 1 where logits and
+    residuals have nothing to do with each other."""
     concentration: float
     """Sum over classes of E[e_k^2]^2 / E[|e|^2]^2: one over the classes that count."""
 
@@ -61,7 +60,6 @@ def _readout(std: float, cosine: float, classes: int, fitted: bool) -> Readout:
     return Readout(
         cosine_square=float((products[:, others] ** 2).mean() / mean**2),
         weight_square=float((length**2).mean() / mean**2),
-        along=float(along.mean()),
-        along_variance=float(max(along.mean(1).var(ddof=1) - along.var(1, ddof=1).mean() / EXAMPLES, 0.0)),
+        along=along,
         concentration=float((((residual**2).mean((0, 1))) ** 2).sum() / mean**2),
     )
