@@ -149,7 +149,7 @@ def _with_uneven_batches(
         else:
             found.append(layer._replace(heavy=heavy, uneven=shift))
     # Inputs may differ in a few directions only, so that E[1 / S] is that of few degrees of freedom.
-    first = -math.log1p(-2 * inputs)
+    first = -math.log1p(-2 * inputs) if norm.before else 0.0
     found[0] = found[0]._replace(heavy=found[0].heavy + 2 * inputs, uneven=found[0].uneven + first)
     return found
 
