@@ -38,10 +38,10 @@ def failing(monkeypatch):
     whole = mean_field.propagate
 
     def fail(error: Exception, *names: str) -> None:
-        def propagate(net, signal):
+        def propagate(net, signal, **options):
             if not names or {net.activation.name, net.initializer.name, net.normalization.name} & set(names):
                 raise error
-            return whole(net, signal)
+            return whole(net, signal, **options)
 
         monkeypatch.setattr(mean_field, "propagate", propagate)
 

@@ -145,7 +145,7 @@ def diagnose(config: Config, source: InputStatistics | None = None) -> Diagnosis
 
 def effect_of(config: Config, source: InputStatistics) -> Effect:
     """Returns what theory expects of a config's net."""
-    curves = mean_field.propagate(net_of(config, source), source.signal)
+    curves = mean_field.propagate(net_of(config, source), source.signal, wide=True)
     return Effect(judge(LayerCurves(curves.wide_log10[:-1])), float(curves.cosine[-2]), float(curves.saturated[-2]))
 
 
@@ -246,7 +246,8 @@ def _roots(config: Config, source: InputStatistics, path: str, points: np.ndarra
 
     def slope(value: float) -> float:
         try:
-            curves = mean_field.propagate(net_of(_changed(config, {path: float(value)}), source), source.signal)
+            net = net_of(_changed(config, {path: float(value)}), source)
+            curves = mean_field.propagate(net, source.signal, wide=True)
         except FAULTS:
             return math.nan  # no root is looked for next to it
         return judge(LayerCurves(curves.wide_log10[:-1])).slope

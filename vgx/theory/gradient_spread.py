@@ -75,8 +75,7 @@ def gradient_spread(net: Net, signal: Signal, responses: Sequence[LayerResponse]
         responses: of the hidden layers and of the readout, [L + 1].
     """
     if not responses[:-1]:
-        none, top = np.zeros(0), np.zeros(1)
-        return GradientSpread(none, none, top, top, top + 1, top + 1, 0.0)
+        return no_spread(1)
     rules = rules_of(net.normalization, net.initializer)
     layers = finite_layers(net, signal, responses, rules)
     top, std = responses[-2].signal, 1.0 if net.initializer.fits_to_data else responses[-1].preact[1]
@@ -86,6 +85,12 @@ def gradient_spread(net: Net, signal: Signal, responses: Sequence[LayerResponse]
     factors = uneven_inputs(net, signal, layers, responses, rules)
     found = _Sums(net, signal, rules, layers, readout, sizes, cosine).result()
     return found._replace(preact_factor=factors[0], act_factor=factors[1])
+
+
+def no_spread(layers: int) -> GradientSpread:
+    """Returns that of infinite width, for so many layers with the readout."""
+    none, even = np.zeros(layers), np.ones(layers)
+    return GradientSpread(none[:-1], none[:-1], none, none, even, even, 0.0)
 
 
 def _log_of_mean(variance: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:

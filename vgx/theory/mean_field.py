@@ -20,7 +20,7 @@ import numpy as np
 
 from vgx.parts.activations import Identity
 from vgx.parts.normalizations import BatchNorm, NoNormalization, Normalization
-from vgx.theory.gradient_spread import gradient_spread
+from vgx.theory.gradient_spread import gradient_spread, no_spread
 from vgx.theory.idle_units import dead_share, saturated_share
 from vgx.theory.layer_response import HUGE, TINY, LayerResponse, Net, Signal, in_range, response_of, same_signal
 
@@ -65,8 +65,11 @@ class Propagation(NamedTuple):
             return np.append(_from_above(0.5 * np.log10(self.factor[:-1])), 0.0)
 
 
-def propagate(net: Net, signal: Signal) -> Propagation:
-    """Returns what becomes of an input with these moments, and of the gradient on its way back to it."""
+def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
+    """Returns what becomes of inputs with these moments, and of the gradient on its way back to them.
+
+    `wide` leaves out what a finite width adds: it is as of infinite width, and bands are 0.
+    """
     responses = hidden_responses(net, signal)
     norm = net.normalization
     logits = norm.model_copy(update={"placement": "before"}) if _normalizes_logits(norm) else NoNormalization()
@@ -84,13 +87,15 @@ def propagate(net: Net, signal: Signal) -> Propagation:
     with np.errstate(divide="ignore", invalid="ignore"):
         normalization = gain * (1 - net.dropout) / slope_square
     with np.errstate(divide="ignore"):
-        wide = _from_above(0.5 * np.log10(factor))
-    finite = gradient_spread(net, signal, responses)
+        delta = _from_above(0.5 * np.log10(factor))
+    finite = no_spread(len(responses)) if wide else gradient_spread(net, signal, responses)
     act_rms = finite.act_factor * [_reported(response.signal.square) for response in responses]
     preact_std = finite.preact_factor * [_reported(response.preact[1] ** 2) for response in responses]
     preact = np.array([response.preact for response in responses[:-1]])
+    with np.errstate(invalid="ignore"):
+        bands = act_rms * finite.act, preact_std * finite.preact
     return Propagation(
-        delta_log10=np.append(wide + NORM_LOG10 * finite.shift, 0.0),
+        delta_log10=np.append(delta + NORM_LOG10 * finite.shift, 0.0),
         factor=np.append(factor, np.nan),
         weight_gain=np.append(weight_gain, np.nan),
         slope_square=np.append(slope_square, np.nan),
@@ -101,8 +106,8 @@ def propagate(net: Net, signal: Signal) -> Propagation:
         dead=np.append(dead_share(net.activation, preact, net.examined or net.batch), 0.0),
         saturated=np.append(saturated_share(net.activation, preact), 0.0),
         band=np.append(NORM_LOG10 * finite.deviation, 0.0),
-        act_band=act_rms * finite.act,
-        preact_band=preact_std * finite.preact,
+        act_band=bands[0],
+        preact_band=bands[1],
         by_size=finite.by_size,
     )
 

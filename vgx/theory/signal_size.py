@@ -16,7 +16,7 @@ from vgx.parts.activations import Activation
 from vgx.registry import remembered
 from vgx.theory.finite_layers import FiniteLayer, Rules, noise_of
 from vgx.theory.layer_response import LayerResponse, Net, Signal
-from vgx.theory.unit_moments import Centre, log_squares, unit_moments
+from vgx.theory.unit_moments import Centre, log_squares, near_octaves, unit_moments
 
 NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
@@ -95,7 +95,7 @@ def _size_step(net: Net, preact: tuple[float, float, float], mean: float, varian
     mid, std, _ = preact
     std = max(std, 1e-150)
     ratio = round(FINE * min(max(mid / std, -1e4), 1e4)) / FINE
-    octaves, near = round(FINE * math.log2(std)) / FINE, round(FINE * mean) / FINE
+    octaves, near = near_octaves(std, FINE), round(FINE * mean) / FINE
     if variance > NONE:
         about = 2 ** (round(FINE * math.log2(variance)) / FINE)
         step = _step(net.activation, ratio, octaves, near, about, centre)

@@ -21,6 +21,8 @@ Centre = Literal["nothing", "its mean", "the batch's mean"]
 after the activation does; or a mean over a batch, to which an example's own h matter little."""
 STEP = 0.04
 """Of ln E[h^2], to take derivatives by."""
+NARROW, WIDE = -30.0, 10.0
+"""log2 of the deviations beyond which f is straight, or a step."""
 FINE = 64
 """Steps to an octave of deviation, to a unit of mean over deviation and of correlation, within which units are one."""
 
@@ -78,9 +80,14 @@ def unit_moments(activation: Activation, preact: tuple[float, float, float], cen
     """
     mean, std, c = preact
     std = max(std, 1e-150)
-    octaves = round(FINE * math.log2(std)) / FINE
+    octaves = near_octaves(std, FINE)
     ratio = round(FINE * min(max(mean / std, -1e4), 1e4)) / FINE
     return _unit_moments(activation, ratio * 2**octaves, 2**octaves, round(FINE * c) / FINE, centre)
+
+
+def near_octaves(std: float, steps: int) -> float:
+    """Returns log2 of a deviation, to so many steps an octave, and no farther out than NARROW and WIDE."""
+    return round(steps * min(max(math.log2(std), NARROW), WIDE)) / steps
 
 
 @remembered
