@@ -46,8 +46,6 @@ class BatchLaw(NamedTuple):
     """What is added to that for gradients that add up to 0 over the batch."""
     slope_square: float
     """E[f'^2]"""
-    kurtosis: float
-    """E[f'^4] / E[f'^2]^2"""
     weights: np.ndarray
     """Of the batches that were looked at: [P]."""
     gains: np.ndarray
@@ -101,13 +99,11 @@ def _batch_law(
     def expect(g: np.ndarray) -> float:
         return float(np.sum(weights * g.mean(0)))
 
-    square = expect(steep.mean(-1))
     return BatchLaw(
         square=expect((y**2).mean(-1)),
         own=expect(own),
         others=expect(others),
-        slope_square=square,
-        kurtosis=expect((steep**2).mean(-1)) / square**2 if square else 0.0,
+        slope_square=expect(steep.mean(-1)),
         weights=weights.ravel(),
         gains=(own + others).mean(0).ravel(),
     )

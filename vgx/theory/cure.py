@@ -146,7 +146,7 @@ def diagnose(config: Config, source: InputStatistics | None = None) -> Diagnosis
 def effect_of(config: Config, source: InputStatistics) -> Effect:
     """Returns what theory expects of a config's net."""
     curves = mean_field.propagate(net_of(config, source), source.signal, wide=True)
-    return Effect(judge(LayerCurves(curves.wide_log10[:-1])), float(curves.cosine[-2]), float(curves.saturated[-2]))
+    return Effect(judge(LayerCurves(curves.delta_log10[:-1])), float(curves.cosine[-2]), float(curves.saturated[-2]))
 
 
 def _judged(kind: str, changes: dict[str, Any], config: Config, source: InputStatistics, before: Effect) -> Cure:
@@ -250,7 +250,7 @@ def _roots(config: Config, source: InputStatistics, path: str, points: np.ndarra
             curves = mean_field.propagate(net, source.signal, wide=True)
         except FAULTS:
             return math.nan  # no root is looked for next to it
-        return judge(LayerCurves(curves.wide_log10[:-1])).slope
+        return judge(LayerCurves(curves.delta_log10[:-1])).slope
 
     slopes = [slope(point) for point in points]
     found = []

@@ -36,11 +36,11 @@ class FiniteLayer(NamedTuple):
     """1 where |W x|^2 varies as with independent weights, 0 where W is a rotation."""
     backward: float
     """The same of the weights above and v."""
-    heavy: float
+    heavy: float = 0.0
     """Relative variance over units of what batch norm divides by."""
-    tail: float
+    tail: float = 0.0
     """Variance of D of small batches, in place of that of S."""
-    uneven: float
+    uneven: float = 0.0
     """Batch norm's shift of D from batches that are not all alike, in each direction."""
 
 
@@ -70,6 +70,7 @@ class Rules(NamedTuple):
 
 
 def rules_of(norm: Normalization, initializer: Initializer) -> Rules:
+    """Returns what a normalization, or LSUV where there is none, holds fixed."""
     batch, layer = isinstance(norm, BatchNorm), isinstance(norm, LayerNorm)
     return Rules(
         before=norm.before and not batch,
@@ -94,6 +95,7 @@ class Noise(NamedTuple):
 
 
 def finite_layers(net: Net, signal: Signal, responses: Sequence[LayerResponse], rules: Rules) -> list[FiniteLayer]:
+    """Returns what is known of the hidden layers [L]; `responses` have the readout's too, [L + 1]."""
     received = [signal.square, *(response.signal.square for response in responses)]
     layers = []
     for i, response in enumerate(responses[:-1]):
@@ -108,9 +110,6 @@ def finite_layers(net: Net, signal: Signal, responses: Sequence[LayerResponse], 
                 min(max(share if math.isfinite(share) else 0.0, 0.0), 1.0),
                 max(1 - n / below, 0.0) if rotation else 1.0,
                 max(1 - n / above, 0.0) if rotation else 1.0,
-                0.0,
-                0.0,
-                0.0,
             )
         )
     return _with_uneven_batches(net, signal, layers, responses) if rules.batch else layers
@@ -157,6 +156,17 @@ def _with_uneven_batches(
 
 
 def noise_of(layer: FiniteLayer, rho_square: float, rules: Rules, keep: float, pair: bool) -> Noise:
+    """Returns n times the variances of one example's means, or the covariances of a pair's.
+
+    Args:
+        layer: whose units they are means over.
+        rho_square: squared cosine of the pair's v; 1 for one example.
+        rules: what is held fixed.
+        keep: the share of units that dropout leaves.
+        pair: whether of two examples.
+    """
+    if layer.tail:
+        return Noise(0.0, layer.n * layer.tail, 0.0, 0.0)
     m, c = layer.moments, layer.c if pair else 1.0
     a_a, m_m, a_m = (
         (m.pair_a_a, m.pair_m_m, m.pair_a_m) if pair else ((m.a_a + 1) / keep - 1, m.m_m / keep, m.a_m / keep)
@@ -168,7 +178,5 @@ def noise_of(layer: FiniteLayer, rho_square: float, rules: Rules, keep: float, p
     s_a -= fixed * 2 * m.a_echo * m.m_echo * c**2
     if rules.without_mean:
         a_a, s_s, s_a = a_a - m.a_first**2 * c, s_s - m.m_first**2 * c, s_a - m.a_first * m.m_first * c
-    if layer.tail:
-        return Noise(0.0, layer.n * layer.tail, 0.0, 0.0)
     s_s += 2 * rho_square * (rules.projected / layer.n - (1 - layer.backward))
     return Noise(a_a, s_s, s_a, 2 * c**2 * layer.forward if rules.before else 0.0)

@@ -73,8 +73,6 @@ class LayerResponse(NamedTuple):
     """Mean, deviation and correlation of what the activation receives."""
     slope_square: float
     """E[f'^2]"""
-    kurtosis: float
-    """E[f'^4] / E[f'^2]^2"""
 
 
 def response_of(net: Net, signal: Signal, n_in: int, n_out: int, *, exact: bool = False) -> LayerResponse:
@@ -103,7 +101,6 @@ def response_of(net: Net, signal: Signal, n_in: int, n_out: int, *, exact: bool 
         (covariance + mean**2) / q if q else 1.0,
         unit.preact,
         unit.slope_square,
-        unit.kurtosis / keep,
     )
 
 
@@ -119,7 +116,6 @@ class UnitResponse(NamedTuple):
     top_gain: float
     preact: tuple[float, float, float]
     slope_square: float
-    kurtosis: float
 
 
 def _by_example(
@@ -147,7 +143,7 @@ def _by_example(
         out = Signal(out.square * after, out.cross * after, out.mean * math.sqrt(after))
     steep = float(f.slope_square)
     gain = before * steep * after
-    return UnitResponse(out, gain, gain, (mean, std, c), steep, safe_divide(float(f.slope_fourth), steep**2))
+    return UnitResponse(out, gain, gain, (mean, std, c), steep)
 
 
 def _example_norm(norm: Normalization) -> tuple[bool, float]:
@@ -180,7 +176,7 @@ def _batch_before(net: Net, norm: BatchNorm, mean: float, variance: float, covar
     gain, top_gain = (inverse * g / batch for g in (f.own + f.others, f.own))
     out = Signal(f.square, f.product, f.mean)
     preact = 0.0, math.sqrt(shrink), -1 / (batch - 1)
-    return UnitResponse(out, gain, top_gain, preact, f.slope_square, f.kurtosis)
+    return UnitResponse(out, gain, top_gain, preact, f.slope_square)
 
 
 def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covariance: float) -> UnitResponse:
@@ -208,7 +204,7 @@ def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covari
     if batch <= EXACT:
         law = batch_law(net.activation, mean, variance, covariance, batch, norm)
         out = Signal(law.square, -law.square / (batch - 1), 0.0)
-        return UnitResponse(out, law.own + law.others, law.own, preact, law.slope_square, law.kurtosis)
+        return UnitResponse(out, law.own + law.others, law.own, preact, law.slope_square)
     common = min(max(covariance, 0.0), variance)
     kappa = batch * min(safe_divide(covariance, variance), 0.0)
     u, u_weight = line(np.empty(0)) if common else (np.zeros(1), np.ones(1))
@@ -231,9 +227,8 @@ def _batch_after(net: Net, norm: BatchNorm, mean: float, variance: float, covari
     direct = np.where(m.variance > TINY, m.slope_square / (v + norm.epsilon), 0.0)
     gain, top_gain = (float(np.sum(u_weight * direct * (1 + x))) for x in (lost + others, lost))
     square = float(np.sum(u_weight * m.variance / (v + norm.epsilon)))
-    mixed = [float(np.sum(u_weight * x)) for x in (m.slope_fourth, m.slope_square)]
     out = Signal(square, -square / (batch - 1), 0.0)
-    return UnitResponse(out, gain, top_gain, preact, mixed[1], safe_divide(mixed[0], mixed[1] ** 2))
+    return UnitResponse(out, gain, top_gain, preact, float(np.sum(u_weight * m.slope_square)))
 
 
 def in_range(signal: Signal) -> Signal:

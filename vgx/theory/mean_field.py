@@ -58,12 +58,6 @@ class Propagation(NamedTuple):
     by_size: float
     """The largest deviation of ln |dloss/dh|^2 that an example's own |h| makes."""
 
-    @property
-    def wide_log10(self) -> np.ndarray:
-        """`delta_log10` at infinite width, as the factors alone make it: [L + 1]."""
-        with np.errstate(divide="ignore"):
-            return np.append(_from_above(0.5 * np.log10(self.factor[:-1])), 0.0)
-
 
 def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
     """Returns what becomes of inputs with these moments, and of the gradient on its way back to them.

@@ -331,8 +331,6 @@ class BatchNormMoments(NamedTuple):
     """E[(1 + z1 z2) f'(z1) f'(z2)]"""
     slope_square: float
     """E[f'^2]"""
-    kurtosis: float
-    """E[f'^4] / E[f'^2]^2"""
 
 
 @remembered
@@ -355,8 +353,7 @@ def sphere(activation: Activation, scale: float, batch: int) -> BatchNormMoments
         product=float(np.sum(weight * f_a.mean(0) * f_b.mean(0))),
         own=expect((batch - 1 - a * a) * slope_a**2, (batch - 1 - b * b) * slope_b**2),
         others=float(np.sum(weight * (1 + a * b) * slope_a.mean(0) * slope_b.mean(0))),
-        slope_square=(square := expect(slope_a**2, slope_b**2)),
-        kurtosis=safe_divide(expect(slope_a**4, slope_b**4), square**2),
+        slope_square=expect(slope_a**2, slope_b**2),
     )
 
 

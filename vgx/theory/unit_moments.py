@@ -30,10 +30,6 @@ FINE = 64
 class UnitMoments(NamedTuple):
     """Of h ~ N(mean, std^2); two examples' have the correlation c. z = (h - mean) / std."""
 
-    square: float
-    """ln E[x^2], of x less its mean where it is centred."""
-    slope: float
-    """ln E[x'^2]"""
     a_a: float
     """Var A"""
     m_m: float
@@ -98,9 +94,9 @@ def _unit_moments(*asked: Any) -> UnitMoments:
 
 
 def _moments(activation: Activation, mean: float, std: float, c: float, centre: Centre) -> UnitMoments:
-    sizes = std * np.exp(np.array([-STEP, 0, STEP]) / 2)
+    sizes = std * np.exp(np.array([-STEP, STEP]) / 2)
     logs = log_squares(activation, mean, sizes, centre, std)[:2].T
-    echo = (logs[2] - logs[0]) / (2 * STEP)
+    echo = (logs[1] - logs[0]) / (2 * STEP)
     z, h, f, slope, expect = gaussian_expectations(activation, mean, std)
     middle = expect(f) if centre != "nothing" else 0.0
     x = f - middle
@@ -114,8 +110,6 @@ def _moments(activation: Activation, mean: float, std: float, c: float, centre: 
     cosine = safe_divide(pair(slope_a.mean(0) * slope_b.mean(0)), steep)
     pair_a, pair_m = ([part.mean(0) for part in parts] for parts in (pair_a, pair_m))
     return UnitMoments(
-        square=float(logs[1, 0]),
-        slope=float(logs[1, 1]),
         a_a=expect(a**2) - expect(a) ** 2,
         m_m=expect(m**2),
         a_m=expect(a * m),
