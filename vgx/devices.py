@@ -13,12 +13,15 @@ from typing import Any, Literal
 
 import jax
 import pooch
+from jax.sharding import Mesh
 
-from vgx.errors import EnvironmentFault, install
+from vgx.errors import EnvironmentFault, RunError, install
 
 Platform = Literal["cpu", "gpu", "tpu"]
 Device = Any
 """A `jax.Device`, which a type checker takes for a variable."""
+PerRun = int | Literal["auto"]
+"""How many devices share every batch of a run; auto: as many as are left when each run has one."""
 
 
 def find_devices(kind: Platform | None = None, lanes: int = 1) -> list[Device]:
@@ -35,6 +38,30 @@ def find_devices(kind: Platform | None = None, lanes: int = 1) -> list[Device]:
         extra = {"gpu": "cuda", "tpu": "tpu"}.get(kind or "")
         mend = f"; on a machine that has one: {install(extra)}" if extra else ""
         raise EnvironmentFault(f"--device {kind}: jax finds no {kind} here, only {have}{mend}") from error
+
+
+def own(mesh: Mesh) -> Device:
+    """Returns the first of a mesh's devices that belongs to this process."""
+    return mesh.local_devices[0]
+
+
+def resolve_per_run(asked: PerRun, devices: int, lanes: int, batch_size: int) -> int:
+    """Returns how many of so many devices share each batch of a run, of which there are `lanes` side by side.
+
+    Raises EnvironmentFault when more are asked for than there are, and RunError when a batch cannot be dealt out to
+    them evenly.
+    """
+    if asked == "auto":
+        most = max(1, devices // lanes)
+        return next(count for count in range(most, 0, -1) if batch_size % count == 0)
+    if asked > devices:
+        raise EnvironmentFault(f"--devices-per-run {asked}: jax finds {devices} here; ask for no more, or auto")
+    if batch_size % asked:
+        below = batch_size // asked * asked
+        near = [size for size in (below, below + asked) if size]
+        wanted = " or ".join(f"--set train.batch_size={size}" for size in near)
+        raise RunError(f"--devices-per-run {asked}: a batch of {batch_size} cannot be dealt out evenly; {wanted}")
+    return asked
 
 
 def _offer_every_core() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 ARGUMENTS = {
     "--axis": "axes",
     "--device": "device",
+    "--devices-per-run": "devices_per_run",
     "--layers": "layers",
     "--output": "output",
     "--overwrite": "overwrite=True",

@@ -52,6 +52,22 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override, as model.depth=64.")
 ]
 Axes = Annotated[list[str] | None, typer.Option("--axis", metavar="PATH=A,B", help="An axis, as activation=relu,elu.")]
+
+
+def _per_run(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if not text.isdigit() or not int(text):
+        raise typer.BadParameter(f"{text} is neither a number of devices, from 1, nor auto")
+    return int(text)
+
+
+PerRun = Annotated[
+    Any,
+    typer.Option(
+        "--devices-per-run", parser=_per_run, metavar="N", help="Devices that share each batch of a run, or auto."
+    ),
+]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder of the runs.")]
 GridRows = Annotated[str | None, typer.Option("--rows", help="The swept option of the rows.")]
 GridColumns = Annotated[str | None, typer.Option("--columns", help="The swept option of the columns.")]

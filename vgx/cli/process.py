@@ -81,6 +81,14 @@ class _Closed(io.StringIO):
         raise _no_output(OSError(errno.EBADF, "it is closed"))
 
 
+def keep_output_apart() -> None:
+    """Sends what libraries print by themselves to standard error, so that standard output has what vgx prints alone."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = _Output(os.fdopen(own, "w", encoding=sys.stdout.encoding))
+
+
 @contextmanager
 def _refusals() -> Iterator[None]:
     try:
@@ -119,11 +127,21 @@ def end(code: int, message: str = "", hints: Sequence[str] = ()) -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if message:
         _say(message, hints)
+    if code not in (0, 3) and _has_company():
+        # The others may be gone, or wait for what will not come: do not wait for them in turn.
+        sys.stderr.flush()
+        os._exit(code)
     if code == 130:
         # Python would kill itself by SIGINT where Ctrl-C met code that was given to `exec`.
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _has_company() -> bool:
+    """Whether other processes train the same run."""
+    processes = sys.modules.get("vgx.runner.processes")
+    return processes is not None and processes.several()
 
 
 def _say(message: str, hints: Sequence[str]) -> None:

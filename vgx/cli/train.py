@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ from vgx.cli.options import (
     GridValue,
     Modules,
     Overrides,
+    PerRun,
     Platform,
     RunsFolder,
     app,
@@ -39,6 +40,15 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume a run that was cut off.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that exists.")] = False,
     device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice by default.")] = None,
+    devices_per_run: PerRun = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Train together with other processes: srun, mpirun, a TPU pod.")
+    ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where the first of the processes listens.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many processes there are.")] = None,
+    process: Annotated[int | None, typer.Option(metavar="I", min=0, help="Which this one is, from 0.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the last line only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
@@ -50,12 +60,25 @@ def train(
         import vgx
         from vgx.report.terminal.progress import watching
         from vgx.report.terminal.run import expectations, last_line, show
-        from vgx.runner.train import run_path
+        from vgx.runner.processes import is_first
+        from vgx.runner.train import run_path, train_beside
 
         tree = vgx.load_config(config, overrides or [], modules or [])
+    together = _join(distributed, coordinator, processes, process)
+    where: dict[str, Any] = {"device": device, "devices_per_run": devices_per_run or ("auto" if together else 1)}
+    if together and not is_first():
+        train_beside(tree, **where)
+        return
     begun = run_path(tree, runs) / "config.yaml"
     with going_on("--resume", config=begun, silent=silent), watching(console, tree, silent=silent) as watch:
-        run = vgx.train(tree, runs=runs, resume=resume, overwrite=overwrite, device=device, watch=watch)
+        run = vgx.train(
+            tree,
+            runs=runs,
+            resume=resume,
+            overwrite=overwrite,
+            watch=watch,
+            **where,
+        )
     _tell_of_fault(run)
     held = run.expectations
     with working("reading", silent=quiet):
@@ -71,6 +94,21 @@ def train(
         say_next("report", short_name(run.path), runs=runs)
     if not all(one.holds for one in held):
         raise typer.Exit(3)
+
+
+def _join(distributed: bool, coordinator: str | None, processes: int | None, process: int | None) -> bool:
+    """Joins the processes that train one run, if several are asked for; returns whether they are."""
+    named = coordinator, processes, process
+    if not distributed and named == (None, None, None):
+        return False
+    if named.count(None) not in (0, 3):
+        raise typer.BadParameter("give all of --coordinator HOST:PORT, --processes N and --process I, or none of them")
+    from vgx.cli.process import keep_output_apart
+    from vgx.runner.processes import join
+
+    keep_output_apart()
+    join(*named)
+    return True
 
 
 def _tell_of_fault(run: Run) -> None:
@@ -92,6 +130,7 @@ def sweep(
     retry: Annotated[Literal["failed"] | None, typer.Option(help="Try the lanes again that failed.")] = None,
     memory: Annotated[str | None, typer.Option(help="What a round may take, as 4GB; half of what is free.")] = None,
     device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice by default.")] = None,
+    devices_per_run: PerRun = "1",
     rows: GridRows = None,
     columns: GridColumns = None,
     value: GridValue = None,
@@ -112,16 +151,15 @@ def sweep(
 
         grid = vgx.load_sweep(config, overrides or [], axes or [], seeds, modules or [])
         limit = parse_memory(memory) if memory else None
-        planned = vgx.plan(grid, runs=runs, device=device, memory=limit) if plan else None
+        where: dict[str, Any] = {"device": device, "devices_per_run": devices_per_run}
+        planned = vgx.plan(grid, runs=runs, memory=limit, **where) if plan else None
     if planned:
         _print_plan(planned, as_json)
         return
     begun = sweep_path(grid, runs) / "config.yaml"
     with going_on(config=begun, silent=silent), watching_sweep(console, silent=silent) as watch:
         again = retry == "failed"
-        run = vgx.sweep(
-            grid, runs=runs, overwrite=overwrite, retry_failed=again, device=device, memory=limit, watch=watch
-        )
+        run = vgx.sweep(grid, runs=runs, overwrite=overwrite, retry_failed=again, memory=limit, watch=watch, **where)
     _tell_of_fault(run)
     if quiet and not as_json:
         console.print(last_line(run), soft_wrap=True)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 from vgx.errors import Damaged
 from vgx.results.files import explained, named_in, try_to_open
 from vgx.results.manifest import unreadable
+from vgx.runner import processes
 
 Tree = TypeVar("Tree")
 FILES = 16
@@ -24,7 +26,7 @@ FILES = 16
 
 
 def save(folder: Path, step: int, state: Any) -> None:
-    """Writes `state`, a tree of arrays, as `folder/STEP`, and then removes what stood there before it.
+    """Writes `state`, a tree of NumPy's arrays, as `folder/STEP`, and then removes what stood there before it.
 
     Raises EnvironmentFault when the disk refuses; the checkpoint before stands then.
     """
@@ -92,14 +94,15 @@ def newest(folder: Path) -> int | None:
 
 
 def load(folder: Path, step: int, like: Tree) -> Tree:
-    """Returns the checkpoint of `step`, in the structure, types and placement of `like`.
+    """Returns the checkpoint of `step` as NumPy's arrays, in the structure and types of `like`.
 
     Raises Damaged when it cannot be read, or is of another state.
     """
     path = folder / f"{step:09d}"
     try:
         with _said_once(), _checkpointer() as checkpointer:
-            named = checkpointer.restore(path.absolute(), _named(like))
+            wanted = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in _named(like).items()}
+            named = checkpointer.restore(path.absolute(), wanted)
     except MemoryError:
         raise
     except Exception as error:
@@ -117,4 +120,9 @@ def _checkpointer() -> Any:
     import orbax.checkpoint
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is raised too
-    return orbax.checkpoint.StandardCheckpointer()
+    if not processes.several():
+        return orbax.checkpoint.StandardCheckpointer()
+    # The others train with this process, but do not write.
+    mine = jax.process_index()
+    alone = orbax.checkpoint.options.MultiprocessingOptions(primary_host=mine, active_processes={mine})
+    return orbax.checkpoint.StandardCheckpointer(multiprocessing_options=alone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from vgx.devices import Device
 from vgx.export.tensorboard import LiveEvents
 from vgx.results.columns import DEAD_UNITS
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter
-from vgx.runner import checkpoint
+from vgx.runner import checkpoint, processes
 from vgx.runner.preparation import NEVER, LaneGroup, Prepared, ProgramCache, prepare, steps_of
 from vgx.runner.stopping import Interrupted, stop_signals
 from vgx.runner.tables import Rows, rows_of, tables
 from vgx.training.batches import ChunkPlan, next_chunk
+from vgx.training.lanes import LANES
 from vgx.training.step import State
 
 FLUSH_SECONDS = 5.0
@@ -127,8 +127,9 @@ class _Loop:
     """What changes while lanes train."""
 
     ready: Prepared
-    writer: RunWriter
-    checkpoint: Path
+    writer: RunWriter | None
+    """None in a process that trains beside the one that writes."""
+    checkpoint: Path | None
     report: Report
     watch: Watch
     events: LiveEvents | None
@@ -155,8 +156,7 @@ class _Loop:
 
 def train_lanes(
     group: LaneGroup,
-    devices: Sequence[Device],
-    writer: RunWriter,
+    writer: RunWriter | None,
     report: Report,
     watch: Watch,
     meanwhile: Callable[[], object],
@@ -165,66 +165,89 @@ def train_lanes(
 ) -> TrainingResult:
     """Trains lanes to the last step, or to where every one has diverged, and returns how far; all is written by then.
 
-    `meanwhile` is called when the devices have begun: what it begins in a thread does not keep them waiting.
+    Several processes may train them together, of which one has a writer. `meanwhile` is called when the devices have
+    begun: what it begins in a thread does not keep them waiting.
 
-    Raises Interrupted when asked to stop, even at the last step, and MemoryError when more lanes than there are devices
-    take more than `memory` bytes.
+    Raises Interrupted when asked to stop, even at the last step, and MemoryError when more lanes than are worked on at
+    once take more than `memory` bytes.
     """
     started, lanes = time.monotonic(), len(group.lane_specs)
     steps = steps_of(group.lane_specs[0].config, group.dataset)
     progress = TrainingProgress("compiling", group.step, steps, 0.0, lanes, math.nan, math.nan, math.nan, 0, None)
     watch(progress)
-    ready = prepare(group, devices, writer.path, cache)
-    if memory is not None and ready.bytes > memory and lanes > len(devices):
+    path = writer.path if writer else None
+    ready = prepare(group, path, cache)
+    if memory is not None and ready.bytes > memory and lanes > group.mesh.shape[LANES]:
         raise MemoryError(f"out of memory: {ready.bytes:,} bytes are more than {memory:,}")
     pairs = [(spec.lane, spec.seed) for spec in group.lane_specs]
-    events = LiveEvents(Run(writer.path), pairs, group.step) if ready.config.log.tensorboard else None
-    now, folder = time.monotonic(), writer.path / group.checkpoint
+    events = LiveEvents(Run(path), pairs, group.step) if path and ready.config.log.tensorboard else None
+    now, folder = time.monotonic(), path and path / group.checkpoint
     disk = _Disk()
     about = ready, writer, folder, report, watch, events, disk, meanwhile, progress, ready.state
     loop = _Loop(*about, began=now, flushed=now, saved=now, started=started)
     with closing(disk), stop_signals() as stop:
-        step = _train(loop, group.step, stop.is_set)
+        step, stopped = _train(loop, group.step, stop.is_set)
         result = None
-        if not stop.is_set():
+        if not stopped:
             _begin_meanwhile(loop)  # where no step was left
-            result = _flush(loop, step, "running").result()
+            result = _flush(loop, step, "running", save=True).result()
             if events:
                 events.finish()
-        if stop.is_set() or result is None:  # before it was all written, or meanwhile
-            _flush(loop, step, "interrupted").result()
-            raise Interrupted(f"{writer.path}: stopped at step {step} of {steps}, and saved")
+        if processes.agreed(stop.is_set(), any) or result is None:  # before it was all written, or meanwhile
+            _flush(loop, step, "interrupted", save=True).result()
+            where = path or f"process {jax.process_index()}"
+            raise Interrupted(f"{where}: stopped at step {step} of {steps}, and saved")
     return result
 
 
-def _train(loop: _Loop, step: int, stopped: Callable[[], bool]) -> int:
-    """Dispatches a chunk, keeps what the one before reported, and so on; returns the last step."""
+class _Decision(NamedTuple):
+    """What depends on a clock or on a signal, and what all processes must do alike."""
+
+    stop: bool
+    flush: bool
+    save: bool
+    periods: int
+    """Of the next chunk."""
+
+
+def _decide(loop: _Loop, stop: bool, periods: int, pending: Any) -> _Decision:
+    """The first process decides, and each may stop all."""
+    if processes.several():
+        jax.block_until_ready(pending)
+    save = time.monotonic() - loop.saved > loop.checkpoint_seconds / CHECKPOINT_SHARE
+    mine = _Decision(stop, _flush_is_due(loop), save, periods)
+    return processes.agreed(mine, lambda each: each[0]._replace(stop=any(one.stop for one in each)))
+
+
+def _train(loop: _Loop, step: int, stopped: Callable[[], bool]) -> tuple[int, bool]:
+    """Dispatches a chunk, keeps what the one before reported, and so on; returns the last step, and whether it was
+    asked to stop there."""
     ready, budget = loop.ready, 1
     steps, evaluate_every = ready.steps, ready.config.train.evaluate_every
     pending: tuple[ChunkPlan, int, Any] | None = None
     while True:
-        more = step < steps and not stopped() and not _all_ended(ready)
+        decided = _decide(loop, stopped(), budget, pending)
+        more = step < steps and not decided.stop and not _all_ended(ready)
         dispatched = None
         if more:
             next_stop = min((step // evaluate_every + 1) * evaluate_every, steps)
-            plan = next_chunk(step, next_stop, ready.every, ready.shape.capacity, budget)
+            plan = next_chunk(step, next_stop, ready.every, ready.shape.capacity, decided.periods)
             dispatched = plan, step, _dispatch(loop, plan, step)
             step += plan.steps
         if pending is not None:
-            budget = _keep(loop, *pending, budget)
+            budget = _keep(loop, *pending, decided.periods)
         pending = dispatched
         pause = step % evaluate_every == 0 or step == steps
-        due = _flush_is_due(loop)
-        if pending is not None and (pause or due or stopped()):
+        if pending is not None and (pause or decided.flush):
             budget = _keep(loop, *pending, budget)
             pending = None
         if not more and pending is None:
             break
         if pending is None and pause:
             _evaluate(loop, step)
-        if pending is None and due:
-            _flush(loop, step, "running", last=False)
-    return int(_last_steps(ready).max()) if _all_ended(ready) else step
+        if pending is None and decided.flush:
+            _flush(loop, step, "running", save=decided.save)
+    return int(_last_steps(ready).max()) if _all_ended(ready) else step, decided.stop
 
 
 def _dispatch(loop: _Loop, plan: ChunkPlan, done: int) -> Any:
@@ -245,7 +268,7 @@ def _begin_meanwhile(loop: _Loop) -> None:
 
 def _keep(loop: _Loop, plan: ChunkPlan, done: int, log: Any, budget: int) -> int:
     """Waits for a chunk's report, keeps its rows, and returns how many periods the next chunk should have."""
-    log = jax.tree.map(np.asarray, jax.block_until_ready(log))
+    log = processes.on_host(jax.block_until_ready(log))
     now, ready = time.monotonic(), loop.ready
     seconds = now - max(loop.dispatched, loop.kept)
     loop.kept, loop.unsaved = now, True
@@ -293,10 +316,10 @@ def _evaluate(loop: _Loop, step: int) -> None:
     ready = loop.ready
     figures: dict[str, np.ndarray] = {}
     for name, images in ready.held_out.items():
-        loss, accuracy = ready.compiled.evaluate[name].result()(loop.state, images)
-        figures |= {f"{name}_loss": np.asarray(loss), f"{name}_accuracy": np.asarray(accuracy)}
+        loss, accuracy = processes.on_host(ready.compiled.evaluate[name].result()(loop.state, images))
+        figures |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
     if ready.compiled.examine:
-        figures[DEAD_UNITS] = np.asarray(ready.compiled.examine(loop.state, ready.lane, ready.data))
+        figures[DEAD_UNITS] = processes.on_host(ready.compiled.examine(loop.state, ready.lane, ready.data))
     loop.rows[-1] = loop.rows[-1]._replace(evaluated=figures)
     accuracy = float(figures["test_accuracy"][: len(ready.lane_specs)].mean())
     loop.progress = loop.progress._replace(test_accuracy=accuracy, evaluated=step)
@@ -311,14 +334,14 @@ def _flush_is_due(loop: _Loop) -> bool:
     return late or loop.bytes_in_rows > FLUSH_BYTES or loop.disk.failed
 
 
-def _flush(loop: _Loop, step: int, status: str, last: bool = True) -> Future[TrainingResult]:
-    """Has the rows so far written, and a checkpoint, from which a killed run resumes, if it is time for one.
+def _flush(loop: _Loop, step: int, status: str, *, save: bool) -> Future[TrainingResult]:
+    """Has the rows so far written, and, if wanted, a checkpoint, from which a killed run resumes.
 
     Returns what is reported once they are on disk. Raises what went wrong with the rows before.
     """
     loop.disk.wait()
-    saves = loop.unsaved and (last or time.monotonic() - loop.saved > loop.checkpoint_seconds / CHECKPOINT_SHARE)
-    state = jax.tree.map(np.array, loop.state) if saves else None
+    saves = loop.unsaved and save
+    state = processes.on_host(loop.state) if saves else None
     speeds = list(loop.speeds)[1:] or loop.speeds
     speed = median(speeds) if speeds else None
     result = TrainingResult(status, step, 0.0, loop.ready.seconds, speed, loop.progress)
@@ -331,6 +354,8 @@ def _flush(loop: _Loop, step: int, status: str, last: bool = True) -> Future[Tra
 def _write(loop: _Loop, rows: list[Rows], last: np.ndarray, state: Any, result: TrainingResult) -> TrainingResult:
     """Writes a part of the tables, a checkpoint of the `state` at its end unless that is None, and the report."""
     ready = loop.ready
+    if loop.writer is None or loop.checkpoint is None:
+        return result
     if rows:
         lanes, layers = np.array([spec.lane for spec in ready.lane_specs]), len(ready.config.model.widths) + 1
         about = ready.config.train.precision, lanes, last, layers, ready.steps_per_epoch

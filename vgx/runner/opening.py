@@ -9,7 +9,7 @@ from typing import Any
 
 from vgx.config.schema import Config
 from vgx.data import Dataset
-from vgx.devices import Device, describe, matmul_precision
+from vgx.devices import Device, PerRun, describe, matmul_precision
 from vgx.errors import DataError
 from vgx.export import tensorboard
 from vgx.results import directories
@@ -29,14 +29,15 @@ def existing_run(path: Path, configs: Iterable[Config], overwrite: bool) -> Run 
     return Run(path) if directories.occupied(path) and not overwrite else None
 
 
-def initial_meta(config: Config, devices: Sequence[Device]) -> dict[str, Any]:
-    """Returns what `meta.json` says of a run before its first step."""
+def initial_meta(config: Config, devices: Sequence[Device], per_run: PerRun) -> dict[str, Any]:
+    """Returns what `meta.json` says of a run before its first step, on so many devices for each of its lanes."""
     return {
         "format": FORMAT,
         "status": "running",
         "step": 0,
         "started": now(),
         **describe(devices),
+        "devices_per_run": per_run,
         "precision": config.train.precision,
         "matmul_precision": matmul_precision(config.train.precision),
         "seconds": 0.0,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from vgx.config.schema import NO_NUMBERS, Config, Section
 from vgx.data import Dataset
-from vgx.devices import Device
+from vgx.devices import Device, PerRun, resolve_per_run
 from vgx.errors import VgxError
 from vgx.registry import Part, remembered
 from vgx.results.sizes import parse_size
@@ -61,7 +61,11 @@ def _digest(data: Part, *sections: Section) -> str:
 
 
 def plan_rounds(
-    lanes: Sequence[tuple[int, Config]], data: Callable[[Config], Dataset], devices: Sequence[Device], memory: int
+    lanes: Sequence[tuple[int, Config]],
+    data: Callable[[Config], Dataset],
+    devices: Sequence[Device],
+    memory: int,
+    per_run: PerRun = 1,
 ) -> list[PlannedRound]:
     """Returns the rounds in which to run these lanes, given by number and config; lanes of one program stay together.
 
@@ -70,6 +74,9 @@ def plan_rounds(
         data: gives a config's data set.
         devices: what the lanes are spread over.
         memory: bytes that a round may take on all devices together.
+        per_run: how many devices share the batches of each lane.
+
+    Raises RunError where those of a program cannot.
     """
     programs: dict[str, list[int]] = {}
     first: dict[str, Config] = {}
@@ -80,16 +87,23 @@ def plan_rounds(
     return [
         planned
         for key, members in programs.items()
-        for planned in _rounds(key, members, first[key], data(first[key]), devices, memory)
+        for planned in _rounds(key, members, first[key], data(first[key]), devices, memory, per_run)
     ]
 
 
 def _rounds(
-    key: str, members: list[int], config: Config, dataset: Dataset, devices: Sequence[Device], memory: int
+    key: str,
+    members: list[int],
+    config: Config,
+    dataset: Dataset,
+    devices: Sequence[Device],
+    memory: int,
+    per_run: PerRun,
 ) -> list[PlannedRound]:
     features, steps = dataset.train.images.shape[1], steps_of(config, dataset)
-    each = lane_bytes(Program(shared_config(config), features, dataset.classes), devices[0].platform)
-    spread = min(len(devices), len(members))
+    share = resolve_per_run(per_run, len(devices), len(members), config.train.batch_size)
+    each = share * lane_bytes(Program(shared_config(config), features, dataset.classes), devices[0].platform)
+    spread = min(len(devices) // share, len(members))
     most = max(memory // each // spread, 1) * spread
     count = -(-len(members) // most)
     capacity = -(-len(members) // (count * spread)) * spread

@@ -16,11 +16,11 @@ from jax.sharding import Mesh
 
 from vgx.config.schema import Config
 from vgx.data import Dataset, Split
-from vgx.devices import Device, numerics
+from vgx.devices import numerics, own
 from vgx.results.columns import LAYERS
 from vgx.results.lane_results import first_bad_steps
 from vgx.results.store import Run
-from vgx.runner import checkpoint
+from vgx.runner import checkpoint, processes
 from vgx.training.batches import Batches, ChunkPlan
 from vgx.training.chunks import make_chunk, make_evaluate, make_examine, make_plain_steps
 from vgx.training.inputs import Images, master_dtype, to_device
@@ -31,7 +31,6 @@ from vgx.training.lanes import (
     make_lanes,
     on_each,
     put,
-    spread_over,
     state_shapes,
 )
 from vgx.training.program import Program, shared_config
@@ -59,6 +58,8 @@ class LaneGroup(NamedTuple):
     lane_specs: Sequence[LaneSpec]
     capacity: int
     """How many lanes the compiled program has, at least; those beyond the specs are padding."""
+    mesh: Mesh
+    """Lanes by batch: where they train."""
     dataset: Dataset
     checkpoint: str
     """The folder of its checkpoint in the run directory."""
@@ -182,13 +183,14 @@ def steps_of(config: Config, dataset: Dataset) -> int:
     return config.train.steps or (config.train.epochs or 0) * (len(dataset.train.labels) // config.train.batch_size)
 
 
-def prepare(group: LaneGroup, devices: Sequence[Device], path: Path, cache: ProgramCache) -> Prepared:
-    """Puts data and lanes on the devices, compiles, and makes the states or restores them from the run at `path`."""
+def prepare(group: LaneGroup, path: Path | None, cache: ProgramCache) -> Prepared:
+    """Puts data and lanes on the devices, compiles, and makes the states or restores them from the run at `path`, which
+    only the process that writes it has."""
     began = time.monotonic()
     specs, dataset = group.lane_specs, group.dataset
     config, steps = specs[0].config, steps_of(specs[0].config, dataset)
-    compiling = begin_compiling(group, devices, cache)
-    shape = _shape_of(group, devices)
+    compiling = begin_compiling(group, cache)
+    shape = _shape_of(group)
     data, held_out = _on_devices(dataset, config, shape.mesh, cache)
     padded = [*specs, *[specs[0]] * (shape.lanes - len(specs))]
     configs, seeds = [spec.config for spec in padded], [spec.seed for spec in padded]
@@ -218,13 +220,13 @@ def prepare(group: LaneGroup, devices: Sequence[Device], path: Path, cache: Prog
     )
 
 
-def begin_compiling(group: LaneGroup, devices: Sequence[Device], cache: ProgramCache) -> Compiling:
+def begin_compiling(group: LaneGroup, cache: ProgramCache) -> Compiling:
     """Has a group's program compiled in a thread, unless it has been; of earlier ones, the cache keeps the newest."""
-    shape, config = _shape_of(group, devices), group.lane_specs[0].config
+    shape, config = _shape_of(group), group.lane_specs[0].config
     if shape not in cache.programs:
         for old in list(cache.programs)[:-1]:
             del cache.programs[old]
-        with numerics(config.train.precision, devices[0]):
+        with numerics(config.train.precision, own(shape.mesh)):
             on_devices = _on_devices(group.dataset, config, shape.mesh, cache)
         lowered = Event()
         compiled = cache.thread.submit(_compiled, shape, *on_devices, cache.thread, lowered)
@@ -232,9 +234,8 @@ def begin_compiling(group: LaneGroup, devices: Sequence[Device], cache: ProgramC
     return cache.programs[shape]
 
 
-def _shape_of(group: LaneGroup, devices: Sequence[Device]) -> Shape:
-    dataset, specs = group.dataset, group.lane_specs
-    mesh = spread_over(devices, len(specs))
+def _shape_of(group: LaneGroup) -> Shape:
+    dataset, specs, mesh = group.dataset, group.lane_specs, group.mesh
     program = Program(shared_config(specs[0].config), dataset.train.images.shape[1], dataset.classes)
     splits = tuple((name, len(split.labels)) for name, split in _held_out(dataset).items())
     lanes = max(group.capacity, lanes_on(mesh, len(specs)))
@@ -248,7 +249,7 @@ def _compiled(
     program, mesh, (most, longest) = shape.program, shape.mesh, shape.capacity
     config = program.config
     try:
-        with numerics(config.train.precision, mesh.devices.flat[0]):
+        with numerics(config.train.precision, own(mesh)):
             state = state_shapes(program, shape.lanes, mesh)
             lane = make_lanes([config] * shape.lanes, [0] * shape.lanes, 1)
             lane = put(lane, mesh, jax.tree.map(lambda leaf: 0, lane))
@@ -257,12 +258,12 @@ def _compiled(
             chunk = make_chunk(program, most, mesh).lower(state, lane, data, *arguments)
     finally:
         lowered.set()
-    with numerics(config.train.precision, mesh.devices.flat[0]):
+    with numerics(config.train.precision, own(mesh)):
         chunk = chunk.compile()
         evaluate, examine = make_evaluate(program, mesh), make_examine(program, mesh) if is_examined(config) else None
 
     def evaluation(images: Images) -> Any:
-        with numerics(config.train.precision, mesh.devices.flat[0]):
+        with numerics(config.train.precision, own(mesh)):
             return evaluate.lower(state, images).compile()
 
     evaluations = {name: thread.submit(evaluation, images) for name, images in held_out.items()}
@@ -282,7 +283,9 @@ def _on_devices(dataset: Dataset, config: Config, mesh: Mesh, cache: ProgramCach
     return cache.data[key]
 
 
-def _states(group: LaneGroup, program: Program, configs: Sequence[Config], lane: Lane, mesh: Mesh, path: Path) -> State:
+def _states(
+    group: LaneGroup, program: Program, configs: Sequence[Config], lane: Lane, mesh: Mesh, path: Path | None
+) -> State:
     """The states to begin with: from the checkpoint, or before the first step."""
     train = group.dataset.train
     few = train._replace(images=train.images[:LSUV_EXAMPLES], labels=train.labels[:LSUV_EXAMPLES])
@@ -291,14 +294,23 @@ def _states(group: LaneGroup, program: Program, configs: Sequence[Config], lane:
     if not group.step:
         return begin(*arguments)
     shapes = state_shapes(program, len(configs), mesh)
-    return put(checkpoint.load(path / group.checkpoint, group.step, shapes), mesh, lane_axes(program))
+
+    def restored() -> State:
+        assert path is not None
+        return checkpoint.load(path / group.checkpoint, group.step, shapes)
+
+    return put(processes.from_first(restored), mesh, lane_axes(program))
 
 
-def _bad_since(group: LaneGroup, path: Path) -> np.ndarray:
+def _bad_since(group: LaneGroup, path: Path | None) -> np.ndarray:
     since = np.full(len(group.lane_specs), NEVER)
-    if group.step:
+
+    def known() -> np.ndarray:
+        assert path is not None
         places = {spec.lane: i for i, spec in enumerate(group.lane_specs)}
         metrics = Run(path).metrics(where=pc.field("lane").isin(list(places)))
         for lane, step in first_bad_steps(metrics).items():
             since[places[lane]] = step
-    return since
+        return since
+
+    return processes.from_first(known) if group.step else since

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from vgx.config.schema import Config
 from vgx.config.sweep import Cell, Sweep, differences, load_sweep, value_at
 from vgx.data import Dataset, Source
 from vgx.devices import (
     Device,
+    PerRun,
     Platform,
     find_devices,
     keep_compiled_programs,
     memory_for_lanes,
     numerics,
+    resolve_per_run,
 )
 from vgx.errors import Damaged, RunError, VgxError
 from vgx.results import directories
@@ -40,6 +43,7 @@ from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache, begin_comp
 from vgx.runner.rounds import PENDING, SweepState
 from vgx.runner.stopping import Interrupted, ending_noted
 from vgx.runner.sweep_progress import ProgressTeller, Watch
+from vgx.training.lanes import LANES, spread_over
 
 
 class Plan(NamedTuple):
@@ -68,7 +72,14 @@ def sweep_path(sweep: Sweep, runs: str | Path = "runs") -> Path:
     return Path(runs) / sweep.folder
 
 
-def plan(sweep: Sweep, *, runs: str | Path = "runs", device: Platform | None = None, memory: int | None = None) -> Plan:
+def plan(
+    sweep: Sweep,
+    *,
+    runs: str | Path = "runs",
+    device: Platform | None = None,
+    devices_per_run: PerRun = 1,
+    memory: int | None = None,
+) -> Plan:
     """Returns what `sweep` would do, without doing it. Raises as `sweep` does."""
     path = sweep_path(sweep, runs)
     done: set[tuple[str, int]] = set()
@@ -80,7 +91,7 @@ def plan(sweep: Sweep, *, runs: str | Path = "runs", device: Platform | None = N
     data = _DataSets(sweep)
     seeds = sweep.base.seed_list
     left = [cell.config for cell in sweep.cells for seed in seeds if (cell.key, seed) not in done]
-    rounds = plan_rounds(list(enumerate(left)), data, devices, memory or memory_for_lanes(devices))
+    rounds = plan_rounds(list(enumerate(left)), data, devices, memory or memory_for_lanes(devices), devices_per_run)
     return Plan(
         path=path,
         cells=len(sweep.cells),
@@ -104,6 +115,7 @@ def sweep(
     overwrite: bool = False,
     retry_failed: bool = False,
     device: Platform | None = None,
+    devices_per_run: PerRun = 1,
     memory: int | None = None,
     watch: Watch | None = None,
 ) -> Run:
@@ -120,27 +132,35 @@ def sweep(
         overwrite: starts again from nothing.
         retry_failed: tries the lanes again that failed.
         device: cpu, gpu or tpu; jax's own choice when None. Lanes are spread over all devices of the kind.
+        devices_per_run: how many devices share every batch of a lane, each with a copy of its parameters; `auto`: those
+            that the lanes of a program leave free. A sweep that goes on may have others than it began with.
         memory: bytes that the lanes of a round may take, on all devices together; half of what is free when None.
         watch: called with a `SweepProgress` whenever something happened.
 
     Raises:
         DataError: a data set is missing or broken, or smaller than a batch.
-        RunError: the directory's base config is another, or another process writes it.
-        EnvironmentFault: no such device, the disk refuses, or a library is missing that a config asks for.
+        RunError: the directory's base config is another, another process writes it, or a batch does not divide over
+            the devices.
+        EnvironmentFault: no such device, too few of them, the disk refuses, or a library is missing that a config
+            asks for.
         Interrupted: Ctrl-C or SIGTERM came; everything is saved.
     """
     path, asked = sweep_path(sweep, runs), sweep.cells
     existing_run(path, (cell.config for cell in sweep.cells), overwrite)
     keep_compiled_programs()
     devices = find_devices(device, 2)
+    for batch_size in {cell.config.train.batch_size for cell in sweep.cells}:
+        resolve_per_run(devices_per_run, len(devices), 1, batch_size)
     data = _DataSets(sweep)
     counts = dict.fromkeys(("lanes", "lanes_done", "programs", "rounds", "rounds_done"), 0)
-    writer = open_writer(path, sweep.to_yaml(), initial_meta(sweep.base, devices) | counts, overwrite)
+    writer = open_writer(path, sweep.to_yaml(), initial_meta(sweep.base, devices, devices_per_run) | counts, overwrite)
     with closing(writer):
         sweep = _grown(path, sweep)
         writer.write_text("config.yaml", sweep.to_yaml())
         write_cell_configs(writer, {cell.key: cell.config for cell in sweep.cells})
-        _Sweeping(sweep, data, devices, memory, writer, watch or (lambda progress: None)).run(retry_failed)
+        _Sweeping(sweep, data, devices, devices_per_run, memory, writer, watch or (lambda progress: None)).run(
+            retry_failed
+        )
     run, lanes = Run(path), defaultdict(list)
     for row in run.lanes().to_pylist():
         lanes[row["cell"]].append(row["lane"])
@@ -188,11 +208,13 @@ class _Sweeping:
         sweep: Sweep,
         data: _DataSets,
         devices: list[Device],
+        devices_per_run: PerRun,
         memory: int | None,
         writer: RunWriter,
         watch: Watch,
     ):
         self.sweep, self.data, self.devices, self.writer = sweep, data, devices, writer
+        self.devices_per_run: PerRun = devices_per_run
         self.memory = memory or memory_for_lanes(devices)
         self.cells: dict[str, Cell] = {cell.key: cell for cell in sweep.cells}
         self.state = SweepState(writer)
@@ -237,7 +259,7 @@ class _Sweeping:
         if retry_failed:
             self.state.retry_failed()
         lanes = [(lane, self._config(lane)) for lane in self.state.unplanned()]
-        for planned in plan_rounds(lanes, self.data, self.devices, self.memory):
+        for planned in plan_rounds(lanes, self.data, self.devices, self.memory, self.devices_per_run):
             self.state.add_round(planned.program, planned.lanes, planned.capacity)
 
     def _config(self, lane: int) -> Config:
@@ -273,7 +295,7 @@ class _Sweeping:
             # A part may be the user's, and memory may end: whatever stops one round must not stop the others.
             text = f"{type(error).__name__}: {error}".splitlines()[0][:500]
             memory = isinstance(error, MemoryError | jax.errors.JaxRuntimeError) and _is_memory(str(error))
-            if memory and self.state.halve(number, len(self.devices)):
+            if memory and self.state.halve(number, self._mesh(number).shape[LANES]):
                 note = f"round {number}: out of memory with {len(lanes)} lanes; trying half as many"
             else:
                 self.state.fail(number, text, traceback.format_exc())
@@ -294,7 +316,14 @@ class _Sweeping:
         ]
         folder = self.state.checkpoint(number)
         step = checkpoint.newest(self.writer.path / folder) or 0
-        return LaneGroup(specs, state["room"], self.data(specs[0].config), folder, step)
+        return LaneGroup(specs, state["room"], self._mesh(number), self.data(specs[0].config), folder, step)
+
+    def _mesh(self, number: int) -> Mesh:
+        """The devices of a round: the same for all rounds of its program."""
+        state = self.state.rounds[number]
+        batch_size, lanes = self._config(state["lanes"][0]).train.batch_size, max(state["room"], len(state["lanes"]))
+        per_run = resolve_per_run(self.devices_per_run, len(self.devices), lanes, batch_size)
+        return spread_over(self.devices, len(state["lanes"]), per_run)
 
     def _train(self, number: int) -> TrainingResult:
         """Trains a round's lanes; meanwhile the next round's program is compiled and theory asked about these."""
@@ -308,12 +337,12 @@ class _Sweeping:
         def meanwhile() -> None:
             with suppress(Exception):  # whatever is wrong with the next round, it will tell itself
                 if (upcoming := self.state.next_round(but=number)) is not None:
-                    begin_compiling(self._group(upcoming), self.devices, self.cache)
+                    begin_compiling(self._group(upcoming), self.cache)
             self.cache.thread.submit(self.predictions.prepare, configs)
 
         with numerics(configs[0].train.precision, self.devices[0]):
             watch = partial(self.progress.tell, group.lane_specs)
-            about = group, self.devices, self.writer, report, watch, meanwhile
+            about = group, self.writer, report, watch, meanwhile
             return train_lanes(*about, self.cache, self.memory)
 
     def _write_meta(self, status: str) -> None:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from vgx.config.schema import Config
 from vgx.data import Dataset
-from vgx.devices import Device, Platform, find_devices, keep_compiled_programs, numerics
+from vgx.devices import PerRun, Platform, find_devices, keep_compiled_programs, numerics, own, resolve_per_run
 from vgx.errors import RunError
 from vgx.results import directories
 from vgx.results.lane_results import LayerFigures, judge_lanes
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter, lane_rows
-from vgx.runner import checkpoint
+from vgx.runner import checkpoint, processes
 from vgx.runner.expected import with_expectations
 from vgx.runner.loop import TrainingResult, Watch, train_lanes
 from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
 from vgx.runner.predictions import Predictions
 from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache
 from vgx.runner.stopping import ending_noted
+from vgx.training.inputs import BATCH
+from vgx.training.lanes import spread_over
 
 
 def run_path(config: Config, runs: str | Path = "runs") -> Path:
@@ -38,6 +41,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     device: Platform | None = None,
+    devices_per_run: PerRun = 1,
     watch: Watch | None = None,
 ) -> Run:
     """Trains a config, one lane per seed side by side, and returns its run, with what the config expects of it judged.
@@ -49,38 +53,93 @@ def train(
             that is done.
         overwrite: replaces a run that exists.
         device: cpu, gpu or tpu; jax's own choice when None.
+        devices_per_run: how many devices share every batch of a lane, each with a copy of its parameters; `auto`: those
+            that lanes leave free. A run that is resumed may have others than it began with.
         watch: called with a `TrainingProgress` whenever a chunk of steps is done.
 
     Raises:
         DataError: the data set is missing or broken.
-        RunError: the run exists already, or another process writes it.
-        EnvironmentFault: no such device, the disk refuses, or a library is missing that the config asks for.
+        RunError: the run exists already, another process writes it, or a batch does not divide over the devices.
+        EnvironmentFault: no such device, too few of them, the disk refuses, or a library is missing that the config
+            asks for.
         Interrupted: Ctrl-C or SIGTERM came; the run is saved.
     """
     if resume and overwrite:
         raise RunError("--resume and --overwrite exclude each other: choose one")
     path, groups = run_path(config, runs), [(config, range(len(config.seed_list)))]
-    if (existing := existing_run(path, [config], overwrite)) is not None:
-        if not resume:
-            raise RunError(_in_the_way(existing))
-        if existing.status == "done" and (path / "lanes.parquet").exists():
-            existing.check()
-            existing.lanes()
-            return with_expectations(existing, groups, {})
-    keep_compiled_programs()
-    devices = find_devices(device, len(config.seed_list))
-    dataset = load_data(config)
-    with numerics(config.train.precision, devices[0]):
-        writer, meta = _open(path, config, dataset, devices, overwrite)
+    if processes.from_first(lambda: _is_done(path, config, resume, overwrite)):
+        return with_expectations(Run(path), groups, {})
+    mesh, dataset = _where_and_what(config, device, devices_per_run)
+    with numerics(config.train.precision, own(mesh)):
+        writer, meta = _open_for_all(path, config, dataset, mesh, overwrite)
         with closing(writer), ending_noted(path, "--resume goes on", partial(_note, writer)):
-            run, known = _train(config, dataset, devices, writer, meta, watch or (lambda progress: None))
+            run, known = _train(config, dataset, mesh, writer, meta, watch or (lambda progress: None))
     return with_expectations(run, groups, known)
+
+
+def train_beside(config: Config, *, device: Platform | None = None, devices_per_run: PerRun = "auto") -> None:
+    """Trains a config together with the first process, which calls `train` with it and alone writes.
+
+    Raises as `train` does, in all processes alike where the first one finds the fault.
+    """
+    if processes.from_first(lambda: False):
+        return
+    mesh, dataset = _where_and_what(config, device, devices_per_run)
+    with numerics(config.train.precision, own(mesh)):
+        step = processes.from_first(lambda: 0)
+        group = LaneGroup(_lane_specs(config), 0, mesh, dataset, "checkpoint", step)
+        with closing(ProgramCache()) as cache, processes.losses_told():
+            train_lanes(group, None, lambda result: None, lambda progress: None, lambda: None, cache)
+
+
+def _is_done(path: Path, config: Config, resume: bool, overwrite: bool) -> bool:
+    """Whether the run is there, whole. Raises RunError when it is in the way."""
+    existing = existing_run(path, [config], overwrite)
+    if existing is None:
+        return False
+    if not resume:
+        raise RunError(_in_the_way(existing))
+    if existing.status == "done" and (path / "lanes.parquet").exists():
+        existing.check()
+        existing.lanes()
+        return True
+    return False
+
+
+def _where_and_what(config: Config, device: Platform | None, devices_per_run: PerRun) -> tuple[Mesh, Dataset]:
+    """The devices that a run has, lanes by batch, and its data set."""
+    keep_compiled_programs()
+    lanes = len(config.seed_list)
+    devices = find_devices(device, lanes if devices_per_run == 1 else 2)
+    mesh = spread_over(devices, lanes, resolve_per_run(devices_per_run, len(devices), lanes, config.train.batch_size))
+    processes.check_use(mesh, devices)
+    dataset = load_data(config)
+    processes.check_alike(config, dataset)
+    return mesh, dataset
+
+
+def _open_for_all(
+    path: Path, config: Config, dataset: Dataset, mesh: Mesh, overwrite: bool
+) -> tuple[RunWriter, dict[str, Any]]:
+    """Opens the run, and tells the processes that train it where it stands, or why it cannot be."""
+    opened: list[tuple[RunWriter, dict[str, Any]]] = []
+
+    def begin() -> int:
+        opened.append(_open(path, config, dataset, mesh, overwrite))
+        return opened[0][1]["step"]
+
+    processes.from_first(begin)
+    return opened[0]
+
+
+def _lane_specs(config: Config) -> list[LaneSpec]:
+    return [LaneSpec(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
 
 
 def _train(
     config: Config,
     dataset: Dataset,
-    devices: Sequence[Device],
+    mesh: Mesh,
     writer: RunWriter,
     meta: dict[str, Any],
     watch: Watch,
@@ -94,15 +153,15 @@ def _train(
     def predict() -> None:
         meta["prediction_fault"] = predictions.write(writer, dict.fromkeys(lanes, config)) or None
 
-    specs = [LaneSpec(lane, 0, config, seed) for lane, seed in enumerate(config.seed_list)]
-    group = LaneGroup(specs, 0, dataset, "checkpoint", meta["step"])
+    group = LaneGroup(_lane_specs(config), 0, mesh, dataset, "checkpoint", meta["step"])
     predicting: list[Future[None]] = []
     with closing(ProgramCache()) as cache, ThreadPoolExecutor(1, "predict") as thread:
 
         def meanwhile() -> None:
             predicting.append(thread.submit(predict))
 
-        result = train_lanes(group, devices, writer, report, watch, meanwhile, cache)
+        with processes.losses_told():
+            result = train_lanes(group, writer, report, watch, meanwhile, cache)
         predicting[0].result()
     run = Run(writer.path)
     judged = judge_lanes(run, lanes, config.seed_list, len(config.model.widths))
@@ -129,10 +188,10 @@ def _in_the_way(run: Run) -> str:
 
 
 def _open(
-    path: Path, config: Config, dataset: Dataset, devices: Sequence[Device], overwrite: bool
+    path: Path, config: Config, dataset: Dataset, mesh: Mesh, overwrite: bool
 ) -> tuple[RunWriter, dict[str, Any]]:
     """Makes the run directory, or opens the one that is there, at its last checkpoint."""
-    meta = initial_meta(config, devices[: len(config.seed_list)]) | {"data_digest": dataset.digest}
+    meta = initial_meta(config, list(mesh.devices.flat), mesh.shape[BATCH]) | {"data_digest": dataset.digest}
     resumes = directories.occupied(path) and not overwrite
     writer = open_writer(path, config.to_yaml(), meta, overwrite)
     if not resumes:

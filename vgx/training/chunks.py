@@ -16,8 +16,8 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from vgx.training.inputs import Images, compute_dtype, master_dtype
-from vgx.training.lanes import axis_spec, lane_axes
+from vgx.training.inputs import BATCH, Images, compute_dtype, master_dtype
+from vgx.training.lanes import LANES, axis_spec, lane_axes
 from vgx.training.program import Program
 from vgx.training.step import Evaluation, Lane, Record, Scalars, State, evaluate, examine, make_step
 
@@ -191,11 +191,15 @@ def _count(tree: Any, axes: Any) -> int:
 def _on_every_device(function: Any, mesh: Mesh, takes: Any, returns: Any, **options: Any) -> Any:
     """The jitted function, which each device runs on its own lanes; `takes` and `returns` say where the axis stands.
 
+    Where several devices share a lane's batches, the compiler splits the work on them: a program is written for the
+    whole batch, and so are its sums, its random draws and its powers of two.
     On a CPU of several devices XLA is asked to do each one's matrix products in one thread (of what jax 0.10.2 makes of
     that, nothing was measured: both ways take as long).
     """
     if mesh.size > 1:
-        function = jax.shard_map(function, mesh=mesh, in_specs=takes, out_specs=returns, check_vma=False)
+        apart = {LANES} if mesh.shape[BATCH] > 1 else {LANES, BATCH}
+        specs = {"in_specs": takes, "out_specs": returns, "axis_names": apart}
+        function = jax.shard_map(function, mesh=mesh, check_vma=False, **specs)
         if mesh.devices.flat[0].platform == "cpu":
             options["compiler_options"] = {"xla_cpu_multi_thread_eigen": False}
     return jax.jit(function, **options)

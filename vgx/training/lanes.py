@@ -1,6 +1,7 @@
 """Many runs as one program: states stacked on an axis of lanes, the step mapped over it, the axis spread over devices.
 
-A lane's numbers do not depend on its neighbours: nothing is ever summed over lanes, and no device waits for another.
+A lane's numbers do not depend on its neighbours: nothing is ever summed over lanes. A lane may have several devices,
+which share each of its batches and have a copy of its parameters each; no lane's devices wait for another's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jax.typing import ArrayLike
 
 from vgx.config.schema import Config
 from vgx.parts.initializers import LSUV, Initializer, Zeros
-from vgx.training.inputs import Images, master_dtype
+from vgx.training.inputs import BATCH, Images, master_dtype, place
 from vgx.training.model import InitialWeights, draw_weights, stacks_of
 from vgx.training.program import Program, blank, fill, floats, numbers_of
 from vgx.training.step import (
@@ -37,21 +38,24 @@ LANES = "lanes"
 """The mesh axis that the lanes are spread over."""
 
 
-def spread_over(devices: Sequence[Any], lanes: int) -> Mesh:
-    """Returns a mesh of as many of the devices as there are lanes for."""
-    return Mesh(np.array(devices[: max(1, min(len(devices), lanes))]), (LANES,))
+def spread_over(devices: Sequence[Any], lanes: int, per_run: int = 1) -> Mesh:
+    """Returns a mesh of lanes by batch: `per_run` devices for each of as many lanes at once as there are devices
+    for."""
+    groups = max(1, min(len(devices) // per_run, lanes))
+    return Mesh(np.array(devices[: groups * per_run]).reshape(groups, per_run), (LANES, BATCH))
 
 
 def lanes_on(mesh: Mesh, lanes: int) -> int:
-    """Returns how many lanes a program for `lanes` has: a multiple of the devices; the last ones are padding."""
-    return -(-lanes // mesh.size) * mesh.size
+    """Returns how many lanes a program for `lanes` has: a multiple of those that are worked on at once; the last ones
+    are padding."""
+    return -(-lanes // mesh.shape[LANES]) * mesh.shape[LANES]
 
 
 def put(tree: Any, mesh: Mesh, axes: Any = None) -> Any:
     """Returns the tree's arrays on the mesh: a copy on each device, or spread along the lane axis that `axes` names."""
     if axes is None:
-        return jax.device_put(tree, on_each(mesh))
-    return jax.tree.map(lambda leaf, axis: jax.device_put(leaf, NamedSharding(mesh, axis_spec(axis))), tree, axes)
+        return place(tree, on_each(mesh))
+    return jax.tree.map(lambda leaf, axis: place(leaf, NamedSharding(mesh, axis_spec(axis))), tree, axes)
 
 
 def on_each(mesh: Mesh) -> NamedSharding:

@@ -20,7 +20,7 @@ from vgx.config.schema import Config
 from vgx.parts import Clip, Optimizer
 from vgx.parts.initializers import LSUV
 from vgx.parts.normalizations import Moments
-from vgx.training.inputs import Images, compute_dtype, encode, master_dtype
+from vgx.training.inputs import Images, compute_dtype, devices_per_batch, encode, master_dtype, shared
 from vgx.training.model import MLP, InitialWeights, fit_to_data
 from vgx.training.probes import LOG10_2, Forward, LayerRecord, Probe, log2_norms, log2_root_sum_square, noise_scale
 from vgx.training.program import Program, fill
@@ -127,6 +127,7 @@ def make_step(
         return loss, (accuracy, moments, forward)
 
     def step(state: State, lane: Lane, data: Images, index: Array) -> tuple[State, Scalars, Record | None]:
+        index = shared(index)
         x = encode(data, index, config.data.input, master_dtype(config)).astype(dtype)
         labels = data.labels[index]
         key = jax.random.fold_in(lane_keys(lane.key)[1], state.step) if needs_key else None
@@ -189,7 +190,7 @@ def examine(program: Program, state: State, lane: Lane, data: Images) -> Array:
     """
     config = program.config
     total = data.labels.shape[0]
-    index = jnp.asarray(np.linspace(0, total, min(EXAMINED, total), endpoint=False, dtype=np.int32))
+    index = shared(jnp.asarray(np.linspace(0, total, min(EXAMINED, total), endpoint=False, dtype=np.int32)))
     x = encode(data, index, config.data.input, master_dtype(config)).astype(compute_dtype(config))
     key = jax.random.fold_in(lane_keys(lane.key)[1], state.step)
     _, _, forward = state.model(x, jnp.zeros((), master_dtype(config)), None, key, "standard")
@@ -202,10 +203,11 @@ def evaluate(program: Program, state: State, data: Images) -> Evaluation:
     config = program.config
     dtype, wide = compute_dtype(config), master_dtype(config)
     total = data.labels.shape[0]
-    size = min(EVALUATION_BATCH, total)
+    devices = devices_per_batch()
+    size = -(-min(EVALUATION_BATCH, total) // devices) * devices
 
     def batch(sums: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
-        index = start + jnp.arange(size)
+        index = shared(start + jnp.arange(size))
         inside = index < total
         index = jnp.minimum(index, total - 1)
         x = encode(data, index, config.data.input, wide).astype(dtype)
