@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import vgx
 from vgx.cli import app
+from vgx.config.modeline import without
 from vgx.config.shipped import CONFIGS, examples
 from vgx.config.sweep import load_either
 from vgx.errors import ConfigError, RunError, install
@@ -57,10 +58,9 @@ def test_an_example_written_elsewhere_runs_what_it_ran_under_its_new_name(exampl
     one = examples()[example]
     result = new("mine", "--from", example)
     assert result.stdout == f"mine.yaml: written; `vgx {one.command} mine.yaml` runs it\n"
-    text = Path("mine.yaml").read_text()
-    changed = [
-        pair for pair in zip(one.path.read_text().splitlines(), text.splitlines(), strict=True) if len({*pair}) > 1
-    ]
+    text = without(Path("mine.yaml").read_text())
+    before_and_after = zip(without(one.path.read_text()).splitlines(), text.splitlines(), strict=True)
+    changed = [pair for pair in before_and_after if len({*pair}) > 1]
     assert changed[-1] == (f"name: {example}", "name: mine")
     assert all("configs/" in before and "`vgx train mine.yaml`" in after for before, after in changed[:-1])
     ours, theirs = load_either("mine.yaml"), load_either(one.path)
@@ -73,7 +73,7 @@ def test_an_example_written_elsewhere_runs_what_it_ran_under_its_new_name(exampl
 
 def test_an_example_keeps_its_name_unless_told():
     assert new("--from", "he-relu").stdout.startswith("he-relu.yaml: written")
-    assert Path("he-relu.yaml").read_text() == (CONFIGS / "he-relu.yaml").read_text()
+    assert without(Path("he-relu.yaml").read_text()) == without((CONFIGS / "he-relu.yaml").read_text())
     assert new("--from", "he-relu").exit_code == 0  # the same once more loses nothing
     Path("he-relu.yaml").write_text("name: mine\n")
     refused = new("--from", "he-relu").exception

@@ -43,16 +43,39 @@ def check(
 
 
 @app.command()
-def schema(modules: Modules = None) -> None:
-    """Print the JSON Schema of a config, for editors."""
+def schema(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Where --write puts it; into vgx itself by default.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write it, and say how a config names it.")] = False,
+    modules: Modules = None,
+) -> None:
+    """Print the JSON Schema of configs, sweeps and experiments, for editors; or write it."""
+    from vgx.errors import ConfigError, RunError
     from vgx.report.terminal.working import working
+    from vgx.results.files import drafted, explained
 
+    if file and not write:
+        raise ConfigError(f"--write writes {file}; without it the schema is printed, and needs no FILE")
+    if write and modules and not file:
+        raise ConfigError("with parts of your own, give a FILE; vgx itself keeps the schema of its own parts")
     with working("writing"):
+        from vgx.config.modeline import SCHEMA_FILE, modeline
         from vgx.config.modules import import_modules
-        from vgx.config.schema import json_schema
+        from vgx.reproduce.schema import json_schema
 
         import_modules(modules or [])
-    print(json.dumps(json_schema(), indent=2))
+        text = json.dumps(json_schema(), indent=1) + "\n"
+    if not write:
+        return print(text, end="")
+    target = file or SCHEMA_FILE
+    with explained(target, "read"):
+        if target.exists() and '"title": "vgx config"' not in target.read_text(encoding="utf-8", errors="replace"):
+            raise RunError(f"{target}: exists, and is no schema of vgx; choose another name")
+    with explained(target), drafted(target) as draft:
+        draft.write_text(text, encoding="utf-8")
+    print(f"{target}: written; an editor checks a config here by it when this is the first line:")
+    print(modeline(Path("my-net.yaml"), target))
 
 
 @app.command()
@@ -70,6 +93,7 @@ def new(
 
     with working("starting"):
         from vgx.config.load import legal_name, starter
+        from vgx.config.modeline import modeline
         from vgx.config.shipped import copied, example_called, examples
 
     if listing:
@@ -86,7 +110,7 @@ def new(
     path = Path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
     if (legal := legal_name(path.stem)) != path.stem:
         raise ConfigError(f"{path.stem!r} cannot name a config; try '{legal}'")
-    write_new(path, copied(found, path) if found else starter(path.stem))
+    write_new(path, copied(found, path) if found else f"{modeline(path)}\n{starter(path.stem)}")
     print(f"{path}: written; `vgx {found.command if found else 'train'} {path}` runs it")
 
 

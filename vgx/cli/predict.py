@@ -131,6 +131,7 @@ def cure(
     with working("diagnosing"):
         import vgx
         from vgx.config.documents import document
+        from vgx.config.modeline import moved
         from vgx.errors import ConfigError
         from vgx.report.terminal.cure import diagnosis_text, proof_table
         from vgx.results.files import write_new
@@ -146,7 +147,7 @@ def cure(
         raise ConfigError(f"{text.source}: there is no cure to write or prove")
     proofs = []
     if best and write:
-        write_new(write, written(text.text, best, overrides or []))
+        write_new(write, moved(written(text.text, best, overrides or []), write))
         if not as_json:
             print(f"\n{write}: written, with {best.in_words}")
     if best and prove:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from vgx.config.modeline import moved, without
 from vgx.config.yaml_edit import amend
 from vgx.errors import ConfigError, did_you_mean
 
@@ -28,7 +29,7 @@ def examples() -> dict[str, Example]:
     found = {}
     for folder, command in ((CONFIGS, "train"), (CONFIGS / "sweeps", "sweep")):
         for path in sorted(folder.glob("*.yaml")):
-            says = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
+            says = without(path.read_text(encoding="utf-8")).partition("\n")[0].removeprefix("#").strip()
             says = says.replace(_own(path), path.name)
             found[path.stem] = Example(path.stem, path, says, command)
     return found
@@ -45,7 +46,7 @@ def example_called(name: str) -> Example:
 
 def copied(example: Example, file: Path) -> str:
     """Returns the text of an example as `file` is to hold it: under the file's name, its comments kept."""
-    text = example.path.read_text(encoding="utf-8")
+    text = moved(example.path.read_text(encoding="utf-8"), file)
     text = text.replace(_own(example.path), str(file))
     return amend(text, {"name": file.stem}) if file.stem != example.name else text
 

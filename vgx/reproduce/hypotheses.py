@@ -37,6 +37,8 @@ from vgx.results.intervals import (
     wilson,
 )
 
+OneOrMoreNumbers = float | Annotated[list[float], Field(min_length=1)]
+
 
 @COMPARISONS.register("number")
 class Number(Hypothesis):
@@ -62,7 +64,7 @@ class Number(Hypothesis):
     at: Annotated[tuple[float, ...], Field(strict=False)] = ()
     """Its values."""
 
-    @field_validator("published", "tolerance", mode="before")
+    @field_validator("published", "tolerance", mode="before", json_schema_input_type=OneOrMoreNumbers)
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value

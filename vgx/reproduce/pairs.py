@@ -114,6 +114,9 @@ def _more(values: np.ndarray, limit: float, margin: float, level: float) -> int 
     return min((more for more in wanted if more is not None), default=None)
 
 
+OneOrMoreArms = Arm | Annotated[list[Arm], Field(min_length=1)]
+
+
 def _arms(value: Any) -> Any:
     return [value] if isinstance(value, Mapping) else value
 
@@ -125,7 +128,9 @@ class Versus(Hypothesis):
 
     arm: Arm
     """The one that is claimed to be ahead."""
-    than: Annotated[tuple[Arm, ...], Field(strict=False, min_length=1), BeforeValidator(_arms)]
+    than: Annotated[
+        tuple[Arm, ...], Field(strict=False, min_length=1), BeforeValidator(_arms, json_schema_input_type=OneOrMoreArms)
+    ]
     """The other, or a list of others."""
     by: float = 0.0
     """By how much at least; negative: it may be behind by so much."""
