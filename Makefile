@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-slow test-docs test-browser test-exports test-faults test-peers check format \
+.PHONY: help demo install test test-slow test-docs test-wheel test-browser test-exports test-faults test-peers check format \
     bench bench-gpu bench-reports pictures clean
 
 help: ## list the targets
@@ -22,6 +22,10 @@ test-slow: .venv/dev ## the tests that take minutes
 
 test-docs: .venv/dev ## the commands of README, from top to bottom
 	$(BIN)/python -m pytest -m docs
+
+test-wheel: .venv/dev ## `uvx vgx` from the built wheel, with nothing but a folder of wheels
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --wheel-dir .wheels .
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
 test-exports: .venv/dev ## the tests against Weights & Biases and MLflow, which it installs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[exports]'
@@ -58,7 +62,7 @@ pictures: .venv/dev ## draw the README's pictures anew
 	$(BIN)/python -m benchmarks.pictures
 
 clean: ## remove .venv, .venv-peers and what tools leave behind (runs stay)
-	rm -rf .venv .venv-peers .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-peers .wheels site .pytest_cache .ruff_cache .hypothesis build dist
 	find vgx tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

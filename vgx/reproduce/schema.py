@@ -19,7 +19,7 @@ UNCHANGED = ("name", "sweep")
 
 
 def json_schema() -> dict[str, Any]:
-    """Returns the JSON Schema (draft 2020-12) of a config, a sweep or an experiment, with the parts registered by now."""
+    """Returns the JSON Schema (draft 2020-12) of a config, sweep or experiment, with the parts registered by now."""
     schema = config.json_schema()
     models = (Claim, TuningOptions, Size)
     references, found = models_json_schema([(model, "validation") for model in models], ref_template="#/$defs/{model}")
