@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-slow test-docs test-wheel test-browser test-exports test-faults test-peers check format \
+.PHONY: help demo install test test-slow test-docs test-wheel test-browser test-exports test-faults test-peers check docs format \
     bench bench-gpu bench-reports pictures clean
 
 help: ## list the targets
@@ -20,7 +20,7 @@ test: .venv/dev ## the tests
 test-slow: .venv/dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --numprocesses auto --dist worksteal
 
-test-docs: .venv/dev ## the commands of README, from top to bottom
+test-docs: .venv/docs ## the tutorial and all other commands of README and docs, and the links of the site
 	$(BIN)/python -m pytest -m docs
 
 test-wheel: .venv/dev ## `uvx vgx` from the built wheel, with nothing but a folder of wheels
@@ -40,14 +40,17 @@ test-faults: .venv/dev ## hostile configs and data, damaged runs, kills, full di
 test-peers: .venv/dev .venv-peers/ready ## theory and parts against neural-tangents and PyTorch; installs the former in .venv-peers
 	$(BIN)/python -m pytest -m peers tests/peers
 
+docs: .venv/docs ## the site, in site/index.html: every link checked, nothing fetched
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 check: .venv/dev ## format, lint and types
-	$(BIN)/ruff format --check vgx tests benchmarks
-	$(BIN)/ruff check vgx tests benchmarks
+	$(BIN)/ruff format --check vgx tests benchmarks docs
+	$(BIN)/ruff check vgx tests benchmarks docs
 	$(BIN)/pyright
 
 format: .venv/dev ## put the code in shape
-	$(BIN)/ruff format vgx tests benchmarks
-	$(BIN)/ruff check --fix vgx tests benchmarks
+	$(BIN)/ruff format vgx tests benchmarks docs
+	$(BIN)/ruff check --fix vgx tests benchmarks docs
 
 bench: .venv/dev ## measure, and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.run
@@ -58,12 +61,12 @@ bench-gpu: .venv/dev ## the same on a GPU that jax sees (pip install 'vgx[cuda]'
 bench-reports: .venv/browser ## measure how large pages are and how soon they open, and write benchmarks/REPORTS.md
 	$(BIN)/python -m benchmarks.reports
 
-pictures: .venv/dev ## draw the README's pictures anew
+pictures: .venv/dev ## run the tutorial, write its output and pictures anew, and the README's
 	$(BIN)/python -m benchmarks.pictures
 
 clean: ## remove .venv, .venv-peers and what tools leave behind (runs stay)
 	rm -rf .venv .venv-peers .wheels site .pytest_cache .ruff_cache .hypothesis build dist
-	find vgx tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find vgx tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vgx needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -79,6 +82,10 @@ $(BIN)/vgx: pyproject.toml | $(BIN)/python
 
 .venv/browser: pyproject.toml .venv/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@touch $@
+
+.venv/docs: pyproject.toml .venv/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
 .venv-peers/ready: tests/peers/requirements.txt

@@ -220,7 +220,9 @@ class Config(Section):
         _OneOrMany,
     ] = 1
     """A count n (seeds 0 to n - 1), or a list of seeds."""
-    data: Annotated[Source, DATASETS.field] = Field(default_factory=lambda: DATASETS.parse("digits"))
+    data: Annotated[Source, DATASETS.field] = Field(
+        default_factory=lambda: DATASETS.parse("digits"), json_schema_extra={"default": {"name": "digits"}}
+    )
     """The examples."""
     model: Model = Model()
     """The net."""
