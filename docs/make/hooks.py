@@ -78,7 +78,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:
-    """Takes the script by which search works from disk from the site itself, where the theme fetches it from elsewhere."""
+    """Takes the script by which search works from disk from the site, where the theme would fetch it from elsewhere."""
     return output.replace("https://unpkg.com/iframe-worker/shim", "../" * page.url.count("/") + "iframe-worker.js")
 
 

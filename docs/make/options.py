@@ -111,7 +111,7 @@ def may_be(schema: Schema, node: Schema) -> str:
     """Returns in words what a schema takes."""
     if (kind := _kind(node)) is not None:
         page = next(page for page, registries in PAGES.items() if kind in registries)
-        return f"[{kind.kind}]({page}.md#{anchor(kind)})"
+        return f"[{_named(kind)}]({page}.md#{anchor(kind)})"
     if "$ref" in node:
         name = node["$ref"].rpartition("/")[2].lower()
         return f"[section](#{name})" if name in schema["properties"] or name == "claim" else "a mapping"
@@ -176,9 +176,13 @@ def anchor(registry: Registry[Any]) -> str:
     return plural(registry).replace(" ", "-")
 
 
+def _named(registry: Registry[Any]) -> str:
+    return registry.kind.replace("dataset", "data set")
+
+
 def plural(registry: Registry[Any]) -> str:
     """Returns what several parts of a registry are called."""
-    word = registry.kind
+    word = _named(registry)
     return f"{word}es" if word.endswith("s") else f"{word}s"
 
 

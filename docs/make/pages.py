@@ -135,7 +135,7 @@ def docstring(module: str) -> str:
 def moments(_: str) -> str:
     """Returns a table of every activation's moments at q = 1, and its factors without and with a normalization."""
     lines = [
-        "| f at q = 1 | E f | E f² | E f'² | weight variance for a level gradient, 1 / E f'² | layer, RMS norm | batch norm |",
+        "| f at q = 1 | E f | E f² | E f'² | level at weight variance 1 / E f'² | layer, RMS norm | batch norm |",
         "|---|---|---|---|---|---|---|",
     ]
     for part in ACTIVATIONS:

@@ -41,7 +41,7 @@ def pages() -> dict[str, str]:
 
 def _page(name: str) -> str:
     registries = PAGES[name]
-    title = plural(registries[0]).capitalize().replace("Datasets", "Data sets")
+    title = plural(registries[0]).capitalize()
     lines = [f"# {title}", "", HEADS[name]]
     for registry in registries:
         section = catalogue(registry)
