@@ -28,6 +28,8 @@ from vgx.report.terminal.run import show
 ROOT = Path(__file__).parent.parent.absolute()
 TUTORIAL, FOLDER = ROOT / "docs" / "tutorial.md", ROOT / "docs" / "pictures"
 WIDTH = 80
+HOME = "/home/you/vgx"
+"""Where the reader's clone is said to be."""
 README = ("vanishing-logistic", "he-relu")
 """The configs whose training the README shows."""
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -52,7 +54,7 @@ def run(command: str, folder: Path) -> str:
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=os.environ | told, stdout=subprocess.PIPE, text=True, check=True
     )
-    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+    return "".join(f"{line.rstrip()}\n" for line in done.stdout.replace(str(ROOT), HOME).splitlines())
 
 
 def draw_figures(text: str, folder: Path, target: Path = FOLDER) -> list[Path]:

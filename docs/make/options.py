@@ -127,7 +127,7 @@ def _plain(schema: Schema, node: Schema) -> str:
     kind = node.get("type", "anything")
     if kind == "array":
         item = may_be(schema, node.get("items", {}))
-        return f"a list of {_SEVERAL.get(item, item)}"
+        return f"a list of {_SEVERAL.get(item, item.replace('whole number', 'whole numbers'))}"
     words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
     word = words.get(kind, "mapping" if kind == "object" else kind)
     limits = [f"{sign} {node[key]:,}" for key, sign in _LIMITS.items() if abs(node.get(key, _ENDLESS)) < _ENDLESS]

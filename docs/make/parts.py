@@ -49,7 +49,7 @@ def _page(name: str) -> str:
             for part in registry:
                 at = section.index(f"### {part.name}") + 1
                 section[at:at] = ["", plot(ACTIVATIONS.parse(part.name))]
-        lines += section
+        lines += section[2:] if registry is registries[0] else section  # the page's title is its heading
     return "\n".join(lines) + "\n"
 
 
