@@ -20,7 +20,7 @@ test: .venv/dev ## the tests
 test-slow: .venv/dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --numprocesses auto --dist worksteal
 
-test-docs: .venv/docs ## the tutorial and all other commands of README and docs, and the links of the site
+test-docs: .venv/dev .venv/docs ## the tutorial and all other commands of README and docs, and the links of the site
 	$(BIN)/python -m pytest -m docs
 
 test-wheel: .venv/dev ## `uvx vgx` from the built wheel, with nothing but a folder of wheels
@@ -84,7 +84,7 @@ $(BIN)/vgx: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
 	@touch $@
 
-.venv/docs: pyproject.toml .venv/dev
+.venv/docs: pyproject.toml $(BIN)/vgx
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
