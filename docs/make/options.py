@@ -116,7 +116,7 @@ def may_be(schema: Schema, node: Schema) -> str:
         name = node["$ref"].rpartition("/")[2].lower()
         return f"[section](#{name})" if name in schema["properties"] or name == "claim" else "a mapping"
     if "anyOf" in node or "oneOf" in node:
-        choices = [may_be(schema, one) for one in node.get("anyOf", node.get("oneOf")) if one != {"type": "null"}]
+        choices = [may_be(schema, one) for one in node.get("anyOf") or node["oneOf"] if one != {"type": "null"}]
         return " or ".join(dict.fromkeys(choices))
     if "enum" in node or "const" in node:
         return ", ".join(f"`{one}`" for one in node.get("enum", [node.get("const")]))
