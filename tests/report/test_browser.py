@@ -5,147 +5,23 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-import vgx
 from vgx.report.html.comparison_page import write_comparison
 from vgx.report.html.write import write_report
 from vgx.results.comparison import compare, groups_of
 from vgx.results.store import Run
+from vgx.results.words import power_of_ten
 
 pytest.importorskip("playwright", reason="playwright is not here: pip install -e '.[browser]'")
-from playwright.sync_api import Browser, Page, sync_playwright
+from browser_pages import BROWSER, DESKTOP, PHONE, RUNS, curve, drawn, near, points
+from playwright.sync_api import Page
 
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium, or set CHROMIUM"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-BASE = {"data": "digits", "train": {"batch_size": 32, "steps": 30, "evaluate_every": 10}}
-RUNS = {
-    "twenty": {"seeds": 2, "model": {"depth": 20, "width": 32}},
-    "thousand": {
-        "model": {"depth": 1000, "width": 64, "activation": "logistic", "initializer": "lecun_normal"},
-        "train": {"batch_size": 32, "steps": 4},
-    },
-    "diverged": {
-        "model": {"depth": 3, "width": 16},
-        "train": {"batch_size": 32, "steps": 50, "optimizer": {"name": "sgd", "learning_rate": 1e30}},
-    },
-    "one-layer": {"model": {"depth": 1, "width": 16}},
-    "full": {"model": {"depth": 3, "width": 16}, "log": {"statistics": "full"}},
-    "unlogged": {"model": {"depth": 3, "width": 16}, "log": {"statistics": "none"}},
-}
-SWEEP = {
-    "name": "sweep",
-    "seeds": 3,
-    "model": {"depth": 20, "width": 16},
-    "sweep": {
-        "axes": {
-            "model.activation": ["logistic", "tanh", "relu", {"name": "leaky_relu", "negative_slope": 0.2}, "elu"],
-            "model.initializer": [
-                "lecun_normal",
-                "glorot_normal",
-                "glorot_uniform",
-                "he_normal",
-                "he_uniform",
-                "orthogonal",
-            ],
-        }
-    },
-}
-INTERRUPTED = """
-import sys, vgx, vgx.runner.loop
-vgx.runner.loop.FLUSH_SECONDS, vgx.runner.loop.CHUNK_SECONDS = 0.0, 0.01
-vgx.train(vgx.load_config({"name": "interrupted", "model": {"depth": 3, "width": 16}, "train": {"steps": 100000}}),
-          runs=sys.argv[1])
-"""
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory) -> dict[str, Path]:
-    """The page of every run that is to be looked at, by name."""
-    folder = tmp_path_factory.mktemp("runs")
-    runs = {name: vgx.train(vgx.load_config(BASE | {"name": name} | more), runs=folder) for name, more in RUNS.items()}
-    runs["sweep"] = vgx.sweep(vgx.load_sweep(BASE | SWEEP), runs=folder)
-    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(folder)], stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(folder.glob("interrupted-*/layers/0*")):
-        time.sleep(0.05)
-    process.terminate()
-    process.wait(60)
-    runs["interrupted"] = Run(next(folder.glob("interrupted-*")))
-    return {name: write_report(run)[0] for name, run in runs.items()}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """A function that opens a page with the network off; what it complained of or asked for fails the test."""
-    contexts, complaints, requests = [], [], []
-
-    def open_page(path: Path, viewport: dict | None = None, scheme: str = "light") -> Page:
-        context = browser.new_context(viewport=viewport or DESKTOP, color_scheme=scheme, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(path.absolute().as_uri())
-        page.wait_for_selector("html[data-ready]", timeout=60_000)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
-
-
-def drawn(page: Page) -> None:
-    """Waits until the page has drawn the last choice."""
-    page.evaluate("turn")
-
-
-def points(page: Page, chart: str, field: str, mark: int = 0) -> list[float]:
-    """Where the points of a figure stand on its y axis, read off the picture itself."""
-    return page.evaluate(
-        """([chart, mark]) => {
-          const scale = views[chart].view.scale("y");
-          const groups = [...document.querySelectorAll(`#chart-${chart} .mark-symbol.role-mark`)];
-          return [...groups[mark].querySelectorAll("path")].map(path =>
-            scale.invert(Number(/translate\\([^,]+,([^)]+)\\)/.exec(path.getAttribute("transform"))[1])));
-        }""",
-        [chart, mark],
-    )
-
-
-def curve(run: Run, step: int, lane: int, column: str = "delta_log10") -> list[float]:
-    where = (pc.field("step") == step) & (pc.field("lane") == lane)
-    return run.layers([column], where=where)[column].to_pylist()
-
-
-def near(found: list[float], expected: list[float], page: Page, chart: str) -> bool:
-    """Whether points stand where they should, to half a pixel."""
-    low, high = page.evaluate("chart => views[chart].view.scale('y').domain()", chart)
-    return np.allclose(found, expected, atol=0.5 * (high - low) / 250, rtol=0)
+pytestmark = BROWSER
 
 
 @pytest.mark.parametrize("name", [*RUNS, "interrupted", "sweep"])
@@ -181,8 +57,8 @@ def test_the_points_of_a_figure_stand_where_the_table_says_at_every_step(pages, 
         assert near(points(page, "weights", "y"), curve(run, step, 1, "weight_grad_log10"), page, "weights")
         assert slider.get_attribute("aria-valuetext") == f"step {step}"
         assert page.inner_text("#gradient-now").startswith(f"step {step}: |dloss/dh| is ")
-        bottom, top = (10 ** curve(run, step, 1)[layer] for layer in (0, 19))
-        assert f"is {bottom:.3g} at layer 1 and {top:.3g} at layer 20" in page.inner_text("#gradient-now")
+        bottom, top = (power_of_ten(curve(run, step, 1)[layer]) for layer in (0, 19))
+        assert f"is {bottom} at layer 1 and {top} at layer 20" in page.inner_text("#gradient-now")
         assert page.get_attribute("#chart-gradient", "aria-label") == page.inner_text("#gradient-now")
 
 
@@ -274,17 +150,16 @@ def test_a_gradient_is_said_as_a_gradient_under_the_pointer_and_in_the_table(pag
     first = 10 ** float(np.mean([curve(one[0].run, 1, lane)[0] for lane in (0, 1)]))
     said, table = hovered(page, "curves", "symbol", 0), unfolded(page, "curves")
     assert float(said["geometric mean"]) == pytest.approx(first, rel=1e-4)
-    assert float(table["A"][0]) == pytest.approx(first, rel=1e-4)
+    assert float(table["twenty"][0]) == pytest.approx(first, rel=1e-4)
     assert "spread over seeds, decades" in said
-    assert "± of A, decades" in table
+    assert "± of twenty, decades" in table
 
 
 def test_a_thousand_layers_vanish_to_the_true_number_and_not_to_zero(pages, visit):
     run, page = Run(pages["thousand"].parent), visit(pages["thousand"])
     bottom = curve(run, 1, 0)[0]
     assert bottom < -600
-    exponent = f"{bottom:.1f}".translate(str.maketrans("-0123456789.", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·"))
-    assert f"is 10{exponent} at layer 1" in page.inner_text("#gradient-now")
+    assert f"is {power_of_ten(bottom)} at layer 1" in page.inner_text("#gradient-now")
     assert points(page, "gradient", "delta_log10")[0] == pytest.approx(bottom, abs=2)
     labels = page.locator("#chart-gradient .role-axis-label text").all_text_contents()
     assert "10⁻⁶⁰⁰" in labels
@@ -342,7 +217,9 @@ def words(page: Page) -> dict[str, str]:
           verdicts: document.getElementById("verdicts").innerText,
           now: document.getElementById("gradient-now").textContent,
           heat: document.getElementById("chart-heat").getAttribute("aria-label"),
-          ...Object.fromEntries([...document.querySelectorAll("#curves figure, #course figure")].flatMap(figure => [
+          ...Object.fromEntries([
+            ...document.querySelectorAll(":is(#curves, #course) figure:has(figcaption)"),
+          ].flatMap(figure => [
             [figure.id, figure.querySelector("figcaption").textContent],
             [figure.id + " aloud", figure.querySelector(".chart").getAttribute("aria-label")],
           ])),
@@ -363,7 +240,11 @@ def true_of(found: dict[str, str], page: Page, run: Run, lanes: list[int]) -> No
     """That every sentence on a page is said of these lanes."""
     table = {row["lane"]: row for row in run.lanes().to_pylist()}
     said = page.evaluate("DATA.choices")[",".join(map(str, lanes))]["captions"]
+    assert page.inner_text("#headline") == said.pop("headline")
     for key, caption in said.items():
+        if f"figure-{key}" not in found:  # a constant, which is told and not drawn
+            assert page.inner_text(f"#{key}") == caption
+            continue
         assert found[f"figure-{key}"] == caption
         if key != "gradient":  # of which the step that is shown is said instead
             assert found[f"figure-{key} aloud"].endswith(f". {caption}")
@@ -371,8 +252,7 @@ def true_of(found: dict[str, str], page: Page, run: Run, lanes: list[int]) -> No
     bottom, top = (np.median([10 ** curve(run, 1, lane)[layer] for lane in lanes]) for layer in (0, 19))
     low, high = found["now"].partition("is ")[2].split(" at layer 1 and ")
     for text, value in ((low, bottom), (high.partition(" at layer 20")[0], top)):
-        if not text.startswith("10"):
-            assert float(text) == pytest.approx(value, rel=6e-3)
+        assert float(text) == pytest.approx(value, rel=6e-2)
     for lane in lanes:
         assert f"seed {table[lane]['seed']}: {table[lane]['evidence']}" in found["verdicts"]
     assert found["verdicts"].count("seed ") == len(lanes)
@@ -424,7 +304,8 @@ def test_every_sentence_follows_the_seed_that_is_chosen_of_a_run_also_after_relo
     for lanes, found in (([0, 1], together), ([1], alone)):
         assert found["lane"] == ("all" if len(lanes) > 1 else "1")
         for key, caption in page.evaluate("DATA.choices")[",".join(map(str, lanes))]["captions"].items():
-            assert found[f"figure-{key}"] == caption
+            assert found.get(f"figure-{key}", caption) == caption
+        assert {"figure-gradient", "figure-loss", "figure-updates"} <= set(found)
     assert together["figure-gradient"] != alone["figure-gradient"]
     page.reload()
     assert settled(page, [1]) == alone
@@ -441,7 +322,7 @@ def test_a_sweeps_ranking_and_slopes_are_those_of_its_lanes(pages, visit):
     scores = page.evaluate("views.ranking.view.data('ranking').map(row => row.score)")
     assert scores == pytest.approx(means)
     for chart in ("predicted", "measured"):
-        assert sorted(points(page, chart, "score")) == pytest.approx(sorted(means), abs=0.004)
+        assert sorted(points(page, chart, "score", mark=1)) == pytest.approx(sorted(means), abs=0.004)
     facets = page.locator("#chart-multiples .mark-line.role-mark path").count()
     assert facets == 90
 
@@ -464,10 +345,11 @@ def test_the_theme_follows_the_system_and_then_the_button_and_paper_is_white(pag
 def test_everything_is_reached_by_the_tabulator(pages, visit):
     page = visit(pages["twenty"])
     reached = set()
-    for _ in range(40):
+    for _ in range(120):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
-    assert {"theme-toggle", "lane", "step", "statistic", "SUMMARY"} <= reached
+    buttons = {"to-first", "play", "to-last", "whole-range", "add-layer", "smoothing", "BUTTON"}
+    assert {"theme-toggle", "lane", "step", "statistic", "SUMMARY"} | buttons <= reached
 
 
 def test_a_comparison_draws_the_means_at_every_step_and_what_is_apart(pages, visit, tmp_path):

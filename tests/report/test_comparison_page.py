@@ -14,7 +14,8 @@ import pytest
 from vgx.cli import app
 from vgx.errors import RunError
 from vgx.report.html import comparison_page as page
-from vgx.report.html.comparison_charts import COLOURS, DASHES, SHAPES
+from vgx.report.html.comparison_charts import SHAPES
+from vgx.report.palette import CATEGORIES, DASHES
 from vgx.report.words import divergence_in_words, outcome_rows
 from vgx.results.comparison import compare, groups_of
 
@@ -105,7 +106,7 @@ def test_the_courses_over_steps_are_those_of_the_tables(pair, compared):
 
 def test_the_page_says_what_the_terminal_says(compared):
     text = " ".join("".join(parsed(page.comparison_page(compared)).itertext()).split())
-    assert f"B against A: {divergence_in_words(compared, 1)}." in text
+    assert f"Against level: {divergence_in_words(compared, 1)}." in text
     assert divergence_in_words(compared, 1).startswith("diverge beyond the seeds' spread in layers 1-")
     for name, cells in outcome_rows(compared).items():
         assert f"{name}{''.join(cells)}" in text
@@ -140,11 +141,18 @@ def test_a_name_of_markup_is_text(compared):
     assert root.find(".//h1").text == f"level against {EVIL}"
     assert root.find(".//title").text == f"level / {EVIL} - vgx"
     assert not [e for e in root.iter("script") if (e.text or "").startswith("alert")]
-    assert len(list(root.iter("script"))) == 3 + 3
+    assert len(list(root.iter("script"))) == 3 + 4
+
+
+def test_a_page_names_the_nets_and_calls_none_by_a_letter(compared):
+    html = page.comparison_page(compared)
+    assert page.specs(compared)["curves"]["layer"][0]["encoding"]["color"]["scale"]["domain"] == ["level", EVIL]
+    text = "".join(parsed(html).find(".//main").itertext())
+    assert not re.search(r"\b[AB]\b", text)
 
 
 def test_contenders_are_told_apart_without_colour():
-    assert len(set(COLOURS)) == len({tuple(dash) for dash in DASHES}) == len(set(SHAPES)) == 8
+    assert len(set(CATEGORIES)) == len({tuple(dash) for dash in DASHES}) == len(set(SHAPES)) == 8
 
 
 def test_a_map_of_many_cells_draws_some_steps_and_says_so(compared, monkeypatch):
@@ -157,8 +165,8 @@ def test_a_map_of_many_cells_draws_some_steps_and_says_so(compared, monkeypatch)
     assert f"Drawn are 4 of {STEPS} steps" in html
 
 
-def test_a_step_is_chosen_and_the_last_one_unless_told(compared):
-    assert page.packed(compared)["step"] == STEPS - 1
+def test_a_step_is_chosen_and_the_first_one_unless_told(compared):
+    assert page.packed(compared)["step"] == 0
     assert page.packed(compared, 3)["step"] == 2
     with pytest.raises(RunError, match="step 77 is none that is compared; the nearest is 12"):
         page.packed(compared, 77)

@@ -26,7 +26,7 @@ def computed(expression: str, values: list[float]) -> list[str]:
 
 
 def test_a_power_of_ten_is_written_as_python_writes_it():
-    exponents = [*np.linspace(-3.99, 3.99, 57).round(3), -628.24, -12.34, -4.0, 4.0, 17.06]
+    exponents = [*np.linspace(-3.99, 3.99, 57).round(3), -628.24, -12.34, -4.0, 4.0, 17.06, -9.999999, 4.99]
     assert computed("power(x)", [float(x) for x in exponents]) == [power_of_ten(x) for x in exponents]
 
 

@@ -27,6 +27,7 @@ from vgx.report.html.captions import choices
 from vgx.report.html.chart_rows import AXES, axis_ends, cell_rows, course_rows, layer_rows, together
 from vgx.report.html.encode import packed
 from vgx.report.html.findings import gradient_finding, weights_finding
+from vgx.report.html.headline import headline
 from vgx.report.html.page_data import NUMBERS, STEPS, _axis, _cubes, flag, gather
 from vgx.report.html.sweep_summary import cell_summaries, squares
 from vgx.report.palette import BLUE_ORANGE, VERDICTS, VIRIDIS, colour_at, ink_on
@@ -241,14 +242,14 @@ def test_the_axes_hold_all_that_is_drawn_of_any_choice_of_lanes_at_any_step(run)
     for lanes in choices(contents):
         drawn = [row for step in range(6) for row in layer_rows(contents, lanes, step)]
         found = axis_ends(contents, lanes)
-        assert found["shares"] == (0, 1)
-        for key, (fields, least) in AXES.items():
-            hidden = [row for row in drawn if key not in ("activations", "sizes") or row["layers"] != "readout"]
-            values = [row[field] for row in hidden for field in fields if row.get(field) is not None]
+        for key, axis in AXES.items():
+            some = [row for row in drawn if axis.readout or row["layers"] != "readout"]
+            values = [row[field] for row in some for field in axis.fields if row.get(field) is not None]
             low, high = found[key]
+            assert low == 0 or not axis.zero
             assert low <= min(values) + 1e-6
             assert high >= max(values) - 1e-6
-            assert high - low >= least
+            assert high - low >= axis.least
         low, high, said, _ = packed(contents)["choices"][",".join(map(str, lanes))]["maps"]["delta_log10"]
         values = [row["value"] for row in cell_rows(contents, lanes, "delta_log10")]
         assert (low, high) == pytest.approx((min(values), max(values)), rel=1e-6)
@@ -289,7 +290,7 @@ def test_a_gradient_of_628_decades_is_said_and_drawn_and_zero_is_zero(tmp_path):
     zero = np.tile((delta[0] < -45).astype(float), (3, 1))
     run = made_up(tmp_path / "deep", delta, weight_grad_log10=delta, weight_grad_zero=zero)
     contents = gather(run)
-    assert "10⁻⁶²⁸·² in layer 1" in gradient_finding(contents, [0])
+    assert "5.6e-629 in layer 1" in gradient_finding(contents, [0])
     assert re.search(r"only zeros in layers 1 to 92\d", weights_finding(contents, [0]))
     rows = layer_rows(contents, [0], 0)
     assert rows[0]["delta_log10"] == np.float32(-628.25)
@@ -359,11 +360,13 @@ def test_a_grids_squares_are_the_means_of_the_cells_in_them_whatever_is_fixed(sw
 
 
 def test_words():
-    assert power_of_ten(-628.25) == "10⁻⁶²⁸·²"
+    assert power_of_ten(-628.25) == "5.6e-629"
+    assert power_of_ten(-4.2) == "6.3e-5"
+    assert power_of_ten(-9.999999) == "1e-10"
     assert power_of_ten(-2) == "0.01"
     assert label("{name: leaky_relu, negative_slope: 0.2}") == "leaky_relu 0.2"
     assert label(1e-05) == "1e-05"
-    assert power_of_ten(math.log10(3249.7)) == "3250"
+    assert power_of_ten(math.log10(3249.7)) == "3200"
 
 
 def contrast(a: str, b: str) -> float:
@@ -388,6 +391,73 @@ def test_text_on_any_cell_has_the_contrast_that_wcag_asks():
 def test_no_two_verdicts_share_a_letter_a_shape_or_a_colour():
     for kind in zip(*VERDICTS.values(), strict=True):
         assert len(set(kind)) == len(VERDICTS)
+
+
+def told(tmp_path: Path, word: str, slope: float, evidence: str, **more) -> str:
+    """The headline of a run of 20 hidden layers that came to a verdict."""
+    contents = gather(made_up(tmp_path / word, np.zeros((2, 21))))
+    row = contents.lanes[0] | {"verdict": word, "slope": slope, "evidence": evidence} | more
+    return headline(contents._replace(lanes=[row]), [0])
+
+
+@pytest.mark.parametrize(
+    ("word", "slope", "evidence", "sentence"),
+    [
+        (
+            "vanishing",
+            -0.6288,
+            "the gradient shrinks on its way down; -0.629 decades",
+            "Each layer passes on 0.24 of the gradient above it; after 20 layers 2.7e-13 is left: "
+            "the lowest layers do not learn.",
+        ),
+        (
+            "vanishing",  # somewhere inside, so that no layer's share says it
+            -0.02,
+            "the gradient shrinks on its way down; -0.020 decades",
+            "The gradient shrinks on its way down: the lowest layers do not learn.",
+        ),
+        (
+            "exploding",
+            0.5,
+            "the gradient grows on its way down; +0.5 decades",
+            "Each layer passes on 3.2 times the gradient above it; after 20 layers it is 1e10 times as large: "
+            "no learning rate suits all layers.",
+        ),
+        (
+            "healthy",
+            -0.008,
+            "the gradient keeps its size; -0.008 decades",
+            "Each layer passes on 0.98 of the gradient above it; after 20 layers 0.69 is left: every layer can learn.",
+        ),
+        (
+            "healthy",
+            -0.4,
+            "has fitted: training accuracy 1, and no gradient is left",
+            "The net has fitted: training accuracy 1, and no gradient is left.",
+        ),
+        (
+            "diverged",
+            0.2,
+            "NaN or infinity at step 4, first in layer 3; +0.2 decades",
+            "NaN or infinity at step 4, first in layer 3: what comes after is no measurement.",
+        ),
+    ],
+)
+def test_a_verdict_is_said_in_a_sentence_of_what_it_means_for_this_net(word, slope, evidence, sentence, tmp_path):
+    assert told(tmp_path, word, slope, evidence) == sentence
+
+
+def test_a_run_without_a_verdict_says_so_and_one_that_failed_why(tmp_path):
+    assert told(tmp_path, "", math.nan, "", status="running") == "There is no verdict yet: this is noted as running."
+    assert told(tmp_path, "failed", math.nan, "", status="failed", error="no room") == "no room"
+
+
+def test_what_is_constant_is_told_and_not_drawn(run, no_bundle):
+    specs = write.lane_specs(gather(run))
+    assert "learning_rate" not in specs
+    assert {"loss", "accuracy"} <= set(specs)
+    root = parsed(write.drawn(gather(run))[0])
+    assert root.find(".//p[@id='learning_rate']").text == "Learning rate 0.1."
 
 
 # The page
@@ -453,7 +523,7 @@ def test_text_from_a_config_cannot_become_markup(tmp_path, no_bundle):
     assert root.find(".//h1").text == EVIL
     assert root.find(".//title").text == f"{EVIL} - vgx"
     assert not list(root.iter("img"))
-    assert len(list(root.iter("script"))) == 6
+    assert len(list(root.iter("script"))) == 3 + 6
     assert json.loads(json_in_html({"a": EVIL})) == {"a": EVIL}
     assert not set("<>&\u2028") & set(json_in_html({"a": EVIL}))
 
@@ -470,14 +540,16 @@ def test_every_choice_of_lanes_has_captions_that_are_its_own(sweep, no_bundle):
             table = sweep.layers(["delta_log10"], where=where)["delta_log10"].to_numpy().reshape(-1, 5)
             bottom, top = (power_of_ten(float(np.median(table[:, layer]))) for layer in (0, 3))
             caption = data["choices"][",".join(map(str, lanes))]["captions"]["gradient"]
-            assert f"At step 6 the gradient is {top} in the top hidden layer and {bottom} in layer 1" in caption
+            assert caption.endswith(f"; at step 6 {top} and {bottom}.")
             said.add(caption)
     assert len(said) == 4 * 3
     # What stands there before any script runs is said of the cell whose name stands above it, the best.
     best = max(cell_summaries(contents), key=lambda row: row["score"])
     root = parsed(write.drawn(contents)[0])
     assert root.find(".//h2[@id='curves-title']").text == best["label"]
-    for key, text in data["choices"][",".join(map(str, best["lanes"]))]["captions"].items():
+    said = data["choices"][",".join(map(str, best["lanes"]))]["captions"]
+    assert root.find(".//p[@id='headline']").text == said.pop("headline")
+    for key, text in said.items():
         assert root.find(f".//figure[@id='figure-{key}']/figcaption").text == text
         assert root.find(f".//div[@id='chart-{key}']").attrib["aria-label"].endswith(f". {text}")
 
@@ -494,9 +566,9 @@ def test_a_lane_that_ended_early_is_told_by_its_own_last_step(tmp_path):
     tables = dict(zip(("statistics", "axes", "axis_of", "cubes"), _cubes(run, [0, 1]), strict=True))
     contents = contents._replace(**tables, lanes=contents.lanes * 2, forecasts=[{}, {}])
     assert contents.axis_of == [0, 0]
-    assert "At step 2 the gradient is 1 in the top hidden layer" in gradient_finding(contents, [0])
+    assert gradient_finding(contents, [0]).endswith("; at step 2 1 and 1.")
     assert weights_finding(contents, [0]).startswith("At step 2 the optimizer saw only zeros")
-    assert "At step 5 the gradient is 10 in the top" in gradient_finding(contents, [1])
+    assert gradient_finding(contents, [1]).endswith("; at step 5 10 and 10.")
 
 
 def test_what_was_drawn_together_is_said(tmp_path, no_bundle):
@@ -561,7 +633,7 @@ def test_the_command_says_where_the_page_is_and_refuses_what_is_no_run(run, tmp_
     ):
         result = CliRunner().invoke(cli.app, command + more)
         assert result.exit_code == 0
-        assert result.output == f"{page}: written, and 11 figures in {folder}\n"
+        assert result.output == f"{page}: written, and 10 figures in {folder}\n"
         assert page.read_text().startswith("<!DOCTYPE html>")
     refused = CliRunner().invoke(cli.app, ["report", "nothing", "--runs", str(tmp_path)])
     assert isinstance(refused.exception, RunError)

@@ -71,7 +71,9 @@ def compare(
         ),
     ],
     statistic: Annotated[str, typer.Option(help="A column of the layer table.")] = "delta_log10",
-    step: Annotated[int | None, typer.Option(help="The step to draw; the last recorded one by default.")] = None,
+    step: Annotated[
+        int | None, typer.Option(help="The step to draw; by default the last recorded one, on a page the first.")
+    ] = None,
     where: Annotated[
         list[str] | None, typer.Option("--where", metavar="OPTION=VALUE", help="Of sweeps, these cells alone.")
     ] = None,

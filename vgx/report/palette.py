@@ -16,6 +16,13 @@ NAMES = {NOTHING: "Pink", BROKEN: "Vermillion"}
 """What a legend in words calls them."""
 
 
+WINE = "#882255"
+"""Tol's: Okabe and Ito have only so many that are seen on black and on white."""
+CATEGORIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, WINE, GREY)
+DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 2], [12, 4], [2, 5], [6, 2, 2, 2, 2, 2])
+"""Of curves side by side: colour is never alone."""
+
+
 class Sign(NamedTuple):
     """What stands for a verdict: colour is never alone."""
 
@@ -31,9 +38,8 @@ _SIGNS = (
     Sign(VERMILLION, "triangle-up", "X"),
     Sign(ORANGE, "square", "S"),
     Sign(PURPLE, "cross", "D"),
-    Sign("#882255", "diamond", "N"),
+    Sign(WINE, "diamond", "N"),
 )
-"""The last colour is Tol's wine: Okabe and Ito have only so many that are seen on black and on white."""
 VERDICTS: dict[str, Sign] = dict(zip(WORDS, _SIGNS, strict=True))
 VERDICT_INKS: dict[str, str] = dict(zip(WORDS, ("green", "red", "magenta", "yellow", "red", "red"), strict=True))
 """In a terminal, by rich's names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,23 @@ def describe_config(config: dict[str, Any], swept: Sequence[str] = ()) -> str:
     if words[3] and shared("train.optimizer.learning_rate"):
         words[3] += f" {optimizer['learning_rate']:g}"
     return ", ".join(filter(None, words))
+
+
+FLAT = {"relu": 0.5, "leaky_relu": 0.5, "hard_tanh": 0.32, "gelu": 0.09, "silu": 0.09, "mish": 0.08, "erf": 0.08}
+"""The share of standard normal numbers at which these are flat, as `saturated` counts it; of others about none."""
+
+
+def flat_share(activation: Mapping[str, Any]) -> float:
+    """Returns which share of a layer's entries is normally where an activation (of a config) is flat."""
+    flat_below = abs(activation.get("negative_slope", 0.0)) < 0.05
+    return FLAT.get(activation["name"], 0.0) if flat_below else 0.0
+
+
+def flat_note(activation: Mapping[str, Any]) -> str:
+    """Returns what the share of flat entries normally is for an activation; nothing where it is next to none."""
+    share, name = flat_share(activation), activation["name"]
+    usual = "about half" if share == 0.5 else f"about {share:.0%}"
+    return f"flat: next to no slope; {usual} of the entries is normal for {name}" if share else ""
 
 
 LETTERS = "ABCDEFGH"

@@ -64,10 +64,12 @@ def duration(seconds: float) -> str:
 
 
 def power_of_ten(exponent: float) -> str:
-    """Returns the number 10**exponent as it is read best: 0.0123, or 10⁻⁶²⁸·³."""
-    if -4 < exponent < 4:
-        return f"{float(f'{10**exponent:.3g}'):g}"
-    return "10" + f"{exponent:.1f}".translate(str.maketrans("-0123456789.", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·"))
+    """Returns the number 10**exponent in two significant figures, however small: `0.24`, `3200`, `6e-5`, `5.6e-629`."""
+    if -3 <= exponent < 5:
+        return f"{float(f'{10**exponent:.2g}'):g}"
+    whole = math.floor(exponent)
+    mantissa = float(f"{10 ** (exponent - whole):.1f}")
+    return f"{mantissa:g}e{whole}" if mantissa < 10 else f"1e{whole + 1}"
 
 
 def signed(value: float, digits: int = 3) -> str:

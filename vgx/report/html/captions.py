@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from vgx.report.html.findings import (
+    FINDINGS,
     course_finding,
     gradient_finding,
     members,
     recorded_steps,
+    signal_finding,
     unrecorded_finding,
     weights_finding,
 )
+from vgx.report.html.headline import headline
 from vgx.report.html.page_data import Contents, cells_of
 
 LOSSES = ("train_loss", "test_loss", "validation_loss")
@@ -32,22 +37,51 @@ def groups(contents: Contents) -> list[list[int]]:
     return [list(range(len(contents.lanes)))]
 
 
-def captions(contents: Contents, lanes: Sequence[int]) -> dict[str, str]:
-    """Returns a sentence or several for each figure that speaks of these lanes (of one depth), by its name.
+DEFINITIONS = {
+    "gradient": "The root mean square over examples of the norm of one example's gradient at the pre-activations h. "
+    "Dashed: predicted before training by mean-field theory, in the band where 95 % of draws of the weights lie.",
+    "strip": "The same gradient at every recorded step: dark is small, bright is large. Choose a step by clicking it.",
+    "weights": "The norm of the batch-mean gradient of a layer's weights, true however small; "
+    "the marks say what of it the optimizer saw. Zeros are also due to dead units and to inputs that are always 0.",
+    "activations": "Mean over examples and units of what each layer passes on; the band is one standard deviation.",
+    "sizes": "What each layer receives (h, before the activation) and what it passes on (x).",
+    "shares": "Dead: no example of the batch moves the unit. Flat: a slope below 5 % of the activation's steepest.",
+    "updates": "Norm of the step that was just taken over the norm of the weights it changed.",
+    "heat": "Each cell is one layer at one step, or a group of them; the readout is at the top. The line is the step "
+    "that is shown above; a click chooses another.",
+    "tracks": "Chosen layers of the same statistic, step by step.",
+    "loss": "Training: of each step's batch. Test: of the whole set, at each evaluation.",
+    "accuracy": "Training: of each step's batch. Test: of the whole set, at each evaluation.",
+    "learning_rate": "The learning rate of each step.",
+}
+"""What each figure draws, which a page shows on request."""
 
-    `no-layers` is what stands where the figures over the layers would be, if there are none.
+
+def captions(contents: Contents, lanes: Sequence[int]) -> dict[str, str]:
+    """Returns a sentence for each figure that speaks of these lanes (of one depth), by its name.
+
+    `headline` is what the verdict means; `no-layers` is what stands where the figures over the layers would be, if
+    there are none.
     """
-    said = {key: course_finding(contents, lanes, names) for key, names in COURSES.items() if course_of(contents, names)}
+    said = {"headline": headline(contents, lanes)}
+    said |= {
+        key: course_finding(contents, lanes, names) for key, names in COURSES.items() if course_of(contents, names)
+    }
     if not recorded_steps(contents, lanes):
         return said | {"no-layers": unrecorded_finding(contents, lanes)}
     if "delta_log10" in contents.statistics:
         said["gradient"] = gradient_finding(contents, lanes)
-        if contents.forecasts[lanes[0]]:
-            said["gradient"] += " Dashed: predicted before training, and where 95 % of draws of the weights lie."
     if "weight_grad_log10" in contents.statistics:
-        zeros = "Zeros are also due to dead units and to inputs that are always 0."
-        said["weights"] = f"{weights_finding(contents, lanes)} {zeros}".strip()
-    return said
+        said["weights"] = weights_finding(contents, lanes)
+    return said | {key: text for key in FINDINGS if (text := signal_finding(contents, lanes, key))}
+
+
+def constant(contents: Contents, names: Sequence[str]) -> bool:
+    """Returns whether these columns of the metrics table have one value each in every lane: no curve is to be seen."""
+    at = [contents.course.index(name) for name in course_of(contents, names)]
+    columns = [course.mean[:, i] for course in contents.courses for i in at]
+    known = [column[np.isfinite(column)] for column in columns]
+    return all(not len(column) or np.ptp(column) == 0 for column in known)
 
 
 def choices(contents: Contents) -> list[list[int]]:

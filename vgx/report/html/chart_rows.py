@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,14 +16,35 @@ from vgx.results.intervals import normal_quantile
 Rows = list[dict[str, Any]]
 SUFFIXES = ("", "_low", "_high")
 """Of the fields of a statistic: its mean or median, the lowest and the highest."""
+
+
+ACCURACY_LEAST = 0.1
+"""How long an axis of accuracies is at the least."""
+LEVEL = 0.25
+"""And one of losses, as a share of the largest of them: noise on a level curve is not to look like a fall."""
+
+
+class Axes(NamedTuple):
+    """What the axis of a figure over the layers holds."""
+
+    fields: tuple[str, ...]
+    least: float
+    """How long it is at the least: noise on a level curve is not to look like a cliff."""
+    readout: bool = True
+    """Whether the readout is drawn."""
+    zero: bool = False
+    """Whether it begins at 0."""
+
+
 AXES = {
-    "gradient": (("delta_log10_low", "delta_log10_high", "predicted", "predicted_low", "predicted_high"), 1.0),
-    "weights": (("weight_grad_log10_low", "weight_grad_log10_high"), 1.0),
-    "activations": (("act_below", "act_above"), 0.0),
-    "sizes": (("preact_std", "act_rms", "predicted_preact_std", "predicted_act_rms"), 0.0),
-    "updates": (("update_ratio_low", "update_ratio_high"), 1.0),
+    "gradient": Axes(("delta_log10_low", "delta_log10_high", "predicted", "predicted_low", "predicted_high"), 2.0),
+    "weights": Axes(("weight_grad_log10_low", "weight_grad_log10_high"), 2.0),
+    "activations": Axes(("act_below", "act_above"), 0.0, readout=False),
+    "sizes": Axes(("preact_std", "act_rms", "predicted_preact_std", "predicted_act_rms"), 0.0, False, zero=True),
+    "shares": Axes(("dead", "saturated", "weight_grad_zero"), 0.1, False, zero=True),
+    "updates": Axes(("update_ratio_low", "update_ratio_high"), 2.0),
 }
-"""Which fields the axis of a figure over the layers holds, and how long it is at the least; shares are from 0 to 1."""
+"""By the names of the figures; the page's script finds the ends at the step that it shows by the same table."""
 
 
 def together(cubes: Sequence[Thinned]) -> Thinned:
@@ -152,11 +173,12 @@ def axis_ends(contents: Contents, lanes: Sequence[int], steps: slice = slice(Non
         with np.errstate(invalid="ignore"):
             spread = np.sqrt(np.maximum(rms * rms - mean * mean, 0.0))
             made |= {"act_below": mean - spread, "act_above": mean + spread}
-    found = {"shares": (0.0, 1.0)}
-    for key, (fields, least) in AXES.items():
-        hidden = slice(None, -1 if key in ("activations", "sizes") else None)
-        low, high = ends([made[field][..., hidden] for field in fields if field in made], least)
-        found[key] = min(low, 0.0) if key == "sizes" else low, high
+    found = {}
+    for key, axis in AXES.items():
+        drawn = slice(None, None if axis.readout else -1)
+        zero = [np.zeros(1)] if axis.zero else []
+        low, high = ends([made[field][..., drawn] for field in axis.fields if field in made] + zero, axis.least)
+        found[key] = (0.0, high - low) if axis.zero else (low, high)
     return found
 
 

@@ -1,7 +1,7 @@
 """The figures of one lane, as Altair charts over named data that the page, or a still, fills in.
 
-Data `layers` has a row per layer at one step, `cells` one per layer and step, `course` one per step and curve. A value
-comes with `_low` and `_high` where neighbours are drawn as one, and with a `_flag` where it is no number to draw.
+Data `layers` has a row per layer at one step. A value comes with `_low` and `_high` where neighbours are drawn as one,
+and with a `_flag` where it is no number to draw.
 `_said` is the value in words, for a page's tooltips: a gradient whose logarithm is drawn is said as a gradient.
 """
 
@@ -17,7 +17,6 @@ from vgx.report.palette import (
     BROKEN,
     GREEN,
     GREY,
-    NOTHING,
     ORANGE,
     PURPLE,
     SEEN,
@@ -25,7 +24,7 @@ from vgx.report.palette import (
     VERMILLION,
     power_label,
 )
-from vgx.results.columns import LAYERS, METRICS
+from vgx.results.columns import LAYERS
 
 HEIGHT = 250
 FLOAT32 = -37.9298
@@ -52,17 +51,51 @@ def _x() -> alt.X:
         "layer:Q",
         title="layer, from the input to the readout",
         scale=alt.Scale(domain=[0.5, expression("top + 0.5")], nice=False),
-        axis=alt.Axis(labelExpr=WHOLE),
+        axis=alt.Axis(labelExpr=f"datum.value === top ? 'out' : {WHOLE}"),
     )
 
 
-def _y(field: str, log10: bool = False, form: str = "~g") -> alt.Y:
-    label: dict[str, Any] = {"labelExpr": power_label()} if log10 else {"format": form}
+def axis_of(
+    log10: bool = False, form: str = "~g", ends: tuple[str, str] = ("domain('y')[0]", "domain('y')[1]"), most: int = 7
+) -> dict[str, Any]:
+    """Returns the ticks and labels of an axis: of logarithms the whole decades, and parts of one that fills it.
+
+    Args:
+        log10: whether its numbers are logarithms.
+        form: of its labels else.
+        ends: of the axis, as expressions.
+        most: how many ticks it has, about.
+    """
+    if not log10:
+        return {"tickCount": 5, "format": form}
+    low, high = ends
+    span = f"({high} - {low})"
+    share = f"({span} / {most})"
+    power = f"pow(10, floor(log({share}) / LN10))"
+    whole = f"({power} * ({share} > 5 * {power} ? 10 : {share} > 2 * {power} ? 5 : {share} > {power} ? 2 : 1))"
+    each = f"({span} < 0.6 ? 0.1 : {span} < 1.5 ? 0.5 : max(1, {whole}))"
+    values = expression(f"sequence(ceil({low} / {each} - 1e-6) * {each}, {high} + 1e-6, {each})")
+    return {"labelExpr": power_label(), "values": values}
+
+
+def zoom() -> Any:
+    """Returns what lets a figure be moved by dragging it and zoomed by Ctrl and the wheel; a double click resets it.
+
+    A finger scrolls the page, as does the wheel alone.
+    """
+    mouse = "[pointerdown[event.pointerType === 'mouse'], window:pointerup] > window:pointermove!"
+    return alt.selection_interval(
+        name="zoom", bind="scales", translate=mouse, zoom="wheel![event.ctrlKey || event.metaKey]"
+    )
+
+
+def _y(field: str, log10: bool = False, form: str = "~g", zero: bool = False) -> alt.Y:
+    low = expression("lo" if zero else "lo - 0.04 * (hi - lo)")
     return alt.Y(
         f"{field}:Q",
         title=None,
-        scale=alt.Scale(domain=[expression("lo"), expression("hi")], nice=True, zero=False),
-        axis=alt.Axis(tickCount=6, **label),
+        scale=alt.Scale(domain=[low, expression("hi + 0.04 * (hi - lo)")], nice=False, zero=False),
+        axis=alt.Axis(**axis_of(log10, form)),
     )
 
 
@@ -70,16 +103,22 @@ class _ByLayer:
     """Lines over the layers that share a chart."""
 
     def __init__(
-        self, title: str, colours: Mapping[str, str], log10: bool = False, form: str = "~g", hidden: bool = False
+        self,
+        title: str,
+        colours: Mapping[str, str],
+        log10: bool = False,
+        form: str = "~g",
+        hidden: bool = False,
+        zero: bool = False,
     ):
         self.base = alt.Chart(alt.NamedData(name="layers"))
         if hidden:
             self.base = self.base.transform_filter("datum.layers != 'readout'")
-        self.title, self.log10, self.form = title, log10, form
+        self.title, self.log10, self.form, self.zero = title, log10, form, zero
         self.scale = alt.Scale(domain=list(colours), range=list(colours.values()))
 
     def y(self, field: str) -> alt.Y:
-        return _y(field, self.log10, self.form)
+        return _y(field, self.log10, self.form, self.zero)
 
     def line(self, field: str, name: str, dash: Sequence[int] = (), points: bool = True) -> list[alt.Chart]:
         base = self.base.transform_calculate(curve=repr(name))
@@ -89,31 +128,31 @@ class _ByLayer:
         if not self.log10:
             value = alt.Tooltip(f"{field}:Q", title=name, format=".5~g")
         tooltip = [alt.Tooltip("layers:N", title="layer"), value]
-        drawn = base.mark_line(strokeDash=list(dash)).encode(_x(), self.y(field), color=colour)
+        drawn = base.mark_line(strokeDash=list(dash), clip=True).encode(_x(), self.y(field), color=colour)
         marks = [drawn]
         if points:
             marks.append(
-                base.mark_point(filled=True, size=26, opacity=1).encode(
+                base.mark_point(filled=True, size=26, opacity=1, clip=True, cursor="pointer").encode(
                     _x(), self.y(field), color=colour, tooltip=tooltip
                 )
             )
         return marks
 
     def band(self, low: str, high: str, colour: str, opacity: float = 0.2) -> alt.Chart:
-        return self.base.mark_area(opacity=opacity, color=colour).encode(_x(), self.y(low), alt.Y2(high))
+        return self.base.mark_area(opacity=opacity, color=colour, clip=True).encode(_x(), self.y(low), alt.Y2(high))
 
     def flags(self, field: str) -> alt.Chart:
         """Where a value cannot stand on the axis: 0 on a log scale, NaN, infinity."""
         flag = f"{field}_flag"
         return (
             self.base.transform_filter(f"datum.{flag} != ''")
-            .mark_text(fontWeight="bold", fontSize=11, color=BROKEN, dy=-5)
+            .mark_text(fontWeight="bold", fontSize=11, color=BROKEN, dy=-5, clip=True)
             .encode(_x(), y=alt.value(expression("height")), text=f"{flag}:N")
         )
 
-    def chart(self, *marks: alt.Chart) -> Any:
-        figure = alt.layer(*marks, height=HEIGHT, width="container", title=self.title)
-        return figure.add_params(*parameters("lo", "hi", "top"))
+    def chart(self, *marks: alt.Chart, height: int = HEIGHT) -> Any:
+        figure = alt.layer(*marks, height=height, width="container", title=self.title)
+        return figure.add_params(*parameters("lo", "hi", "top"), zoom())
 
 
 def gradient() -> Any:
@@ -125,6 +164,7 @@ def gradient() -> Any:
         by_layer.band("delta_log10_low", "delta_log10_high", BLUE),
         *by_layer.line("delta_log10", "measured"),
         by_layer.flags("delta_log10"),
+        height=HEIGHT + 50,
     )
 
 
@@ -141,13 +181,13 @@ def weights() -> Any:
     ]
     end = alt.Chart(alt.InlineData(values=[{"end": FLOAT32}])).transform_filter("lo < datum.end")
     return by_layer.chart(
-        end.mark_rule(strokeDash=[2, 3], color=GREY).encode(by_layer.y("end")),
-        end.mark_text(align="left", dy=-6, color=GREY, text="below: 0 in float32").encode(
+        by_layer.band("weight_grad_log10_low", "weight_grad_log10_high", BLUE),
+        end.mark_rule(strokeDash=[2, 3], color=GREY, clip=True).encode(by_layer.y("end")),
+        end.mark_text(align="left", dy=-6, color=GREY, clip=True, text="below: 0 in float32").encode(
             by_layer.y("end"), x=alt.value(4)
         ),
-        by_layer.band("weight_grad_log10_low", "weight_grad_log10_high", BLUE),
-        base.mark_line(color=BLUE, opacity=0.5).encode(_x(), by_layer.y("weight_grad_log10")),
-        base.mark_point(filled=True, size=38, opacity=1).encode(
+        base.mark_line(color=BLUE, opacity=0.5, clip=True).encode(_x(), by_layer.y("weight_grad_log10")),
+        base.mark_point(filled=True, size=38, opacity=1, clip=True).encode(
             _x(),
             by_layer.y("weight_grad_log10"),
             color=alt.Color("seen:N", scale=colours, sort=list(SEEN)),
@@ -171,7 +211,7 @@ def activations() -> Any:
 def sizes(predicted: bool) -> Any:
     """How large what each layer receives and passes on is, with the prediction if there is one."""
     colours = {"standard deviation of h": GREEN, "root mean square of x": PURPLE}
-    by_layer = _ByLayer("size", colours | ({"predicted": GREY} if predicted else {}), hidden=True)
+    by_layer = _ByLayer("size", colours | ({"predicted": GREY} if predicted else {}), hidden=True, zero=True)
     marks = [
         by_layer.line("predicted_" + field, "predicted", (6, 4), points=False) for field in ("preact_std", "act_rms")
     ]
@@ -185,8 +225,8 @@ def sizes(predicted: bool) -> Any:
 
 def shares() -> Any:
     """Which share of each layer does not move."""
-    colours = {"dead units": VERMILLION, "saturated entries": ORANGE, "zeros to the optimizer": SKY}
-    by_layer = _ByLayer("share of units, or of entries", colours, form=".0%", hidden=True)
+    colours = {"dead units": VERMILLION, "flat entries": ORANGE, "zeros to the optimizer": SKY}
+    by_layer = _ByLayer("share of units, or of entries", colours, form="~%", hidden=True, zero=True)
     fields = ("dead", "saturated", "weight_grad_zero")
     dashes = ((), (6, 3), (2, 2))
     lines = [by_layer.line(*each) for each in zip(fields, colours, dashes, strict=True)]
@@ -201,104 +241,3 @@ def updates() -> Any:
         *by_layer.line("update_ratio", "update ratio"),
         by_layer.flags("update_ratio"),
     )
-
-
-def heat(signed: bool = False, log10: bool = False, form: str = "~g") -> Any:
-    """A statistic over steps and layers, as colour: viridis, or blue to orange around 0 where the sign matters."""
-    base = alt.Chart(alt.NamedData(name="cells"))
-    x = alt.X(
-        "x:Q",
-        title="step",
-        scale=alt.Scale(domain=[expression("first"), expression("last")], nice=False, zero=False),
-        axis=alt.Axis(labelExpr=WHOLE),
-    )
-    y = alt.Y(
-        "y:Q",
-        title=None,
-        scale=alt.Scale(domain=[0.5, expression("top + 0.5")], nice=False),
-        axis=alt.Axis(labelExpr=WHOLE, grid=False),
-    )
-    label: dict[str, Any] = {"labelExpr": power_label()} if log10 else {"format": form}
-    colour = alt.Color(
-        "value:Q",
-        scale=alt.Scale(
-            scheme="blueorange" if signed else "viridis", domain=[expression("lo"), expression("hi")], clamp=True
-        ),
-        legend=alt.Legend(gradientLength=220, gradientThickness=10, tickCount=4, **label),
-    )
-    tooltip = [
-        alt.Tooltip("steps:N", title="step"),
-        alt.Tooltip("layers:N", title="layer"),
-        alt.Tooltip("said:N", title="value"),
-        alt.Tooltip("low_said:N", title="lowest"),
-        alt.Tooltip("high_said:N", title="highest"),
-    ]
-    place: dict[str, Any] = {"x": x, "x2": alt.X2("x2"), "y": y, "y2": alt.Y2("y2"), "tooltip": tooltip}
-    drawn = base.transform_filter("datum.flag == ''").mark_rect(**OVERLAP).encode(color=colour, **place)
-    nothing = base.transform_filter("datum.flag == '0'").mark_rect(color=NOTHING, **OVERLAP).encode(**place)
-    broken = (
-        base.transform_filter("datum.flag == 'NaN' || datum.flag == '∞'")
-        .mark_rect(color=BROKEN, **OVERLAP)
-        .encode(**place)
-    )
-    return alt.layer(drawn, nothing, broken, height=300, width="container", title="layer").add_params(
-        *parameters("lo", "hi", "top"), alt.param(name="first", value=0), alt.param(name="last", value=1)
-    )
-
-
-def heats() -> dict[str, Any]:
-    """The heat maps, one for each kind of scale."""
-    return {
-        "log10": heat(log10=True),
-        "log": heat(log10=True),
-        "signed": heat(signed=True),
-        "share": heat(form=".0%"),
-        "linear": heat(),
-    }
-
-
-COURSE_COLOURS = {
-    "training": BLUE,
-    "test": VERMILLION,
-    "validation": GREEN,
-}
-
-
-def course(names: Sequence[str], title: str, form: str = "~g", log: bool = False, share: bool = False) -> Any:
-    """Some columns of the metrics table over the steps."""
-    base = alt.Chart(alt.NamedData(name="course")).transform_filter(
-        alt.FieldOneOfPredicate("name", [METRICS[name] for name in names])
-    )
-    domain = [METRICS[name] for name in names]
-    colours = [COURSE_COLOURS.get(name.split()[0], GREY) for name in domain]
-    legend = LEGEND if len(names) > 1 else None
-    colour = alt.Color("name:N", scale=alt.Scale(domain=domain, range=colours), legend=legend)
-    x = alt.X("step:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(labelExpr=WHOLE))
-    scale = (
-        alt.Scale(domain=[0, 1])
-        if share
-        else alt.Scale(type="log")
-        if log
-        else alt.Scale(zero=title == "learning rate")
-    )
-    label: dict[str, Any] = {"labelExpr": power_label()} if names == ["gradient_log10"] else {"format": form}
-    y = alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, **label))
-    tooltip = [
-        alt.Tooltip("steps:N", title="step"),
-        alt.Tooltip("name:N", title="curve"),
-        alt.Tooltip("value:Q", title="value", format=".5~g"),
-    ]
-    few = base.transform_filter("datum.sparse").mark_point(filled=True, size=26, opacity=1)
-    return alt.layer(
-        base.mark_area(opacity=0.2).encode(x, alt.Y("low:Q", scale=scale, title=None), alt.Y2("high"), color=colour),
-        base.mark_line(strokeWidth=1.6).encode(x, y, color=colour, tooltip=tooltip),
-        few.encode(x, y, color=colour, tooltip=tooltip),
-        height=200,
-        width="container",
-        title=title,
-    )
-
-
-def scale_of(statistic: str) -> str:
-    """Returns which of the heat maps draws a statistic."""
-    return LAYERS[statistic].scale

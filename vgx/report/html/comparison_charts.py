@@ -1,4 +1,4 @@
-"""The figures of a comparison, as Altair charts over named data that the page fills in; contenders are letters."""
+"""The figures of a comparison, as Altair charts over named data that the page fills in; nets stand by their names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from typing import Any
 
 import altair as alt
 
-from vgx.report.html.charts import HEIGHT, OVERLAP, WHOLE, expression, parameters
-from vgx.report.palette import BLUE, BROKEN, GREEN, GREY, NOTHING, ORANGE, PURPLE, SKY, VERMILLION, power_label
-from vgx.report.words import LETTERS
+from vgx.report.html.charts import HEIGHT, OVERLAP, WHOLE, axis_of, expression, parameters, zoom
+from vgx.report.palette import BROKEN, CATEGORIES, DASHES, GREY, NOTHING
 
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#882255", GREY)
-DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 2], [12, 4], [2, 5], [6, 2, 2, 2, 2, 2])
 SHAPES = (
     "circle",
     "square",
@@ -29,26 +26,26 @@ SHAPES = (
 class _Curves:
     """A curve and a band for each of so many contenders, over `x`; what has no place on the axis stands below."""
 
-    def __init__(self, data: str, count: int, x: alt.X, y: alt.Y):
+    def __init__(self, data: str, names: Sequence[str], x: alt.X, y: alt.Y):
         self.base, self.x, self.y, self.foot = alt.Chart(alt.NamedData(name=data)), x, y, expression("height")
-        self.domain = list(LETTERS[:count])
+        self.domain = list(names)
 
     def scale(self, kinds: Sequence[Any]) -> alt.Scale:
         return alt.Scale(domain=self.domain, range=list(kinds[: len(self.domain)]))
 
     def layers(self, tooltip: Sequence[alt.Tooltip], size: int) -> list[alt.Chart]:
-        legend = alt.Legend(symbolType="stroke", symbolSize=500, symbolOpacity=1)
-        colour = alt.Color("letter:N", scale=self.scale(COLOURS), legend=legend)
-        dash = alt.StrokeDash("letter:N", scale=self.scale(DASHES), legend=legend)
+        legend = alt.Legend(symbolType="stroke", symbolSize=500, symbolOpacity=1, columns=3)
+        colour = alt.Color("name:N", scale=self.scale(CATEGORIES), legend=legend)
+        dash = alt.StrokeDash("name:N", scale=self.scale(DASHES), legend=legend)
         shape = alt.Shape("shape:N", scale=None, legend=None)
         low = alt.Y("low:Q", title=None, scale=self.y["scale"])
         tips = [alt.Tooltip("name:N", title="net"), *tooltip, alt.Tooltip("flag:N", title="not drawn")]
         odd = self.base.transform_filter("datum.flag != ''")
         return [
-            self.base.mark_area(opacity=0.16).encode(self.x, low, alt.Y2("high"), color=colour),
-            self.base.mark_line(strokeWidth=1.8).encode(self.x, self.y, color=colour, strokeDash=dash),
+            self.base.mark_area(opacity=0.16, clip=True).encode(self.x, low, alt.Y2("high"), color=colour),
+            self.base.mark_line(strokeWidth=1.8, clip=True).encode(self.x, self.y, color=colour, strokeDash=dash),
             self.base.transform_filter("datum.point")
-            .mark_point(filled=True, size=size, opacity=1)
+            .mark_point(filled=True, size=size, opacity=1, clip=True)
             .encode(self.x, self.y, color=colour, shape=shape, tooltip=tips),
             odd.mark_point(filled=True, size=size, opacity=1).encode(
                 self.x, y=alt.value(self.foot), color=colour, shape=shape, tooltip=tips
@@ -57,10 +54,6 @@ class _Curves:
                 self.x, y=alt.value(self.foot), text="mark:N"
             ),
         ]
-
-
-def _of_value(log10: bool = False, form: str = "~g") -> dict[str, Any]:
-    return {"labelExpr": power_label()} if log10 else {"format": form}
 
 
 def _by_position(layers: int, channel: Any, field: str) -> Any:
@@ -72,13 +65,13 @@ def _by_position(layers: int, channel: Any, field: str) -> Any:
     return channel(f"{field}:Q", title=title, scale=alt.Scale(domain=domain, nice=False), axis=axis)
 
 
-def curves(count: int, layers: int, label: str, log10: bool) -> Any:
-    """A statistic against the layer, or the relative depth where `layers` is 0, of so many contenders at a step."""
+def curves(names: Sequence[str], layers: int, label: str, log10: bool) -> Any:
+    """A statistic against the layer, or the relative depth where `layers` is 0, of these nets at a step."""
     y = alt.Y(
         "value:Q",
         title=None,
-        scale=alt.Scale(domain=[expression("lo"), expression("hi")], nice=True, zero=False),
-        axis=alt.Axis(tickCount=6, **_of_value(log10)),
+        scale=alt.Scale(domain=[expression("lo"), expression("hi")], nice=False, zero=False, padding=8),
+        axis=alt.Axis(**axis_of(log10)),
     )
     tooltip = [
         alt.Tooltip("where:N", title="at"),
@@ -86,27 +79,25 @@ def curves(count: int, layers: int, label: str, log10: bool) -> Any:
         alt.Tooltip("spread:Q", title="spread over seeds" + ", decades" * log10, format=".3~g"),
         alt.Tooltip("seeds:Q", title="seeds"),
     ]
-    drawn = _Curves("curves", count, _by_position(layers, alt.X, "x"), y)
+    drawn = _Curves("curves", names, _by_position(layers, alt.X, "x"), y)
     chart = alt.layer(*drawn.layers(tooltip, 30), height=300, width="container", title=label)
-    return chart.add_params(*parameters("lo", "hi"))
+    return chart.add_params(*parameters("lo", "hi"), zoom())
 
 
-def trajectory(name: str, count: int, title: str, log: bool = False, share: bool = False) -> Any:
-    """A column of the metrics table over the steps, of so many contenders; the data is called `name`."""
-    scale = (
-        alt.Scale(domain=[0, 1]) if share else (alt.Scale(type="log") if log else alt.Scale(type="linear", zero=False))
-    )
-    y = alt.Y(
-        "value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, **_of_value(form=".0%" if share else "~g"))
-    )
+def trajectory(name: str, names: Sequence[str], title: str, log: bool = False, share: bool = False) -> Any:
+    """A column of the metrics table over the steps, of these nets; the data is called `name`."""
+    kind = "log" if log else "linear"
+    scale = alt.Scale(type=kind, nice=False, padding=8) if log else alt.Scale(type=kind, zero=False, nice=True)
+    y = alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, format="~%" if share else "~g"))
     x = alt.X("step:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(labelExpr=WHOLE))
     tooltip = [
         alt.Tooltip("step:Q", format=",d"),
         alt.Tooltip("value:Q", title="mean", format=".5~g"),
         alt.Tooltip("spread:Q", title="spread over seeds", format=".3~g"),
     ]
-    drawn = _Curves(name, count, x, y)
-    return alt.layer(*drawn.layers(tooltip, 26), height=HEIGHT, width="container", title=title)
+    drawn = _Curves(name, names, x, y)
+    chart = alt.layer(*drawn.layers(tooltip, 26), height=HEIGHT, width="container", title=title)
+    return chart.add_params(zoom())
 
 
 def divergence(layers: int, log10: bool) -> Any:

@@ -15,8 +15,8 @@ from vgx.report.html import comparison_charts as figures
 from vgx.report.html.chart_rows import ends
 from vgx.report.html.render import page
 from vgx.report.html.write import bundle, refuse_others
-from vgx.report.palette import BROKEN, NAMES, NOTHING, ink_on
-from vgx.report.words import LETTERS, describe_config, divergence_in_words, has_layers, outcome_rows
+from vgx.report.palette import BROKEN, CATEGORIES, DASHES, NAMES, NOTHING
+from vgx.report.words import describe_config, divergence_in_words, has_layers, outcome_rows
 from vgx.results.columns import LAYERS
 from vgx.results.comparison import RunComparison
 from vgx.results.curves import evenly
@@ -34,7 +34,7 @@ def write_comparison(compared: RunComparison, target: Path, step: int | None = N
     Args:
         compared: what to show.
         target: the page's path; an older page is replaced.
-        step: at which the curves are drawn at first; the last one by default.
+        step: at which the curves are drawn at first; the first one by default.
 
     Raises RunError for a step that was not recorded, and when something else than a page of vgx is there;
     EnvironmentFault when the disk refuses.
@@ -48,20 +48,20 @@ def write_comparison(compared: RunComparison, target: Path, step: int | None = N
 def comparison_page(compared: RunComparison, step: int | None = None) -> str:
     """Returns contenders side by side as HTML; raises RunError for a step that was not recorded."""
     data = {"data": packed(compared, step), "specs": specs(compared)}
-    return page("comparison.html", [bundle(), "page.js", "comparison.js"], data, **_shown(compared))
+    return page("comparison.html", [bundle(), "page.js", "player.js", "comparison.js"], data, **_shown(compared))
 
 
 def specs(compared: RunComparison) -> dict[str, Any]:
     """Returns the figures, as far as what they draw was measured."""
-    count, look = len(compared.groups), LAYERS[compared.statistic]
+    names, look = [one.name for one in compared.groups], LAYERS[compared.statistic]
     layers = len(compared.positions) if has_layers(compared) else 0
     charts: dict[str, Any] = {}
     if compared.trajectories:
-        charts["curves"] = figures.curves(count, layers, look.label, look.scale == "log10")
+        charts["curves"] = figures.curves(names, layers, look.label, look.scale == "log10")
     if any(len(trajectory.steps) for trajectory in compared.losses):
-        charts["loss"] = figures.trajectory("loss", count, "training loss", log=_spans_decades(compared.losses))
+        charts["loss"] = figures.trajectory("loss", names, "training loss", log=_spans_decades(compared.losses))
     if any(len(trajectory.steps) for trajectory in compared.accuracies):
-        charts["accuracy"] = figures.trajectory("accuracy", count, "test accuracy", share=True)
+        charts["accuracy"] = figures.trajectory("accuracy", names, "test accuracy", share=True)
     if any(len(divergence.steps) for divergence in compared.divergences):
         charts["parting"] = figures.divergence(layers, look.scale == "log10")
     return {key: chart.to_dict() for key, chart in charts.items()}
@@ -92,10 +92,9 @@ def packed(compared: RunComparison, step: int | None = None) -> dict[str, Any]:
         "layers": has_layers(compared),
         "positions": compared.positions.tolist(),
         "steps": known.tolist(),
-        "step": len(known) - 1 if step is None else int(np.searchsorted(known, step)),
+        "step": 0 if step is None else int(np.searchsorted(known, step)),
         "contenders": [
-            {"letter": letter, "name": one.name, "shape": shape}
-            for letter, shape, one in zip(LETTERS, figures.SHAPES, compared.groups, strict=False)
+            {"name": one.name, "shape": shape} for shape, one in zip(figures.SHAPES, compared.groups, strict=False)
         ],
         "ends": _axis_ends(compared),
         "courses": [_course(trajectory) for trajectory in compared.trajectories],
@@ -112,7 +111,7 @@ def _axis_ends(compared: RunComparison) -> tuple[float, float]:
         for trajectory in compared.trajectories
         for sign in (-1, 1)
     ]
-    low, high = ends(bands, 1.0 if LAYERS[compared.statistic].scale == "log10" else 0.0)
+    low, high = ends(bands, 2.0 if LAYERS[compared.statistic].scale == "log10" else 0.0)
     odd = any(not np.isfinite(trajectory.mean).all() for trajectory in compared.trajectories)
     return (low - 0.1 * (high - low) if odd else low), high
 
@@ -157,18 +156,17 @@ def _shown(compared: RunComparison) -> dict[str, Any]:
         "verdicts": [_verdicts(outcome.words) for outcome in compared.outcomes],
         "outcomes": outcome_rows(compared),
         "differences": compared.differences,
-        "curves": _curves(compared),
+        "bands": _bands(compared),
         "courses": _trajectories(compared),
         "maps": _divergences(compared),
     }
 
 
 def _net(compared: RunComparison, i: int) -> dict[str, str]:
-    one, colour = compared.groups[i], figures.COLOURS[i]
+    one = compared.groups[i]
     return {
-        "letter": LETTERS[i],
-        "colour": colour,
-        "ink": ink_on(colour),
+        "colour": CATEGORIES[i],
+        "dash": " ".join(map(str, DASHES[i])),
         "name": one.name,
         "what": f"{describe_config(one.config)}; {counted(len(one.lanes), 'seed')}; {one.run.path}",
         "apart": divergence_in_words(compared, i) if i else "",
@@ -183,26 +181,19 @@ def _verdicts(words: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def _key(compared: RunComparison) -> str:
-    names = (f"{letter}: {one.name}" for letter, one in zip(LETTERS, compared.groups, strict=False))
-    return "; ".join(names) + "."
-
-
-def _curves(compared: RunComparison) -> str:
-    """The caption of the curves over the depth; nothing where there are none."""
+def _bands(compared: RunComparison) -> str:
+    """What the curves over the depth are; nothing where there are none."""
     if not compared.trajectories:
         return ""
-    caption = "Means over seeds; the bands are one standard deviation."
     if LAYERS[compared.statistic].scale == "log10":
-        caption = "Geometric means over seeds; the bands are one standard deviation of the logarithm."
-    return f"{caption} {_key(compared)}"
+        return "Geometric means over seeds; the bands are one standard deviation of the logarithm."
+    return "Means over seeds; the bands are one standard deviation."
 
 
 def _trajectories(compared: RunComparison) -> list[tuple[str, str, str]]:
     """Name, title and caption of the figures over the steps, as far as they were measured."""
-    caption = f"Means over seeds; the bands are one standard deviation. {_key(compared)}"
     return [
-        (key, title, f"{_ends(trajectories)} {caption}")
+        (key, title, _last(compared, trajectories))
         for key, title, trajectories in (
             ("loss", "Training loss", compared.losses),
             ("accuracy", "Test accuracy", compared.accuracies),
@@ -211,18 +202,18 @@ def _trajectories(compared: RunComparison) -> list[tuple[str, str, str]]:
     ]
 
 
-def _ends(trajectories: Sequence[Trajectory]) -> str:
-    """Where curves end: `A ends at 0.0512, B at 1.2.`"""
+def _last(compared: RunComparison, trajectories: Sequence[Trajectory]) -> str:
+    """Where curves end: `At the end 0.051 (he-relu) and 1.2 (plain).`"""
     ends = [
-        f"{letter} at {trajectory.mean[-1, 0]:.4g}" if len(trajectory.steps) else f"{letter} was not measured"
-        for letter, trajectory in zip(LETTERS, trajectories, strict=False)
+        f"{trajectory.mean[-1, 0]:.2g} ({one.name})" if len(trajectory.steps) else f"not measured ({one.name})"
+        for one, trajectory in zip(compared.groups, trajectories, strict=True)
     ]
-    return f"Last: {', '.join(ends)}."
+    return f"At the end {', '.join(ends[:-1])} and {ends[-1]}."
 
 
-def _divergences(compared: RunComparison) -> list[tuple[int, str, str]]:
-    """Number, title and caption of each map of where a net diverges from the first."""
-    maps, look = [], LAYERS[compared.statistic]
+def _divergences(compared: RunComparison) -> list[tuple[int, str, str, str]]:
+    """Number, title, caption and definition of each map of where a net diverges from the first."""
+    maps, look, first = [], LAYERS[compared.statistic], compared.groups[0].name
     decades = ", in decades" if look.scale == "log10" else ""
     for i, divergence in enumerate(compared.divergences, start=1):
         if not len(divergence.steps):
@@ -230,13 +221,13 @@ def _divergences(compared: RunComparison) -> list[tuple[int, str, str]]:
         beyond = {"seeds": "what seeds alone may differ", "theory": "what theory lets one draw differ"}.get(
             divergence.by, f"{divergence.by} (one seed each)"
         )
-        caption = (
-            f"They diverge at {divergence.beyond.mean():.0%} of all steps and places. Orange: above {LETTERS[0]}, blue:"
-            f" below, by more than {beyond}. Grey: no significant difference. {NAMES[NOTHING]}: one of them is"
+        caption = f"They diverge at {divergence.beyond.mean():.0%} of all steps and places, by more than {beyond}."
+        about = (
+            f"Orange: above {first}, blue: below. Grey: no significant difference. {NAMES[NOTHING]}: one of them is"
             f" exactly 0. {NAMES[BROKEN]}: one is NaN or infinite."
         )
         shown = len(_drawn(compared, divergence))
         if shown < len(divergence.steps):
-            caption += f" Drawn are {shown} of {len(divergence.steps):,} steps; the numbers have all."
-        maps.append((i, f"{LETTERS[i]} - {LETTERS[0]}: {look.label}{decades}", caption))
+            about += f" Drawn are {shown} of {len(divergence.steps):,} steps; the numbers have all."
+        maps.append((i, f"{compared.groups[i].name} less {first}: {look.label}{decades}", caption, about))
     return maps

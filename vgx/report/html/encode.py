@@ -11,6 +11,9 @@ import numpy as np
 from vgx.report.html.binning import Thinned, is_null
 from vgx.report.html.captions import captions, choices, groups
 from vgx.report.html.chart_rows import (
+    ACCURACY_LEAST,
+    AXES,
+    LEVEL,
     axis_ends,
     colour_ends,
     ends,
@@ -22,8 +25,10 @@ from vgx.report.html.chart_rows import (
     together,
 )
 from vgx.report.html.findings import members
+from vgx.report.html.headline import tiles, words_of
 from vgx.report.html.page_data import Contents, flag
-from vgx.report.palette import BROKEN, NAMES, NOTHING
+from vgx.report.html.step_charts import TRACKS
+from vgx.report.palette import BROKEN, CATEGORIES, NAMES, NOTHING, VERDICTS, ink_on
 from vgx.results.columns import LAYERS, METRICS, Column
 from vgx.results.words import plain, power_of_ten
 
@@ -58,6 +63,11 @@ def packed(contents: Contents) -> dict[str, Any]:
     thin = bool(np.any(first != last))
     return {
         "sweep": contents.is_sweep,
+        "ranges": {key: axis._asdict() for key, axis in AXES.items()},
+        "signs": {word: [sign.letter, sign.colour, ink_on(sign.colour)] for word, sign in VERDICTS.items()},
+        "tracks": TRACKS,
+        "categories": CATEGORIES[:TRACKS],
+        "least": {"accuracy": ACCURACY_LEAST, "level": LEVEL},
         "lanes": [_lane(contents, i) for i in range(len(contents.lanes))],
         "cells": [{"shown": members(contents, some), "menu": seeds_menu(contents, some)} for some in groups(contents)],
         "first": 0,
@@ -82,7 +92,7 @@ def packed(contents: Contents) -> dict[str, Any]:
 def seeds_menu(contents: Contents, lanes: Sequence[int]) -> list[tuple[str, str]]:
     """Returns value and text of the choices among lanes that are shown together."""
     shown = members(contents, lanes)
-    all_of = [("all", f"median and range of {len(shown)} seeds")] if len(shown) > 1 else []
+    all_of = [("all", f"median of {len(shown)} seeds")] if len(shown) > 1 else []
     return all_of + [(str(i), f"seed {contents.lanes[i]['seed']}") for i in lanes]
 
 
@@ -99,13 +109,15 @@ def _base64(parts: Iterable[np.ndarray]) -> str:
 
 
 def _lane(contents: Contents, i: int) -> dict[str, Any]:
-    label, number = contents.label(i), contents.axis_of[i]
-    return {"seed": contents.lanes[i]["seed"], "verdict": contents.verdict(i), "label": label, "axis": number}
+    row = contents.lanes[i]
+    lane = {"seed": row["seed"], "verdict": contents.verdict(i), "label": contents.label(i)}
+    return lane | {"axis": contents.axis_of[i], "diverged": row.get("diverged_step")}
 
 
 def _choice(contents: Contents, lanes: Sequence[int]) -> dict[str, Any]:
     """What a page says and draws of some lanes together, besides their numbers."""
     said = {"captions": captions(contents, lanes)}
+    said |= {"verdicts": words_of(contents, lanes), "tiles": tiles(contents, lanes)}
     if contents.axis_of[lanes[0]] is None:
         return said
     predicted = predicted_fields(contents, lanes[0])
@@ -133,7 +145,7 @@ def _map(contents: Contents, lanes: Sequence[int], name: str) -> list[Any]:
 def _in_words(value: float, scale: str) -> str:
     if scale in ("log10", "log"):
         return power_of_ten(value)
-    return f"{value:.1%}".replace("%", " %") if scale == "share" else f"{value:.5g}"
+    return f"{100 * value:.2g} %".replace("1e+02", "100") if scale == "share" else f"{value:.2g}"
 
 
 def score_of(contents: Contents) -> str:

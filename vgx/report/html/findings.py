@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import yaml
 
 from vgx.report.html.binning import is_null
 from vgx.report.html.chart_rows import Rows, course_rows, layer_rows
 from vgx.report.html.page_data import Contents
+from vgx.report.words import flat_share
 from vgx.results.columns import METRICS
-from vgx.results.words import power_of_ten, signed
+from vgx.results.words import power_of_ten
 
 
 def members(contents: Contents, lanes: Sequence[int] | None = None) -> list[int]:
@@ -41,13 +43,17 @@ def unrecorded_finding(contents: Contents, lanes: Sequence[int]) -> str:
 
 
 def gradient_finding(contents: Contents, lanes: Sequence[int]) -> str:
-    """Returns how the gradient ran through the layers at the first and the last recorded step, and as predicted."""
+    """Returns how the gradient ran through the layers at the first and the last recorded step."""
     steps = recorded_steps(contents, lanes)
     if not steps:
         return "No layer was recorded."
-    ends = dict.fromkeys((steps[0], steps[-1]))
-    text = " ".join(_travel(layer_rows(contents, lanes, s, ["delta_log10"]), _when(contents, lanes, s)) for s in ends)
-    return f"{text} {prediction_finding(contents, lanes)}".strip()
+    ends = list(dict.fromkeys((steps[0], steps[-1])))
+    rows = [layer_rows(contents, lanes, step, ["delta_log10"]) for step in ends]
+    text = f"{_when(contents, lanes, ends[0])} the gradient is {_travel(rows[0])}"
+    if len(rows[0]) > 2 and len(ends) > 1:
+        low, high = rows[1][0], rows[1][-2]
+        text += f"; {_when(contents, lanes, ends[1]).lower()} {_size(high)} and {_size(low)}"
+    return f"{text}."
 
 
 def _when(contents: Contents, lanes: Sequence[int], step: int) -> str:
@@ -58,36 +64,17 @@ def _when(contents: Contents, lanes: Sequence[int], step: int) -> str:
     return f"At step {first:,}" if first == last else f"At steps {first:,} to {last:,}"
 
 
-def _travel(rows: Rows, when: str) -> str:
+def _travel(rows: Rows) -> str:
     low, high = rows[0], rows[-2]
-    bottom, top = (_size(row) for row in (low, high))
     if low is high:
-        return f"{when} the gradient is {bottom} in the only hidden layer."
-    change = ""
-    if low["delta_log10"] is not None and high["delta_log10"] is not None:
-        decades = low["delta_log10"] - high["delta_log10"]
-        change = (
-            f", {abs(decades):.3g} decades {'less' if decades < 0 else 'more'}"
-            if abs(decades) >= 0.05
-            else ", the same"
-        )
-    return f"{when} the gradient is {top} in the top hidden layer and {bottom} in layer 1{change}."
+        return f"{_size(low)} in the only hidden layer"
+    return f"{_size(high)} in the top hidden layer and {_size(low)} in layer 1"
 
 
 def _size(row: dict) -> str:
     if row["delta_log10_flag"]:
         return row["delta_log10_flag"]
     return "not measured" if row["delta_log10"] is None else power_of_ten(row["delta_log10"])
-
-
-def prediction_finding(contents: Contents, lanes: Sequence[int]) -> str:
-    """Returns the predicted and the measured slope; nothing where there is no prediction."""
-    predicted = contents.predicted_slope(lanes[0])
-    measured = [contents.measured_slope(lane) for lane in lanes]
-    if not math.isfinite(predicted) or not np.isfinite(measured).any():
-        return ""
-    found = signed(float(np.nanmean(measured)))
-    return f"Theory: {signed(predicted)} decades per layer from the top down; measured at the first step {found}."
 
 
 def weights_finding(contents: Contents, lanes: Sequence[int]) -> str:
@@ -109,6 +96,89 @@ def weights_finding(contents: Contents, lanes: Sequence[int]) -> str:
     return f"{when} the optimizer saw only zeros in {where}: {why}."
 
 
+def signal_finding(contents: Contents, lanes: Sequence[int], key: str) -> str:
+    """Returns what a figure over the layers shows at the last recorded step; `key` is its name in FINDINGS."""
+    steps, names = recorded_steps(contents, lanes), FINDINGS[key]
+    known = [name for name in names if name in contents.statistics]
+    if not steps or not known:
+        return ""
+    rows = layer_rows(contents, lanes, steps[-1], known)
+    rows = rows if key == "updates" else rows[:-1]
+    text = {"activations": _means, "sizes": _sizes, "shares": _shares, "updates": _updates}[key](contents, lanes, rows)
+    return f"{_when(contents, lanes, steps[-1])} {text}." if text else ""
+
+
+FINDINGS = {
+    "activations": ("act_mean", "act_rms"),
+    "sizes": ("preact_std", "act_rms"),
+    "shares": ("dead", "saturated", "weight_grad_zero"),
+    "updates": ("update_ratio",),
+}
+"""The figures over the layers besides the gradients, and the statistics that are told of them."""
+
+
+def _ends_of(rows: Rows, name: str) -> tuple[dict, dict] | None:
+    """The rows with the least and the greatest finite value; None where there is none."""
+    known = [row for row in rows if row.get(name) is not None]
+    return (min(known, key=lambda row: row[name]), max(known, key=lambda row: row[name])) if known else None
+
+
+def _means(contents: Contents, lanes: Sequence[int], rows: Rows) -> str:
+    found = _ends_of(rows, "act_mean")
+    if found is None:
+        return "no mean is a number"
+    low, high = (f"{row['act_mean']:.2g}" for row in found)
+    return f"every layer's mean is {low}" if low == high else f"the layers' means lie between {low} and {high}"
+
+
+def _sizes(contents: Contents, lanes: Sequence[int], rows: Rows) -> str:
+    bottom, top = rows[0].get("act_rms"), rows[-1].get("act_rms")
+    if bottom is None or top is None:
+        return ""
+    if rows[0] is rows[-1]:
+        return f"what the layer passes on has a size of {bottom:.2g}"
+    return f"what a layer passes on has a size of {bottom:.2g} in layer 1 and of {top:.2g} at the top"
+
+
+def _shares(contents: Contents, lanes: Sequence[int], rows: Rows) -> str:
+    parts = []
+    for name, many, none in (
+        ("dead", "a layer's units are dead", "no unit is dead"),
+        ("saturated", "a layer's entries are flat", "no entry is flat"),
+    ):
+        found = _ends_of(rows, name)
+        if found is not None:
+            most = found[1]
+            share = f"{100 * most[name]:.2g} %".replace("1e+02", "100")
+            parts.append(f"up to {share} of {many} ({_place(most)})" if most[name] > 0 else none)
+    activation = _activation(contents, lanes[0])
+    share = flat_share(activation)
+    normal = f"; about {100 * share:.0f} % is normal for {activation['name']}" if share else ""
+    return " and ".join(parts) + normal if parts else ""
+
+
+def _activation(contents: Contents, lane: int) -> dict[str, Any]:
+    """The activation of a lane, swept or not, as a config has it."""
+    swept = contents.lanes[lane].get("model.activation")
+    activation = contents.config["model"]["activation"] if swept is None else yaml.safe_load(str(swept))
+    return activation if isinstance(activation, dict) else {"name": str(activation)}
+
+
+def _updates(contents: Contents, lanes: Sequence[int], rows: Rows) -> str:
+    found = _ends_of(rows, "update_ratio")
+    if found is None:
+        return "no weight moves"
+    low, high = (power_of_ten(row["update_ratio"]) for row in found)
+    if low == high:
+        return f"a step moves every layer's weights by {low} of their size"
+    least, most = map(_place, found)
+    return f"a step moves weights by {low} ({least}) to {high} ({most}) of their size"
+
+
+def _place(row: dict) -> str:
+    return row["layers"] if row["layers"] == "readout" else f"layer {row['layers']}"
+
+
 def course_finding(contents: Contents, lanes: Sequence[int], names: Sequence[str]) -> str:
     """Returns where curves of the metrics table began and ended."""
     rows = course_rows(contents, lanes, names)
@@ -116,8 +186,7 @@ def course_finding(contents: Contents, lanes: Sequence[int], names: Sequence[str
     for name in names:
         values = [row["value"] for row in rows if row["name"] == METRICS[name]]
         if values:
-            first, last = (f"{value:.4g}" if value is not None else "∞" for value in (values[0], values[-1]))
-            constant = all(value == values[0] for value in values)
-            parts.append(f"{METRICS[name]} {first}" + ("" if constant else f" to {last}"))
+            first, last = (f"{value:.2g}" if value is not None else "∞" for value in (values[0], values[-1]))
+            parts.append(f"{METRICS[name]} {first}" + ("" if first == last else f" to {last}"))
     text = "; ".join(parts) or "nothing was measured"
     return text[0].upper() + text[1:] + "."

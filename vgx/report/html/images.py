@@ -9,14 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vgx.errors import RunError
 from vgx.report.html import sweep_charts
 from vgx.report.html.chart_rows import (
+    ACCURACY_LEAST,
+    LEVEL,
     Rows,
     axis_ends,
     cell_rows,
     colour_ends,
     course_rows,
+    ends,
     layer_rows,
     map_of,
     step_boxes,
@@ -62,12 +67,22 @@ def lane_stills(contents: Contents, specs: Mapping[str, Any]) -> Iterator[tuple[
             rows, boxes = cell_rows(contents, lanes, "delta_log10"), step_boxes(axis)
             lo, hi = colour_ends("delta_log10", map_of(contents, lanes, "delta_log10").mean)
             values = {"lo": lo, "hi": hi, "top": axis.layers, "first": boxes[0]["x"], "last": boxes[-1]["x2"]}
+            values["now"] = boxes[0]["x"] - 1  # no step is chosen: the line is off the map
             spec = specs[f"heat_{LAYERS['delta_log10'].scale}"]
             yield "heat", _filled(spec, "cells", rows, values)
     rows = course_rows(contents, lanes)
     for key in ("loss", "accuracy", "learning_rate"):
         if key in specs:
-            yield key, _filled(specs[key], "course", rows)
+            yield key, _filled(specs[key], "course", rows, course_ends(rows, key))
+
+
+def course_ends(rows: Rows, key: str) -> dict[str, float]:
+    """Returns the ends of the axis of losses, accuracies or learning rates: it fits them, and draws level what is."""
+    some = [row for row in rows if key.replace("_", " ") in row["name"]]
+    values = np.array([row[field] for row in some for field in ("low", "high", "value") if row[field] is not None])
+    share = key == "accuracy"
+    low, high = ends([values], ACCURACY_LEAST if share else LEVEL * float(np.abs(values).max(initial=0.0)))
+    return {"lo": max(low, 0.0), "hi": min(high, 1.0) if share else high}
 
 
 def sweep_stills(
@@ -109,7 +124,13 @@ def curve_rows(contents: Contents, summaries: Rows) -> Rows:
             if contents.axis_of[lane] is not None:
                 verdict = contents.verdict(lane)
                 rows += [
-                    {"label": cell["label"], "seed": row["seed"], "verdict": verdict, "layer": each["layer"]}
+                    {
+                        "cell": cell["cell"],
+                        "label": cell["label"],
+                        "seed": row["seed"],
+                        "verdict": verdict,
+                        "layer": each["layer"],
+                    }
                     | {"value": each["delta_log10"]}
                     for each in layer_rows(contents, [lane], 0)
                 ]

@@ -17,7 +17,7 @@ from vgx.results.store import Run
 from vgx.results.values import label, swept_options
 from vgx.results.verdict import slope_of, slopes_of
 
-NUMBERS = 900_000
+NUMBERS = 790_000
 """How many numbers of the layer table a page holds at the most, about; one of 2,000 lanes is about 10 MB."""
 STEPS, GROUPS = 100, 100
 """How many steps, and how many layers, are told apart at the most."""

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vgx.report.palette import UNJUDGED, VERDICTS, theme
+from vgx.report.palette import UNJUDGED, VERDICTS, ink_on, theme
 from vgx.results.safe_text import json_in_html, visible
 
 
@@ -51,4 +51,5 @@ def _environment() -> Environment:
     environment.filters["json"] = lambda value: Markup(json_in_html(value))
     environment.filters["inline_script"] = lambda text: Markup(text.replace("</script", r"<\/script"))
     environment.globals["sign_of"] = lambda word: VERDICTS.get(word, UNJUDGED)
+    environment.globals["ink_on"] = ink_on
     return environment

@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
-from vgx.report.html.captions import COURSES, captions, course_of
+from vgx.report.html.captions import COURSES, DEFINITIONS, captions, course_of
 from vgx.report.html.encode import TOLD, seeds_menu
-from vgx.report.html.findings import members
+from vgx.report.html.findings import FINDINGS, members
+from vgx.report.html.headline import tiles, words_of
 from vgx.report.html.page_data import Contents
 from vgx.report.words import describe_config
 from vgx.results.columns import LAYERS
@@ -45,7 +46,11 @@ def lane_figures(contents: Contents, lanes: Sequence[int]) -> dict[str, Any]:
         "title": str(contents.config["name"]),
         "net": describe_config(contents.config, contents.options),
         "notes": notes_on(contents),
-        "said": {"no-layers": "", "gradient": "", "weights": ""} | captions(contents, lanes),
+        "thinned": thinning(contents),
+        "said": dict.fromkeys(("no-layers", "gradient", "weights", *FINDINGS), "") | captions(contents, lanes),
+        "about_of": DEFINITIONS,
+        "words": words_of(contents, lanes),
+        "tiles": tiles(contents, lanes),
         "verdicts": [_verdict(contents, i, lanes) for i in range(len(contents.lanes))],
         "statistics": [(name, LAYERS[name].label) for name in contents.statistics],
         "courses": [(key, TITLES[key], had) for key, names in COURSES.items() if (had := course_of(contents, names))],
@@ -56,7 +61,7 @@ def lane_figures(contents: Contents, lanes: Sequence[int]) -> dict[str, Any]:
 
 
 def notes_on(contents: Contents) -> list[str]:
-    """Returns what a reader must know first: that the run has not ended, and what the page leaves out."""
+    """Returns what a reader must know first: that the run has not ended."""
     status, step = contents.meta["status"], contents.meta["step"]
     notes = []
     if status == "interrupted":
@@ -65,9 +70,6 @@ def notes_on(contents: Contents) -> list[str]:
         )
     elif status != "done":
         notes.append(f"This run is noted as {status}, at step {step:,}: what is here is what it had written.")
-    thinned = thinning(contents)
-    if thinned:
-        notes.append(thinned)
     return notes
 
 

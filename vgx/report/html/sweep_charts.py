@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -38,27 +38,51 @@ def _tooltip(score: str) -> list[alt.Tooltip]:
     ]
 
 
-def slopes(field: str, title: str, score: str, words: Sequence[str]) -> Any:
-    """The score against a slope: a point per cell, its interval over seeds."""
+def _ring(base: alt.Chart, x: alt.X, y: alt.Y) -> alt.Chart:
+    """Around the point of the cell whose curves the page shows."""
+    ring = base.transform_filter("datum.cell === chosen").mark_point(size=230, strokeWidth=2, filled=False, opacity=1)
+    return ring.encode(x, y, color=alt.value("currentColor"))
+
+
+def _chosen() -> Any:
+    return alt.param(name="chosen", value=-1)
+
+
+def _fitting(low: float, high: float) -> list[float]:
+    """An axis that holds these, with some room."""
+    room = 0.06 * (high - low) or 0.05
+    return [low - room, high + room]
+
+
+def slopes(field: str, title: str, score: str, words: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Any:
+    """The score against a slope: a point per cell, its interval over seeds; the axes fit these rows."""
+    known = [row for row in rows if row[field] is not None and row["score"] is not None]
+    across = [row[field] for row in known]
+    up = [row[end] for row in known for end in ("score_low", "score_high") if row[end] is not None]
     base = alt.Chart(alt.NamedData(name="summaries")).transform_filter(f"datum.{field} != null && datum.score != null")
     x = alt.X(
         f"{field}:Q",
         title=f"{title} slope, decades per layer",
-        scale=alt.Scale(padding=12, nice=False),
+        scale=alt.Scale(domain=_fitting(min(across), max(across)), nice=False, zero=False),
         axis=alt.Axis(format="+~g", tickCount=6),
     )
-    y = alt.Y("score:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%", tickCount=5))
-    level = alt.Chart(alt.InlineData(values=[{"at": 0}])).mark_rule(color=GREY, strokeDash=[3, 3]).encode(x="at:Q")
+    scale = alt.Scale(domain=_fitting(min(up), max(up)), nice=False, zero=False)
+    y = alt.Y("score:Q", title=None, scale=scale, axis=alt.Axis(format="~%", tickCount=5))
+    at = alt.Chart(alt.InlineData(values=[{"at": 0}]))
+    level = at.mark_rule(color=GREY, strokeDash=[3, 3], clip=True).encode(x="at:Q")
     return alt.layer(
         level,
         base.mark_rule(opacity=0.8).encode(
             x, alt.Y("score_low:Q", title=None), alt.Y2("score_high"), color=_verdict(words)["color"]
         ),
-        base.mark_point(filled=True, size=70, opacity=0.9).encode(x, y, tooltip=_tooltip(score), **_verdict(words)),
+        _ring(base, x, y),
+        base.mark_point(filled=True, size=70, opacity=0.9, cursor="pointer").encode(
+            x, y, tooltip=_tooltip(score), **_verdict(words)
+        ),
         height=280,
         width="container",
         title=score,
-    )
+    ).add_params(_chosen())
 
 
 def ranks(score: str, words: Sequence[str], count: int) -> Any:
@@ -71,22 +95,32 @@ def ranks(score: str, words: Sequence[str], count: int) -> Any:
         base.mark_rule(strokeWidth=2, opacity=0.8).encode(
             y, alt.X("score_low:Q", scale=scale), alt.X2("score_high"), color=_verdict(words)["color"]
         ),
-        base.mark_point(filled=True, size=60, opacity=1).encode(y, x, tooltip=_tooltip(score), **_verdict(words)),
+        _ring(base, x, y),
+        base.mark_point(filled=True, size=60, opacity=1, cursor="pointer").encode(
+            y, x, tooltip=_tooltip(score), **_verdict(words)
+        ),
         height=19 * count,
         width="container",
-    )
+    ).add_params(_chosen())
 
 
 def multiples(words: Sequence[str], labels: Sequence[str], columns: int = 5, width: int = 150) -> Any:
     """The gradient against the layer, a small chart per cell and a line per seed; one scale for all."""
-    base = alt.Chart(alt.NamedData(name="curves")).mark_line(strokeWidth=1.5, point=alt.OverlayMarkDef(size=8))
+    base = alt.Chart(alt.NamedData(name="curves")).mark_line()
     x = alt.X("layer:Q", title=None, axis=alt.Axis(tickCount=3, format="d"), scale=alt.Scale(nice=False))
-    y = alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4, labelExpr=power_label()), scale=alt.Scale(zero=False))
-    drawn = base.encode(x, y, detail="seed:N", color=_verdict(words)["color"]).properties(width=width, height=90)
-    header = alt.Header(title=None, labelLimit=width, labelAnchor="start", labelFontSize=11)
-    return drawn.facet(alt.Facet("label:N", sort=list(labels), header=header), columns=columns).properties(
-        title="|dloss/dh| of one example, by layer"
+    y = alt.Y(
+        "value:Q",
+        title=None,
+        axis=alt.Axis(tickCount=4, tickMinStep=1, labelExpr=power_label()),
+        scale=alt.Scale(zero=False),
     )
+    thick = alt.condition("datum.cell === chosen", alt.value(3.5), alt.value(1.5))
+    drawn = base.encode(x, y, detail="seed:N", color=_verdict(words)["color"], strokeWidth=thick)
+    drawn = drawn.properties(width=width, height=90)
+    lines = "split(datum.label, ', ')"  # one for each option
+    header = alt.Header(title=None, labelLimit=width, labelAnchor="start", labelFontSize=11, labelExpr=lines)
+    figure = drawn.facet(alt.Facet("label:N", sort=list(labels), header=header), columns=columns)
+    return figure.properties(title="|dloss/dh| of one example, by layer").add_params(_chosen())
 
 
 def grid(field: str, title: str, rows: Sequence[str], columns: Sequence[str]) -> Any:

@@ -30,6 +30,7 @@ def sweep_page(contents: Contents, summaries: Rows, ranked: Rows, score: str) ->
         "held": theory if known else "",
         "rows": [(option, option) for option in grid_options(contents)],
         "score": score,
+        "legend": grid_legends(score)["score"],
         "ranking": _ranking(ranked),
         "slopes": _slopes(summaries, score),
         "multiples": _multiples(len(summaries)),
@@ -39,18 +40,25 @@ def sweep_page(contents: Contents, summaries: Rows, ranked: Rows, score: str) ->
     }
 
 
+def grid_legends(score: str) -> dict[str, str]:
+    """Returns what stands in the squares of a grid, for each figure that it may show."""
+    over = "mean over seeds ± one standard deviation between them"
+    return {
+        "score": f"{score[0].upper()}{score[1:]}: {over}.",
+        "slope": f"Slope of the gradient in decades per layer, from the top down: {over}.",
+        "verdict": "The most frequent verdict over the seeds, and how many have it if not all do.",
+    }
+
+
 def _ranking(ranked: Rows) -> str:
     if not ranked:
         return ""
     best, worst = ranked[0], ranked[-1]
-    caption = f"Best: {best['label']}, {best['score']:.4f}"
+    caption = f"From {best['label']} ({best['score']:.2g}) to {worst['label']} ({worst['score']:.2g})"
     rivals = [row for row in ranked[1:] if row["score_high"] >= best["score_low"]]
     if best["score_seeds"] > 1:
-        caption += (
-            f" (95 % interval {best['score_low']:.4f} to {best['score_high']:.4f} over {best['score_seeds']} seeds)"
-        )
-        caption += f"; the intervals of {len(rivals)} of {len(ranked) - 1} others overlap it"
-    caption += f". Last: {worst['label']}, {worst['score']:.4f}."
+        caption += f"; the 95 % intervals of {len(rivals)} of {len(ranked) - 1} others overlap that of the best"
+    caption += "."
     if len(ranked) > SHOWN:
         caption += f" Drawn are the best {SHOWN} of {len(ranked):,}."
     return caption
@@ -65,8 +73,8 @@ def _slopes(summaries: Rows, score: str) -> list[tuple[str, str, str]]:
             least, most = (pick(row[field] for row in known) for pick in (min, max))
             best = max(known, key=lambda row: row["score"])
             when = "before training, by theory" if field == "predicted" else "at the first recorded step"
-            caption = f"Slopes {when}, from {signed(least)} to {signed(most)} decades per layer;"
-            caption += f" the best cell has {signed(best[field])}."
+            caption = f"Slopes {when} lie between {signed(least, 2)} and {signed(most, 2)} decades per layer;"
+            caption += f" the best cell has {signed(best[field], 2)}."
             figures.append((field, f"{score[0].upper()}{score[1:]} against the {title}", caption))
     return figures
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vgx.errors import RunError
-from vgx.report.html import charts, sweep_charts
-from vgx.report.html.captions import ACCURACIES, LOSSES, course_of
+from vgx.report.html import charts, step_charts, sweep_charts
+from vgx.report.html.captions import COURSES, constant, course_of
 from vgx.report.html.chart_rows import Rows
 from vgx.report.html.encode import packed, score_of
 from vgx.report.html.images import figures_folder, lane_stills, sweep_stills, vegalite_version, vl_convert, write_stills
 from vgx.report.html.page_data import Contents, gather
 from vgx.report.html.render import page
 from vgx.report.html.run_page import run_page
-from vgx.report.html.sweep_page import sweep_page
+from vgx.report.html.sweep_page import grid_legends, sweep_page
 from vgx.report.html.sweep_summary import cell_summaries, first_cell, grid_options, ranking, squares
 from vgx.results.files import drafted, explained
 from vgx.results.recognition import is_page
@@ -63,7 +63,7 @@ def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tu
     """
     specs = lane_specs(contents)
     data: dict[str, Any] = {"data": packed(contents), "specs": specs}
-    scripts = [bundle(), "page.js", "report.js"]
+    scripts = [bundle(), "page.js", "player.js", "rows.js", "tracks.js", "report.js"]
     if not contents.is_sweep:
         html = page("run.html", scripts, data, figures=specs, folder=folder, **run_page(contents))
         return html, lane_stills(contents, specs)
@@ -83,6 +83,7 @@ def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tu
         },
         "squares": squares(contents, summaries),
         "shown": sweep_charts.SHOWN,
+        "legends": grid_legends(score),
     }
     shown = sweep_page(contents, summaries, ranked, score)
     html = page("sweep.html", [*scripts, "sweep.js"], data, figures=specs, folder=folder, **shown)
@@ -97,7 +98,7 @@ def sweep_specs(contents: Contents, summaries: Rows, ranked: Rows, score: str) -
         specs["ranking"] = sweep_charts.ranks(score, words, min(len(ranked), sweep_charts.SHOWN))
     for field in ("predicted", "measured"):
         if any(row[field] is not None and row["score"] is not None for row in summaries):
-            specs[field] = sweep_charts.slopes(field, field, score, words)
+            specs[field] = sweep_charts.slopes(field, field, score, words, summaries)
     if "delta_log10" in contents.statistics:
         labels = [row["label"] for row in summaries[: sweep_charts.SHOWN]]
         specs["multiples"] = sweep_charts.multiples(words, labels)
@@ -121,28 +122,41 @@ def lane_specs(contents: Contents) -> dict[str, Mapping[str, Any]]:
         specs["activations"] = charts.activations()
     if "preact_std" in has:
         specs["sizes"] = charts.sizes(any(contents.forecasts))
-    if {"dead", "saturated"} & has:
+    if {"dead", "saturated"} & has and not _all_zero(contents, ("dead", "saturated", "weight_grad_zero")):
         specs["shares"] = charts.shares()
     if "update_ratio" in has:
         specs["updates"] = charts.updates()
     if has:
-        needed = {charts.scale_of(name) for name in contents.statistics}
-        specs |= {f"heat_{scale}": chart for scale, chart in charts.heats().items() if scale in needed}
+        needed = {step_charts.scale_of(name) for name in contents.statistics}
+        specs |= {f"heat_{scale}": chart for scale, chart in step_charts.heats().items() if scale in needed}
+        specs |= {"tracks_log10": step_charts.tracks(log10=True), "tracks": step_charts.tracks()}
+    if "delta_log10" in has:
+        specs["strip"] = step_charts.heat(log10=True, bare=True)
     specs |= course_charts(contents)
     return {key: chart.to_dict() for key, chart in specs.items()}
 
 
 def course_charts(contents: Contents) -> dict[str, Any]:
     """Returns the figures of the metrics table."""
-    losses, accuracies = course_of(contents, LOSSES), course_of(contents, ACCURACIES)
+    drawn = {key: had for key, names in COURSES.items() if (had := course_of(contents, names))}
+    drawn = {key: had for key, had in drawn.items() if not constant(contents, had)}
     specs: dict[str, Any] = {}
-    if losses:
-        specs["loss"] = charts.course(losses, "loss", log=_spans_decades(contents, losses))
-    if accuracies:
-        specs["accuracy"] = charts.course(accuracies, "accuracy", form=".0%", share=True)
-    if "learning_rate" in contents.course:
-        specs["learning_rate"] = charts.course(["learning_rate"], "learning rate")
+    if losses := drawn.get("loss"):
+        specs["loss"] = step_charts.course(losses, "loss", log=_spans_decades(contents, losses))
+    if accuracies := drawn.get("accuracy"):
+        specs["accuracy"] = step_charts.course(accuracies, "accuracy", form="~%")
+    if "learning_rate" in drawn:
+        specs["learning_rate"] = step_charts.course(["learning_rate"], "learning rate")
     return specs
+
+
+def _all_zero(contents: Contents, names: Sequence[str]) -> bool:
+    """Whether these statistics are 0 in every layer of every lane: there is nothing to see."""
+    import numpy as np
+
+    return all(
+        not np.any(np.nan_to_num(cube[name].high) > 0) for cube in contents.cubes for name in names if name in cube
+    )
 
 
 def _spans_decades(contents: Contents, names: list[str]) -> bool:

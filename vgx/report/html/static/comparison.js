@@ -4,7 +4,7 @@
 const DATA = read("data"), SPECS = read("specs");
 const WIDTH = DATA.positions.length;
 const [FIRST, ...OTHERS] = DATA.contenders;
-const state = {step: DATA.step};
+const state = {step: DATA.step, whole: false};
 
 function bytes(text) {
   const binary = atob(text), made = new Uint8Array(binary.length);
@@ -38,7 +38,7 @@ function lastAt(steps, step) {
 function point(contender, course, i, log10) {
   const mean = course.mean[i], spread = course.spread[i], band = Number.isFinite(mean) && Number.isFinite(spread);
   return {
-    letter: contender.letter, name: `${contender.letter} ${contender.name}`, shape: contender.shape, value: drawn(mean),
+    name: contender.name, shape: contender.shape, value: drawn(mean),
     spread: drawn(spread), seeds: course.seeds[i], low: band ? mean - spread : null, high: band ? mean + spread : null,
     flag: flag(mean, log10), said: said(mean, log10),
   };
@@ -50,7 +50,7 @@ function marked(rows, key) {
   for (const row of rows) odd.set(row[key], [...(odd.get(row[key]) ?? []), ...(row.flag ? [row] : [])]);
   let before = "";
   for (const [, here] of [...odd].sort(([a], [b]) => a - b)) {
-    const text = here.map(row => `${row.letter} ${row.flag}`).join(", ");
+    const text = here.map(row => `${row.name} ${row.flag}`).join(", ");
     here.forEach((row, i) => row.mark = i || text === before ? "" : text);
     before = text;
   }
@@ -90,34 +90,47 @@ function partingRows(number) {
     return {
       x: steps[s], x2: s + 1 < steps.length ? steps[s + 1] : steps[s] + width, y: middle - half, y2: middle + half,
       step: steps[s], where: place(p), value: drawn(one.difference[i]), limit: drawn(one.limit[i]), kind,
-      mark: marks[0] + marks[1] === "" ? "" : `${FIRST.letter} is ${shown(a)}, ${other.letter} is ${shown(b)}`,
+      mark: marks[0] + marks[1] === "" ? "" : `${FIRST.name} is ${shown(a)}, ${other.name} is ${shown(b)}`,
     };
   }));
 }
 
 function sentence(step) {
   const said = COURSES.map((course, k) => {
-    const at = lastAt(course.steps, step), {letter} = DATA.contenders[k];
-    if (at < 0) return `${letter} not measured`;
+    const at = lastAt(course.steps, step), {name} = DATA.contenders[k];
+    if (at < 0) return `${name} not measured`;
     const late = course.steps[at] === step ? "" : ` (at its step ${course.steps[at].toLocaleString("en")})`;
     const low = shown(course.mean[at * WIDTH]), high = shown(course.mean[(at + 1) * WIDTH - 1]);
-    return WIDTH > 1 ? `${letter} ${low} at the bottom and ${high} at the top${late}` : `${letter} ${high}${late}`;
+    return WIDTH > 1 ? `${name} ${low} at the bottom and ${high} at the top${late}` : `${name} ${high}${late}`;
   });
   return `step ${step.toLocaleString("en")}: ${said.join("; ")}`;
 }
 
+/* The ends of the axis of the curves: those of the step that is shown, with room for what has no place, or of all. */
+function endsNow(rows) {
+  if (state.whole) return DATA.ends;
+  const [lo, hi] = endsOf(rows, ["low", "high", "value"], DATA.log10 ? 2 : 0);
+  return [rows.some(row => row.flag) ? lo - 0.1 * (hi - lo) : lo, hi];
+}
+
+const nameOf = at => `step ${DATA.steps[at].toLocaleString("en")}`;
+
 async function showStep() {
-  const step = DATA.steps[state.step], slider = byId("step"), text = sentence(step);
-  const name = `step ${step.toLocaleString("en")}`;
-  slider.max = DATA.steps.length - 1;
-  slider.value = state.step;
-  slider.setAttribute("aria-valuetext", name);
-  byId("step-name").textContent = name;
+  const step = DATA.steps[state.step], text = sentence(step), rows = curveRows(step), [lo, hi] = endsNow(rows);
+  stepper.show();
   byId("curves-now").textContent = text;
   describe("curves", `${DATA.label}, ${text}`);
-  await set(views.curves.view, {}, {curves: curveRows(step)});
+  await set(views.curves.view, {lo, hi}, {curves: rows});
   document.querySelectorAll("details[open] table[data-of=curves]").forEach(fill);
 }
+
+const stepper = SPECS.curves && player({
+  count: () => DATA.steps.length, at: () => state.step, name: nameOf,
+  go: at => {
+    state.step = at;
+    return showStep();
+  },
+});
 
 /* Tables of numbers, made when they are opened. */
 function fill(table) {
@@ -125,7 +138,7 @@ function fill(table) {
   fillTable(table, ...(of === "curves" ? curveTable() : of === "parting" ? partingTable(columns - 1) : courseTable(of)));
 }
 
-const heads = log10 => DATA.contenders.flatMap(({letter}) => [letter, `± of ${letter}${log10 ? ", decades" : ""}`]);
+const heads = log10 => DATA.contenders.flatMap(({name}) => [name, `± of ${name}${log10 ? ", decades" : ""}`]);
 const pair = (course, i, log10) =>
   [said(course.mean[i], log10), Number.isFinite(course.spread[i]) ? digits(course.spread[i], 3) : ""];
 
@@ -168,15 +181,17 @@ async function showPartings() {
 
 async function start() {
   listenToTheme();
+  listenToZoom();
   for (const details of document.querySelectorAll("details"))
     details.addEventListener("toggle", () => details.open && details.querySelectorAll("table[data-of]").forEach(fill));
   if (SPECS.curves) {
-    const [lo, hi] = DATA.ends, rows = curveRows(DATA.steps[state.step]);
+    const rows = curveRows(DATA.steps[state.step]), [lo, hi] = endsNow(rows);
     await embed("curves", withParams(withData(SPECS.curves, "curves", rows), {lo, hi}));
-    byId("step").addEventListener("input", event => {
-      state.step = Number(event.target.value);
+    byId("whole-range").addEventListener("change", event => {
+      state.whole = event.target.checked;
       inTurn(showStep);
     });
+    byId("play").addEventListener("click", () => state.whole = byId("whole-range").checked = true);
     await showStep();
   }
   for (const name of ["loss", "accuracy"])

@@ -14,21 +14,22 @@ function describe(id, text) {
   byId("chart-" + id)?.setAttribute("aria-label", text);
 }
 
-async function embed(id, spec) {
+async function embed(id, spec, renderer = "svg") {
   views[id]?.finalize();
   const place = byId("chart-" + id);
   spoken[id] ??= place.getAttribute("aria-label");
   const done = await vegaEmbed(place, spec, {
-    mode: "vega-lite", renderer: "svg", actions: false, config: THEME, tooltip: {theme: "custom"}, logLevel: 1,
+    mode: "vega-lite", renderer, actions: false, config: THEME, tooltip: {theme: "custom"}, logLevel: 1,
   });
   describe(id, spoken[id]);  // Vega has put its own name there
+  place.querySelector("svg")?.setAttribute("aria-hidden", "true");  // the words are the place's
   views[id] = done;
   return done.view;
 }
 
 /* Figures are drawn one after the other, so that the last choice is the last that is drawn. */
 let turn = Promise.resolve();
-const inTurn = draw => turn = turn.catch(() => {}).then(draw);
+const inTurn = draw => turn = turn.catch(() => {}).then(async () => void await draw());
 
 function set(view, signals, data) {
   for (const [name, value] of Object.entries(signals)) view.signal(name, value);
@@ -41,9 +42,19 @@ const withParams = (spec, values) => ({
   ...spec, params: (spec.params ?? []).map(p => p.name in values ? {...p, value: values[p.name]} : p),
 });
 
+/* The ends of an axis that holds these fields of rows, `least` from each other at the least. */
+function endsOf(rows, fields, least = 0) {
+  const known = rows.flatMap(row => fields.map(field => row[field]).filter(x => x != null));
+  const [low, high] = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
+  const lack = Math.max(least - (high - low), high === low ? 1e-9 : 0) / 2;
+  return [low - lack, high + lack];
+}
+
+/* The number 10**exponent in two significant figures, however small: 0.24, 3200, 6e-5, 5.6e-629. */
 function power(exponent) {
-  if (-4 < exponent && exponent < 4) return String(Number((10 ** exponent).toPrecision(3)));
-  return "10" + [...exponent.toFixed(1)].map(c => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·"["-0123456789.".indexOf(c)]).join("");
+  if (-3 <= exponent && exponent < 5) return String(Number((10 ** exponent).toPrecision(2)));
+  const whole = Math.floor(exponent), mantissa = Number((10 ** (exponent - whole)).toFixed(1));
+  return mantissa < 10 ? `${mantissa}e${whole}` : `1e${whole + 1}`;
 }
 
 /* The number 10**exponent in full, however small: 0.98, 5.6234e-629. */

@@ -1,123 +1,9 @@
 "use strict";
-/* One lane, or several seeds together, step by step. What is said, and the ends of axes, Python wrote for each choice of
-   lanes; chart_rows.py draws the same rows for the stills. */
+/* One lane, or several seeds together, step by step. What is said, and the ends of axes over all steps, Python wrote for
+   each choice of lanes. */
 
-const DATA = read("data"), SPECS = read("specs");
-const NULL = 0x7fc0dead;
-const SUFFIXES = ["", "_low", "_high"];
-
-function floats(text) {
-  const binary = atob(text), bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
-  return {value: new Float32Array(bytes.buffer), bits: new Uint32Array(bytes.buffer)};
-}
-
-/* Where each lane's numbers begin. */
-const numbers = floats(DATA.numbers), courses = floats(DATA.courseNumbers);
-const statistics = Object.keys(DATA.statistics), courseNames = Object.keys(DATA.course);
-const points = DATA.courseSteps.length;
-const courseKinds = DATA.courseThin ? 3 : 1;
-const offsets = [];
-DATA.lanes.reduce((offset, lane) => {
-  offsets.push(offset);
-  if (lane.axis === null) return offset;
-  const axis = DATA.axes[lane.axis];
-  return offset + statistics.length * (axis.thin ? 3 : 1) * axis.steps.length * axis.layers.length;
-}, 0);
-
-/* A number of the layer table: null if it was not measured. Kinds: 0 the mean, 1 the lowest, 2 the highest. */
-function at(lane, statistic, kind, s, g) {
-  const axis = DATA.axes[DATA.lanes[lane].axis], groups = axis.layers.length, steps = axis.steps.length;
-  const kinds = axis.thin ? 3 : 1;
-  const i = offsets[lane] + ((statistics.indexOf(statistic) * kinds + (axis.thin ? kind : 0)) * steps + s) * groups + g;
-  return numbers.bits[i] === NULL ? null : numbers.value[i];
-}
-
-function courseAt(lane, c, kind, p) {
-  const i = ((lane * courseKinds + (courseKinds === 3 ? kind : 0)) * points + p) * courseNames.length + c;
-  return courses.bits[i] === NULL ? null : courses.value[i];
-}
-
-/* Several lanes as one: their median, the lowest and the highest. */
-function together(values, kind) {
-  const measured = values.filter(x => x !== null);
-  if (!measured.length) return null;
-  if (measured.length === 1) return measured[0];
-  const known = measured.filter(x => !Number.isNaN(x)).sort((a, b) => a - b);
-  if (!known.length) return NaN;
-  if (kind) return kind === 1 ? known[0] : known[known.length - 1];
-  const lower = known[(known.length - 1) >> 1], upper = known[known.length >> 1];
-  return lower === upper ? lower : (lower + upper) / 2;
-}
-
-const logarithmic = column => ["log10", "log"].includes(DATA.columns[column].scale);
-/* A number of a column in words: one whose logarithm is drawn is said as it is, as the axis names it. */
-const said = (column, x, mark, digits = 6) =>
-  mark || (x == null ? "" : logarithmic(column) ? plain(x) : String(Number(x.toPrecision(digits))));
-
-const scaled = (statistic, x) => x !== null && DATA.statistics[statistic].scale === "log" ? Math.log10(x) : x;
-const flag = x => x === null || Number.isFinite(x) ? "" : Number.isNaN(x) ? "NaN" : x < 0 ? "0" : "∞";
-const axisOf = lanes => DATA.axes[DATA.lanes[lanes[0]].axis];
-const choice = () => DATA.choices[state.lanes.join()];
-
-/* A row for each layer at one step, as the figures want it. */
-function layerRows(lanes, s) {
-  const {predicted} = DATA.choices[lanes.join()];
-  return axisOf(lanes).layers.map((place, g) => {
-    const row = {...place};
-    for (const name of statistics)
-      SUFFIXES.forEach((suffix, kind) => {
-        const value = scaled(name, together(lanes.map(lane => at(lane, name, kind, s, g)), kind));
-        row[name + suffix] = drawn(value);
-        if (!kind) row[name + "_flag"] = flag(value);
-        if (!kind) row[name + "_said"] = said(name, row[name], row[name + "_flag"]);
-      });
-    if (row.act_mean != null && row.act_rms != null) {
-      const spread = Math.sqrt(Math.max(row.act_rms ** 2 - row.act_mean ** 2, 0));
-      row.act_below = row.act_mean - spread;
-      row.act_above = row.act_mean + spread;
-    }
-    if (row.weight_grad_zero != null)
-      row.seen = row.weight_grad_zero === 1 ? "only zeros" : row.weight_grad_zero > 0 ? "some zeros" : "no zeros";
-    for (const [name, values] of Object.entries(predicted)) row[name] = values[g];
-    return row;
-  });
-}
-
-/* A row for each step and layer of a statistic. */
-function cellRows(lanes, name) {
-  const {steps, layers} = axisOf(lanes), rows = [];
-  steps.forEach((when, s) => layers.forEach((where, g) => {
-    const [value, low, high] = [0, 1, 2].map(kind =>
-      scaled(name, together(lanes.map(lane => at(lane, name, kind, s, g)), kind)));
-    if (value === null) return;
-    rows.push({
-      ...when, ...where, value: drawn(value), low: drawn(low), high: drawn(high), flag: flag(value),
-      said: said(name, drawn(value), flag(value), 5), low_said: said(name, drawn(low), flag(low), 5),
-      high_said: said(name, drawn(high), flag(high), 5),
-    });
-  }));
-  return rows;
-}
-
-/* A row for each step and curve of the metrics. */
-function courseRows(lanes) {
-  const rows = [];
-  courseNames.forEach((name, c) => {
-    const some = [];
-    for (let p = 0; p < points; p++) {
-      const [value, low, high] = [0, 1, 2].map(kind => together(lanes.map(lane => courseAt(lane, c, kind, p)), kind));
-      if (value !== null && !Number.isNaN(value))
-        some.push({...DATA.courseSteps[p], name: DATA.course[name],
-                   value: drawn(value), low: drawn(low), high: drawn(high)});
-    }
-    const sparse = some.length < points / 2 || some.length === 1;
-    some.forEach(row => rows.push({...row, sparse}));
-  });
-  return rows;
-}
-
-const state = {cell: DATA.first, lanes: DATA.cells[DATA.first].shown, step: 0, statistic: "delta_log10", rows: []};
+const state = {cell: DATA.first, lanes: DATA.cells[DATA.first].shown, step: 0, statistic: "delta_log10",
+               whole: false, smoothing: 0, rows: []};
 
 /* The address says what is chosen, #cell-3 or #lane-7: so reload, back and a link show the same. Of a single run the
    seeds are one cell. An address that says nothing is the first choice; one of another place on the page changes none. */
@@ -134,6 +20,7 @@ function follow() {
 /* What the page says of the lanes that are chosen; Python wrote it, as it wrote what the page says at first. */
 function showWords() {
   if (typeof showCell === "function") showCell();
+  showAnswer();
   const told = state.lanes.slice(0, DATA.told);
   [...byId("verdicts").children].forEach((item, i) => item.hidden = !told.includes(i));
   if (byId("lane")) {
@@ -142,12 +29,33 @@ function showWords() {
   }
   for (const [key, text] of Object.entries(choice().captions)) {
     const figure = byId("figure-" + key);
-    if (!figure) byId(key).textContent = text;
+    if (!figure) {
+      if (byId(key)) byId(key).textContent = text;
+    }
     else {
       figure.querySelector("figcaption").textContent = text;
       describe(key, `${figure.querySelector("h3").textContent}. ${text}`);
     }
   }
+}
+
+/* The verdict, and how well it does. */
+function showAnswer() {
+  const {verdicts, tiles} = choice();
+  byId("words").replaceChildren(...verdicts.flatMap(([word, share]) => [badge(word), element("small", ` ${share} `)]));
+  byId("tiles").replaceChildren(...tiles.map(([name, value, note]) => {
+    const tile = element("div"), figure = element("dd", value);
+    if (note) figure.append(element("small", note));
+    tile.append(element("dt", name), figure);
+    return tile;
+  }));
+}
+
+function badge(word) {
+  const [letter, colour, ink] = DATA.signs[word] ?? ["–", "#707070", "#ffffff"], made = element("span", undefined, {class: "badge"});
+  made.style.cssText = `--verdict: ${colour}; --on: ${ink}`;
+  made.append(element("span", letter, {class: "letter", "aria-hidden": "true"}), word);
+  return made;
 }
 
 const shown = (row, field) => row[field + "_flag"] || (row[field] == null ? "not measured" : power(row[field]));
@@ -162,6 +70,9 @@ function sentence() {
     + ` at layer ${high.layers}, the top${many}`;
 }
 
+/* The ends of a figure's axis: those of the step that is shown, or of all steps. */
+const endsNow = id => state.whole ? choice().ends[id] : shownEnds(id, state.rows);
+
 /* What hangs on the step. */
 async function showStep() {
   const lane = DATA.lanes[state.lanes[0]];
@@ -169,16 +80,38 @@ async function showStep() {
   const axis = DATA.axes[lane.axis];
   state.step = Math.min(state.step, axis.steps.length - 1);
   state.rows = layerRows(state.lanes, state.step);
-  const slider = byId("step"), text = sentence();
-  slider.max = axis.steps.length - 1;
-  slider.value = state.step;
-  slider.setAttribute("aria-valuetext", axis.steps[state.step].when);
-  byId("step-name").textContent = axis.steps[state.step].when;
+  const text = sentence(), now = middleOf(axis.steps[state.step]);
+  stepper.show();
   byId("gradient-now").textContent = text;
   describe("gradient", text);
-  await Promise.all(Object.keys(choice().ends).filter(id => views[id]).map(id => set(views[id].view, {}, {layers: state.rows})));
+  await Promise.all(Object.keys(choice().ends).filter(id => views[id]).map(id => {
+    const [lo, hi] = endsNow(id);
+    return set(views[id].view, {lo, hi}, {layers: state.rows});
+  }));
+  await Promise.all(["strip", "heat"].filter(id => views[id]).map(id => set(views[id].view, {now}, {})));
   for (const table of document.querySelectorAll("details[open] table[data-of=layers]")) fill(table);
 }
+
+const middleOf = when => (when.x + when.x2) / 2;
+
+/* The number of the group of steps in which a lane of the chosen ones was first found broken; null if none was. */
+function brokenAt() {
+  const lane = DATA.lanes[state.lanes[0]], first = Math.min(...state.lanes.map(i => DATA.lanes[i].diverged ?? Infinity));
+  if (lane.axis === null || first === Infinity) return null;
+  const {steps} = DATA.axes[lane.axis], at = steps.findLastIndex(when => when.x <= first);
+  return Math.max(at, 0);
+}
+
+const stepper = player({
+  count: () => axisOf(state.lanes).steps.length,
+  at: () => state.step,
+  go: step => {
+    state.step = step;
+    return showStep();
+  },
+  name: step => axisOf(state.lanes).steps[step].when,
+  diverged: brokenAt,
+});
 
 /* What hangs on the lanes. */
 async function showLanes() {
@@ -188,38 +121,84 @@ async function showLanes() {
     const axis = DATA.axes[lane.axis];
     state.step = Math.min(state.step, axis.steps.length - 1);
     state.rows = layerRows(state.lanes, state.step);
-    for (const [id, [lo, hi]] of Object.entries(choice().ends)) {
+    for (const id of Object.keys(choice().ends)) {
       if (!SPECS[id]) continue;
-      const signals = {lo, hi, top: axis.top};
+      const [lo, hi] = endsNow(id), signals = {lo, hi, top: axis.top};
       if (views[id]) await set(views[id].view, signals, {layers: state.rows});
-      else await embed(id, withParams(withData(SPECS[id], "layers", state.rows), signals));
+      else chooseLayers(await embed(id, withParams(withData(SPECS[id], "layers", state.rows), signals)));
     }
+    await showStrip();
     await showHeat();
   }
-  const rows = courseRows(state.lanes);
-  for (const id of ["loss", "accuracy", "learning_rate"]) {
-    if (!SPECS[id]) continue;
-    if (views[id]) await set(views[id].view, {}, {course: rows});
-    else await embed(id, withData(SPECS[id], "course", rows));
-  }
+  await showCourse();
   await showStep();
   for (const table of document.querySelectorAll("details[open] table:not([data-of=layers])")) fill(table);
 }
 
+async function showCourse() {
+  const rows = smooth(courseRows(state.lanes), state.smoothing), smoothed = state.smoothing > 0;
+  for (const id of ["loss", "accuracy", "learning_rate"]) {
+    if (!SPECS[id]) continue;
+    const {lo, hi} = courseEnds(rows, id), has = SPECS[id].params.some(({name}) => name === "lo");
+    const signals = {smoothed, ...has ? {lo, hi} : {}};
+    if (views[id]) await set(views[id].view, signals, {course: rows});
+    else await embed(id, withParams(withData(SPECS[id], "course", rows), signals));
+  }
+}
+
+/* The ends of the axis of losses, accuracies or learning rates, as Python's stills have them. */
+function courseEnds(rows, id) {
+  const some = rows.filter(row => row.name.includes(id.replace("_", " "))), fields = ["low", "high", "value"];
+  const most = Math.max(...some.flatMap(row => fields.map(field => Math.abs(row[field] ?? 0))), 0), share = id === "accuracy";
+  const [lo, hi] = endsOf(some, fields, share ? DATA.least.accuracy : DATA.least.level * most);
+  return {lo: Math.max(lo, 0), hi: share ? Math.min(hi, 1) : hi};
+}
+
+/* What a map of a statistic needs to know besides its cells. */
+function mapSignals(name) {
+  const {steps, top} = axisOf(state.lanes), [lo, hi] = choice().maps[name];
+  return {lo, hi, top, first: steps[0].x, last: steps[steps.length - 1].x2, now: middleOf(steps[state.step])};
+}
+
+/* A step is chosen by clicking on a map. */
+function chooseOn(view) {
+  view.addEventListener("click", (_, item) => {
+    const s = axisOf(state.lanes).steps.findIndex(when => when.x === item?.datum?.x);
+    if (s >= 0) stepper.jump(s);
+  });
+}
+
+/* A layer is put among those over the steps, or taken out, by clicking on one of its points. */
+function chooseLayers(view) {
+  view.addEventListener("click", (_, item) => {
+    const g = state.rows.findIndex(row => item?.mark.marktype === "symbol" && row.layer === item.datum?.layer);
+    if (g >= 0) toggleTrack(g);
+  });
+}
+
+async function showStrip() {
+  if (!SPECS.strip) return;
+  const {steps: all} = axisOf(state.lanes), rows = cellRows(state.lanes, "delta_log10");
+  chooseOn(await embed("strip", withParams(withData(SPECS.strip, "cells", rows), mapSignals("delta_log10")), "canvas"));
+  byId("strip-first").textContent = all[0].when;
+  byId("strip-last").textContent = all[all.length - 1].steps;
+  describe("strip", `The gradient at every step and every layer, as a small map: ${choice().maps.delta_log10[2]}`);
+}
+
 async function showHeat() {
   if (!byId("chart-heat")) return;
-  const {steps, top} = axisOf(state.lanes), rows = cellRows(state.lanes, state.statistic);
-  const [lo, hi, text, odd] = choice().maps[state.statistic], {label, scale} = DATA.statistics[state.statistic];
-  const signals = {lo, hi, top, first: steps[0].x, last: steps[steps.length - 1].x2};
-  await embed("heat", withParams(withData(SPECS["heat_" + scale], "cells", rows), signals));
-  byId("heat-odd").textContent = odd;
+  const rows = cellRows(state.lanes, state.statistic);
+  const [, , text, odd] = choice().maps[state.statistic], {label, scale} = DATA.statistics[state.statistic];
+  chooseOn(await embed("heat", withParams(withData(SPECS["heat_" + scale], "cells", rows), mapSignals(state.statistic))));
+  byId("figure-heat").querySelector("figcaption").textContent = `${label}: ${text} ${odd}`;
   describe("heat", `${label}, over steps and layers: ${text} ${odd}`);
+  await showTracks();
 }
 
 /* Tables of numbers, made when they are opened. */
 function fill(table) {
   const [head, body] = table.dataset.of === "layers" ? layerTable(table.dataset.columns.split(","))
-    : table.dataset.of === "cells" ? cellTable() : courseTable(table.dataset.columns.split(","));
+    : table.dataset.of === "cells" ? cellTable() : table.dataset.of === "tracks" ? trackTable() : courseTable(table.dataset.columns.split(","));
   fillTable(table, head, body);
 }
 
@@ -252,10 +231,19 @@ function courseTable(columns) {
 }
 
 function listen() {
-  byId("step")?.addEventListener("input", event => {
-    state.step = Number(event.target.value);
+  byId("whole-range").addEventListener("change", event => {
+    state.whole = event.target.checked;
     inTurn(showStep);
   });
+  // While the steps go by an axis that jumps would be all that is seen.
+  byId("play").addEventListener("click", () => state.whole = byId("whole-range").checked = true);
+  byId("smoothing")?.addEventListener("input", event => {
+    state.smoothing = Number(event.target.value);
+    byId("smoothing-value").textContent = state.smoothing ? state.smoothing.toFixed(2) : "off";
+    inTurn(showCourse);
+  });
+  choose("add-layer", value => value && toggleTrack(Number(value)));
+  listenToZoom();
   choose("lane", value => location.hash = value === "all" ? `cell-${state.cell}` : `lane-${value}`);
   addEventListener("hashchange", () => {
     follow();

@@ -29,6 +29,7 @@ function showGrid() {
     return made;
   };
   const corner = [rows, columns].filter(Boolean).map(option => SWEEP.options[option].name).join(" \\ ");
+  byId("grid-legend").textContent = SWEEP.legends[value];
   const heads = wordsOf(columns), shown = byId("grid-value").selectedOptions[0].textContent;
   byId("grid").tHead.replaceChildren(line([rows ? corner : "", ...heads.map(head => head || shown)]
     .map(text => element("th", text, {scope: "col"}))));
@@ -48,7 +49,19 @@ function showCell() {
   const alone = state.lanes.length < DATA.cells[state.cell].shown.length;
   byId("curves-title").textContent = (!alone && SWEEP.cells[state.cell].label) || DATA.lanes[state.lanes[0]].label;
   markCell();
+  for (const id of ["ranking", "predicted", "measured", "multiples"])
+    if (views[id]) inTurn(() => set(views[id].view, {chosen: state.cell}, {}));
 }
+
+/* A cell is chosen by clicking on its mark. */
+function chooseCell(view) {
+  view.addEventListener("click", (_, item) => {
+    const cell = item?.datum?.cell ?? item?.items?.[0]?.datum?.cell;
+    if (cell !== undefined) location.hash = `cell-${cell}`;
+  });
+}
+
+const embedCells = async (id, spec) => chooseCell(await embed(id, withParams(spec, {chosen: state.cell})));
 
 /* The gradient of every lane, at the first or at the last step. */
 function curveRows(last) {
@@ -59,7 +72,7 @@ function curveRows(last) {
     let s = 0;
     if (last) for (s = steps.length - 1; s > 0 && at(i, "delta_log10", 0, s, 0) === null;) s--;
     return layers.map(({layer}, g) => ({
-      label: cell.label, seed: lane.seed, verdict: lane.verdict, layer, value: drawn(at(i, "delta_log10", 0, s, g)),
+      cell: cell.cell, label: cell.label, seed: lane.seed, verdict: lane.verdict, layer, value: drawn(at(i, "delta_log10", 0, s, g)),
     }));
   }));
 }
@@ -67,20 +80,20 @@ function curveRows(last) {
 async function showMultiples() {
   if (!SPECS.multiples) return;
   const room = byId("chart-multiples").clientWidth, columns = Math.max(1, Math.min(6, Math.floor(room / 190)));
-  const width = Math.floor((room - 8) / columns) - 62;
+  const width = Math.floor((room - 70) / columns) - 22;  // the axis stands once, at the left
   const spec = structuredClone(SPECS.multiples);
   spec.columns = columns;
   spec.spec.width = width;
   spec.facet.sort = SWEEP.cells.map(cell => cell.label);
   spec.facet.header.labelLimit = width + 40;
-  await embed("multiples", withData(spec, "curves", curveRows(byId("multiples-step").value === "last")));
+  await embedCells("multiples", withData(spec, "curves", curveRows(byId("multiples-step").value === "last")));
 }
 
 async function showRanking() {
   if (!SPECS.ranking) return;
   const spec = structuredClone(SPECS.ranking);
   for (const layer of spec.layer) layer.encoding.y.axis.labelLimit = Math.min(320, byId("chart-ranking").clientWidth * 0.42);
-  await embed("ranking", withData(spec, "ranking", SWEEP.ranking));
+  await embedCells("ranking", withData(spec, "ranking", SWEEP.ranking));
 }
 
 async function startSweep() {
@@ -100,13 +113,14 @@ async function startSweep() {
   choose("multiples-step", showMultiples);
   document.addEventListener("click", event => {
     if (!event.target.closest?.("#grid a")) return;
-    byId("curves-title").scrollIntoView();
+    const {top} = byId("chart-gradient")?.getBoundingClientRect() ?? {top: 0};
+    if (top > innerHeight - 200) byId("curves-title").scrollIntoView();
     byId("curves-title").focus({preventScroll: true});
   });
   showFixed();
   showGrid();
   for (const id of ["predicted", "measured"])
-    if (SPECS[id]) await embed(id, withData(SPECS[id], "summaries", SWEEP.cells));
+    if (SPECS[id]) await embedCells(id, withData(SPECS[id], "summaries", SWEEP.cells));
   await showRanking();
   await showMultiples();
   let width = innerWidth;
