@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,10 +12,13 @@ from rich.console import Console
 
 from vgx.cli import app
 from vgx.errors import RunError
-from vgx.report.terminal.bars import MARK, picture
+from vgx.parts.activations import ACTIVATIONS
+from vgx.report.terminal.bars import MARK, decades, picture, sparkline
 from vgx.report.terminal.heatmap import HeatMap
 from vgx.report.terminal.run import layer_table, runs_table, show
+from vgx.report.words import flat_share
 from vgx.results.prediction import prediction_schema
+from vgx.training.probes import SATURATED
 
 STEPS = 12
 
@@ -46,7 +51,7 @@ def written(write_run, depth: int, **layers):
 def test_any_depth_fits_80_columns(write_run, depth):
     text = printed(show(written(write_run, depth), over_steps=True))
     assert max(map(len, text.splitlines())) <= 80
-    assert "log10 |dloss/dh| by layer and step" in text
+    assert "|dloss/dh|, log scale, by layer and step" in text
     assert f"{depth if depth > 1 else 1:>9} ┤" in text
     assert len(text.splitlines()) < 50
 
@@ -91,11 +96,11 @@ def test_colours_put_two_layers_on_a_line_and_NO_COLOR_has_shades(monkeypatch):
 def test_a_statistic_is_drawn_instead_of_the_gradient(write_run):
     run = written(write_run, 5)
     text = printed(show(run, statistic="dead", step=4, over_steps=True))
-    assert "share of dead units at step 4 by layer" in text
-    bars = text.splitlines()[text.splitlines().index("share of dead units at step 4 by layer") + 1]
-    assert bars == "        1 ┤███ ███ ███         "  # at step 4 three layers are dead
+    assert "share of dead units, at step 4 by layer" in text
+    bars = text.splitlines()[text.splitlines().index("share of dead units, at step 4 by layer") + 1]
+    assert bars == "     100% ┤" + "█████ " * 3 + " " * 12  # at step 4 three layers are dead
     logs = printed(show(run, statistic="update_ratio"))
-    assert "log10 |step| / |W| at step 12 by layer" in logs
+    assert "|step| / |W|, log scale, at step 12 by layer" in logs
     assert "-2.5" in logs
 
 
@@ -107,8 +112,8 @@ def test_a_layer_is_shown_over_the_steps(write_run):
     at = printed(show(written(write_run, 4), layer=2, step=2))
     assert "step 2" in at
     one = printed(show(written(write_run, 3), layer=4, statistic="delta_log10"))
-    assert "log10 |dloss/dh| of layer 4, steps 1 to 12" in one
-    assert "0 at step 1, 0 at step 12" in one
+    assert "|dloss/dh|, log scale, of layer 4, steps 1 to 12" in one
+    assert "1 at step 1, 1 at step 12" in one
 
 
 def test_the_prediction_stands_over_the_gradient_from_the_readout_down(write_run):
@@ -119,7 +124,7 @@ def test_the_prediction_stands_over_the_gradient_from_the_readout_down(write_run
     parquet.write_table(pa.table(rows, schema=prediction_schema()), run.path / "prediction.parquet")
     lines = printed(show(run, over_steps=True)).splitlines()
     start = next(i for i, line in enumerate(lines) if "predicted at the start" in line)
-    assert lines[start + 7].startswith("     -8.0 ┤" + MARK)  # the axis goes down to what theory says, not to -2
+    assert lines[start + 7].startswith("     1e-8 ┤" + MARK)  # the axis goes down to what theory says, not to -2
 
 
 def test_bars_of_what_is_no_logarithm_stand_on_0():
@@ -179,3 +184,54 @@ def test_no_figure_of_the_layer_table_is_cut_however_narrow_the_terminal(write_r
     assert text.count("1e-05") == 3 * 4
     assert max(map(len, text.splitlines())) <= width
     assert [line.split()[0] for line in text.splitlines() if line.strip()].count("out") == text.count("layer")
+
+
+def test_a_level_gradient_is_drawn_level_and_the_axis_says_its_values():
+    noise = -1.3 + np.random.default_rng(0).uniform(-0.1, 0.1, 40)
+    lines = picture(noise, 80, title="|dloss/dh|").plain.splitlines()[1:8]
+    assert lines[0].startswith("      0.1 ┤")
+    assert lines[-1].startswith("    0.001 ┤")
+    full = [{char for char in line[11:51]} for line in lines]
+    assert full[2:] == [{"█"}] * 5
+    vanishing = picture(np.linspace(-12.6, -0.6, 40), 80).plain.splitlines()
+    assert (vanishing[1][:9].strip(), vanishing[7][:9].strip()) == ("1", "1e-13")
+
+
+def test_an_axis_that_is_drawn_again_grows_and_never_jumps_back():
+    reach = None
+    axes = []
+    for top in (-0.5, -3.2, -4.9, -0.5):
+        reach = decades(np.array([top - 0.3, top]), reach)
+        axes.append(reach)
+    assert axes == [(-2, 0), (-4, 0), (-6, 0), (-6, 0)]
+    assert "1e-6" in picture(np.array([-0.3, -0.5]), reach=reach).plain
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_a_line_of_bars_of_what_hardly_changes_is_level_and_of_what_falls_is_not(log):
+    assert len(set(sparkline(np.linspace(2.39, 2.31, 30), 10, log))) == 1
+    assert sparkline(np.linspace(9.0, 0.1, 30), 3, log)[::2] == "█▁"
+
+
+def test_the_share_of_flat_entries_that_is_called_normal_is_that_of_standard_normal_numbers():
+    z = np.linspace(-8, 8, 4001)
+    weight = np.exp(-z * z / 2)
+    for kind in ACTIVATIONS:
+        activation = kind()
+        parameters = activation.parameters(1)
+
+        def passes(h, activation=activation, parameters=parameters):
+            return activation.evaluate(h[None, None], parameters)[0, 0]
+
+        slope = np.abs(np.asarray(jax.vmap(jax.grad(passes))(jnp.array(z, jnp.float32))))
+        share = float(weight[slope < SATURATED * activation.steepest].sum() / weight.sum())
+        name = activation.model_dump()["name"]
+        told = flat_share(activation.model_dump())
+        assert told == pytest.approx(share, abs=0.01) if told else share < 0.05, name
+    assert flat_share({"name": "leaky_relu", "negative_slope": 0.2}) == 0
+
+
+def test_half_of_a_relu_layer_flat_is_said_to_be_normal(write_run):
+    run = written(write_run, 3, saturated=np.full((STEPS, 1, 4), 0.57))
+    assert "flat: next to no slope; about half of the entries is normal for relu" in printed(show(run))
+    assert "satur" not in printed(layer_table(run.layers(), 80))

@@ -565,7 +565,7 @@ def test_a_statistic_of_a_sweep_is_a_line_for_each_cell(shown_run):
     at_last = CliRunner().invoke(app, [*runs, "--statistic", "act_rms"]).stdout
     assert "activation rms by depth at the last step" in at_last
     by_step = CliRunner().invoke(app, [*runs, "--layer", "3", "--statistic", "delta_log10"]).stdout
-    assert "log10 |dloss/dh| of layer 3 by step" in by_step
+    assert "|dloss/dh|, log scale, of layer 3 by step" in by_step
     for text in (at_last, by_step):
         names = [line.split("┤")[0].strip() for line in text.splitlines() if "┤" in line]
         assert names == ["relu, 0.1", "relu, 1e-06", "logistic, 0.1", "logistic, 1e-06"]

@@ -43,6 +43,16 @@ class Column(NamedTuple):
         """The label of `shown` values."""
         return f"log10 {self.symbol or self.label}" if self.is_log else self.label
 
+    @property
+    def axis_form(self) -> str:
+        """The form in which an axis says values that are no logarithms."""
+        return "{:.0%}" if self.scale == "share" else "{:.3g}"
+
+    @property
+    def title(self) -> str:
+        """The title of a picture whose axis says the values themselves, not their logarithms."""
+        return f"{self.symbol or self.label}{', log scale' * self.is_log}"
+
     def shown(self, values: Any) -> np.ndarray:
         """Returns values, an array or a column of Arrow's, as they are drawn: on a logarithmic scale their log10.
 
@@ -145,8 +155,8 @@ LAYERS = {
         "share of saturated entries",
         "share",
         "standard",
-        "fraction of entries whose slope is below 5 % of the activation's steepest",
-        "satur.",
+        "fraction of entries where the activation is flat: its slope is below 5 % of its steepest",
+        "flat",
         "{:.0%}",
     ),
     "cosine": Column(

@@ -7,9 +7,13 @@ import math
 import numpy as np
 from rich.text import Text
 
+from vgx.results.words import power_of_ten
+
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
-LEAST_RANGE = 1.0
-"""Decades that a picture spans at the least, so that noise does not look like a cliff."""
+LEAST_RANGE = 2.0
+"""Decades that a picture spans at the least, so that noise does not look like a cliff: of those a net vanishes by."""
+EACH = 6
+"""Columns that a bar takes at the most."""
 AXIS = 11
 """Columns that the axis takes."""
 MARK = "●"
@@ -21,9 +25,10 @@ def gradient_picture(
     height: int = 7,
     label: str = "|dloss/dh|",
     marks: np.ndarray | None = None,
+    reach: tuple[float, float] | None = None,
 ) -> Text:
     """Returns bars of log10 gradient over the layers, as `picture` draws them."""
-    return picture(delta_log10, width, height, f"log10 {label} by layer", marks)
+    return picture(delta_log10, width, height, f"{label} by layer, log scale", marks, reach=reach)
 
 
 def picture(
@@ -35,11 +40,14 @@ def picture(
     log: bool = True,
     ends: tuple[str, str] | None = None,
     plural: str = "layers",
+    reach: tuple[float, float] | None = None,
+    form: str = "{:.3g}",
 ) -> Text:
     """Returns bars over the layers, input at the left; the range stands at the axis.
 
-    A bar of a logarithm is green within a decade of the largest, yellow within two and red beyond; a gradient that is
-    0, NaN or infinite is marked where its bar would stand. More layers than columns share columns, each showing the
+    The axis of logarithms goes from one whole decade to another and says the numbers themselves: 0.01, 1e-13. A bar is
+    green within a decade of the largest, yellow within two and red beyond; a gradient that is 0, NaN or infinite is
+    marked where its bar would stand. More layers than columns share columns, each showing the
     lowest of its layers, or the mean of what is no logarithm.
 
     Args:
@@ -51,6 +59,8 @@ def picture(
         log: whether the values are logarithms; else the bars stand on 0, or on the lowest where that is negative.
         ends: what stands below the first and the last bar, instead of the layers.
         plural: what shares a column.
+        reach: what the axis holds at the least, as logarithms, so that one that is drawn again and again stays.
+        form: of what the axis says of values that are no logarithms.
     """
     layers = len(values)
     room = max(width - AXIS, 10)
@@ -58,40 +68,47 @@ def picture(
     starts = np.arange(0, layers, group)
     pick = lowest if log else np.mean
     bars = np.array([pick(values[start : start + group]) for start in starts])
-    each = max(1, min(4, room // len(bars)))
+    each = max(1, min(EACH, room // len(bars)))
     points = None if marks is None else np.array([pick(marks[start : start + group]) for start in starts])
     drawn = bars if points is None else np.append(bars, points)
-    bottom, top = _range(drawn[np.isfinite(drawn)], log)
+    bottom, top = decades(drawn, reach) if log else _range(drawn[np.isfinite(drawn)])
+    largest = float(bars[np.isfinite(bars)].max(initial=bottom)) if log else None
     # The lowest bar keeps an eighth of a row: a bar of height 0 would look like a gradient of 0.
     heights = 1 + (bars - bottom) / (top - bottom) * (8 * height - 1)
     rows_of_points = None if points is None else (1 + (points - bottom) / (top - bottom) * (8 * height - 1)) / 8
 
     shared = f", {group} {plural} to a column, the {'lowest' if log else 'mean'} drawn" if group > 1 else ""
     text = Text(f"{title}{shared}\n", style="bold")
-    form = "9.1f" if log else "9.3g"
+    labels = [power_of_ten(end) if log else form.format(end) for end in (bottom, top)]
     for row in range(height - 1, -1, -1):
-        text.append(tick(row, height, bottom, top, form), style="dim")
+        text.append(tick(row, height, *labels), style="dim")
         for column, (bar, full) in enumerate(zip(bars, heights, strict=True)):
             if rows_of_points is not None and math.ceil(np.nan_to_num(rows_of_points[column])) == row + 1:
                 text.append(MARK.ljust(each), "bold cyan")
             else:
-                text.append(*_cell(bar, full, row, each, top if log else None))
+                text.append(*_cell(bar, full, row, each, largest))
         text.append("\n")
     first, last = ends or ("1 (input)", f"{layers} (top)")
     return text.append_text(foot(len(bars) * each, first, last if layers > 1 else ""))
 
 
-def _range(finite: np.ndarray, log: bool) -> tuple[float, float]:
-    """From where to where bars of these values reach."""
-    top, bottom = (float(finite.max()), float(finite.min())) if len(finite) else (0.0, 0.0)
-    bottom = min(bottom, top - LEAST_RANGE if log else 0.0)
+def decades(log10: np.ndarray, reach: tuple[float, float] | None = None) -> tuple[float, float]:
+    """Returns the ends of an axis of whole decades, LEAST_RANGE or more, that holds these logarithms and `reach`."""
+    finite = np.append(log10[np.isfinite(log10)], reach or ())
+    top = math.ceil(finite.max() - 1e-6) if len(finite) else 0
+    return min(math.floor(finite.min(initial=top) + 1e-6), top - LEAST_RANGE), float(top)
+
+
+def _range(finite: np.ndarray) -> tuple[float, float]:
+    """From where to where bars of values that are no logarithms reach: from 0, or from the lowest."""
+    top, bottom = (float(finite.max()), min(float(finite.min()), 0.0)) if len(finite) else (0.0, 0.0)
     return bottom, top if top > bottom else bottom + 1.0
 
 
-def tick(row: int, height: int, low: float, high: float, form: str) -> str:
-    """Returns the axis beside a row of a picture, with the range at its ends."""
-    label = {height - 1: f"{high:{form}}", 0: f"{low:{form}}"}.get(row, " " * 9)
-    return f"{label} {'┤' if label.strip() else '│'}"
+def tick(row: int, height: int, low: str, high: str) -> str:
+    """Returns the axis beside a row of a picture, with what stands at its ends."""
+    label = {height - 1: high, 0: low}.get(row, "")
+    return f"{label:>9} {'┤' if label else '│'}"
 
 
 def foot(columns: int, first: str, last: str) -> Text:
@@ -119,12 +136,21 @@ def _cell(bar: float, full: float, row: int, each: int, top: float | None) -> tu
     return body.ljust(each), colour
 
 
-def sparkline(values: np.ndarray, width: int = 40) -> str:
-    """Returns a line of bars for values over time, the mean of each column's share; gaps where nothing is finite."""
+def sparkline(values: np.ndarray, width: int = 40, log: bool = False) -> str:
+    """Returns a line of bars for values over time, the mean of each column's share; gaps where nothing is finite.
+
+    It spans LEAST_RANGE decades of logarithms at the least, else a quarter of the largest value: level is drawn level.
+    """
     shares = np.array_split(np.asarray(values, float), min(width, len(values)))
     means = np.array([share[np.isfinite(share)].mean() if np.isfinite(share).any() else np.nan for share in shares])
     finite = means[np.isfinite(means)]
     if not len(finite):
         return ""
-    low, spread = finite.min(), np.ptp(finite) or 1.0
-    return "".join(" " if not math.isfinite(m) else _EIGHTHS[1 + round((m - low) / spread * 7)] for m in means)
+    spread = max(np.ptp(finite), LEAST_RANGE if log else np.abs(finite).max() / 4) or 1.0
+    middle = (finite.min() + finite.max()) / 2
+    if not log and finite.min() >= 0:
+        middle = max(middle, spread / 2)
+    return "".join(
+        " " if not math.isfinite(m) else _EIGHTHS[min(max(math.floor(4.5 + (m - middle) / spread * 7 + 1e-9), 1), 8)]
+        for m in means
+    )

@@ -109,11 +109,10 @@ def _curves(compared: RunComparison, step: int | None, width: int) -> Text:
     ends = ("1 (input)", f"{max(depths)} (top)") if len(depths) == 1 else ("input", "top")
     by = "layer" if len(depths) == 1 else "relative depth"
     column = LAYERS[compared.statistic]
-    name = column.axis_label if column.scale == "log10" else column.label  # of the column as it stands
+    name = column.title if column.scale == "log10" else column.label  # of the column as it stands
     note = f" ({', '.join(late)})" if late else ""
     text = Text(f"{name} by {by}, step {wanted:,}{note}; dots: the spread of seeds\n", "bold")
-    least = 1.0 if column.scale == "log10" else 0.0
-    return text.append_text(curve_picture(curves, width, least_range=least, ends=ends))
+    return text.append_text(curve_picture(curves, width, log=column.scale == "log10", ends=ends))
 
 
 def _apart(compared: RunComparison, i: int, divergence: Divergence | None, width: int) -> list[RenderableType]:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from rich.text import Text
 
-from vgx.report.terminal.bars import AXIS, foot, tick
+from vgx.report.terminal.bars import AXIS, decades, foot, tick
 from vgx.report.words import LETTERS
+from vgx.results.words import power_of_ten
 
 INKS = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_cyan", "bright_magenta")
 
@@ -18,7 +19,7 @@ def curve_picture(
     curves: Sequence[tuple[np.ndarray, np.ndarray]],
     width: int = 80,
     height: int = 11,
-    least_range: float = 0.0,
+    log: bool = False,
     ends: tuple[str, str] = ("input", "top"),
 ) -> Text:
     """Returns curves as letters, A for the first, over dots where their seeds scatter.
@@ -30,7 +31,7 @@ def curve_picture(
         curves: of each the mean and the standard deviation over seeds, [P] each; NaN where it has none.
         width: columns, the axis included.
         height: rows.
-        least_range: what the picture spans at the least, so that noise does not look like a cliff.
+        log: whether they are logarithms: the axis then goes from one whole decade to another, LEAST_RANGE or more.
         ends: what stands below the first and the last position.
     """
     room = max(width - AXIS, 10)
@@ -40,7 +41,8 @@ def curve_picture(
     means = np.array([mean[at] for mean, _ in curves])
     spreads = np.nan_to_num(np.array([spread[at] for _, spread in curves]))
     finite = np.isfinite(means)
-    low, high = _range(np.concatenate([(means - spreads)[finite], (means + spreads)[finite]]), least_range)
+    drawn = np.concatenate([(means - spreads)[finite], (means + spreads)[finite]])
+    low, high = decades(drawn) if log else _range(drawn)
 
     def row_of(values: np.ndarray) -> np.ndarray:
         return np.clip(
@@ -62,18 +64,18 @@ def curve_picture(
             cells[middle[x]][x] = letter, f"bold {ink}"
     text = Text()
     digits = 1 if high - low >= 1 and max(abs(low), abs(high)) >= 1 else 3
+    labels = [power_of_ten(end) if log else f"{end:.{digits}f}" for end in (low, high)]
     for y in range(height - 1, -1, -1):
-        _line(text, tick(y, height, low, high, f"9.{digits}f"), cells[y])
+        _line(text, tick(y, height, *labels), cells[y])
     for name in sorted(feet):
         _line(text, f"{name:>9} ┤", feet[name])
     return text.append_text(foot(len(columns), *ends))
 
 
-def _range(drawn: np.ndarray, least: float) -> tuple[float, float]:
-    """The lowest and the highest of these values, made to span `least`."""
+def _range(drawn: np.ndarray) -> tuple[float, float]:
+    """The lowest and the highest of these values, made to differ."""
     low, high = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 0.0)
-    low, high = (low, high) if high - low >= least else ((low + high - least) / 2,) * 2
-    return low, max(high, low + (least or abs(low) or 1.0)) if high == low else high
+    return low, high if high > low else low + (abs(low) or 1.0)
 
 
 def _line(text: Text, axis: str, cells: Sequence[tuple[str, str]]) -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from vgx.export.colormap import NONFINITE, marks_of, viridis
 from vgx.report.terminal.bars import AXIS, LEAST_RANGE, foot, lowest
+from vgx.results.words import power_of_ten
 
 _SHADES = "·░▒▓█"
 WIDEST = 128
@@ -80,13 +81,14 @@ class HeatMap(NamedTuple):
             Text(" " * (label + 2 - AXIS)) + line for line in foot(cells.shape[1], *self.ends).split("\n")
         )
         key = Text("\n" + " " * (label + 2))
-        key.append(f"{low:.3g} ", "dim")
+        lowest, highest = (power_of_ten(end) if self.log else f"{end:.3g}" for end in (low, high))
+        key.append(f"{lowest} ", "dim")
         if coloured:
             for value in np.linspace(low, high, 24):
                 key.append(" ", Style(bgcolor=_ink(value, low, high)))
         else:
             key.append(_SHADES)
-        key.append(f" {high:.3g}", "dim")
+        key.append(f" {highest}", "dim")
         said = {"0": "is 0", "∞": "is infinite", "?": "is NaN, or not measured"}
         for mark in sorted(set(marks_of(cells).ravel()) - {""}):
             sample = (" ", Style(bgcolor="#{:02x}{:02x}{:02x}".format(*NONFINITE[mark]))) if coloured else (mark, "")

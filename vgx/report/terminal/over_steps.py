@@ -22,7 +22,7 @@ from vgx.results.curves import evenly
 from vgx.results.divergence import aligned
 from vgx.results.store import Run
 from vgx.results.values import in_words
-from vgx.results.words import compact, counted
+from vgx.results.words import compact, counted, power_of_ten
 
 MAX_CELLS = 60
 """Lines of a map of a sweep."""
@@ -42,7 +42,7 @@ def heat_map(run: Run, lane: int, statistic: str, steps: np.ndarray, layers: int
     values = column.shown(run.curves(statistic, [lane], steps=shown)[lane].hidden)
     ends = (f"step {shown[0]:,}", f"{shown[-1]:,}" if len(shown) > 1 else "")
     names = [str(layer) for layer in range(1, layers + 1)]
-    title = Text(f"{column.axis_label} by layer and step", "bold")
+    title = Text(f"{column.title}, by layer and step", "bold")
     return Group(title, HeatMap(values, names, ends, column.is_log))
 
 
@@ -70,11 +70,19 @@ def layer_over_steps(
     if statistic is not None:
         column = LAYERS[name := known_statistic(run, statistic, rows)]
         values, ends = column.shown(rows[name]), (f"step {steps[0]:,}", f"{steps[-1]:,}")
-        title = f"{column.axis_label} of {where}"
-        drawn = picture(values, width, title=title, log=column.is_log, ends=ends, plural="steps")
-        said = f"{compact(values[0])} at step {steps[0]:,}, {compact(values[at])} at step {steps[at]:,}"
+        title = f"{column.title}, of {where}"
+        form = column.axis_form
+        drawn = picture(values, width, title=title, log=column.is_log, ends=ends, plural="steps", form=form)
+        first, then = (_said(x, column.is_log) for x in (values[0], values[at]))
+        said = f"{first} at step {steps[0]:,}, {then} at step {steps[at]:,}"
         return Group(drawn, Text(f"\n{said}"))
     return _statistics_table(rows, steps, at, where if len(where) < 27 else f"layer {layer}", width)
+
+
+def _said(value: float, log: bool) -> str:
+    if not log:
+        return compact(value)
+    return power_of_ten(value) if math.isfinite(value) else "0" if value < 0 else compact(value)
 
 
 def _statistics_table(rows: pa.Table, steps: np.ndarray, at: int, where: str, width: int) -> Table:
@@ -91,7 +99,7 @@ def _statistics_table(rows: pa.Table, steps: np.ndarray, at: int, where: str, wi
         known = values[~np.isnan(values)]
         least, most = (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
         figures = [compact(x) for x in (values[0], values[at], least, most)]
-        table.add_row(column.axis_label, figures[0], sparkline(values, max(8, width - 64)), *figures[1:])
+        table.add_row(column.axis_label, figures[0], sparkline(values, max(8, width - 64), column.is_log), *figures[1:])
     return table
 
 
@@ -141,7 +149,7 @@ def cells_map(run: Run, statistic: str | None, step: int | None, layer: int | No
         ends, what = (f"step {columns[0]:,}", f"{columns[-1]:,}"), f"of layer {layer} by step"
     else:
         ends, what = ("input", "top"), f"by depth at step {step:,}" if step is not None else "by depth at the last step"
-    title = Text(f"{LAYERS[name].axis_label} {what}", "bold")
+    title = Text(f"{LAYERS[name].title}, {what}", "bold")
     left = len(cells) - len(shown)
     more = [Text(f"... and {counted(left, 'more cell')}", "dim")] if left else []
     return Group(title, HeatMap(np.array(values).T, list(shown), ends, LAYERS[name].is_log, separate=True), *more)

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from vgx.report.terminal.bars import gradient_picture
+from vgx.report.terminal.bars import decades, gradient_picture
 from vgx.report.terminal.working import Clock, working
 from vgx.report.words import describe_config
 from vgx.results.words import counted, figure
@@ -55,6 +55,7 @@ class _Picture:
             expand=True,
         )
         self.task = self.bar.add_task("", total=1, speed="")
+        self.reach: tuple[float, float] | None = None
 
     def __call__(self, progress: TrainingProgress) -> RenderableType:
         compiling = progress.phase == "compiling"
@@ -62,7 +63,8 @@ class _Picture:
         self.bar.update(self.task, total=progress.steps, completed=progress.step, speed=speed)
         parts: list[RenderableType] = [self.title, self.bar, Clock("compiling") if compiling else _figures(progress)]
         if progress.delta_log10 is not None:
-            parts += [Text(), gradient_picture(progress.delta_log10, self.console.width)]
+            self.reach = decades(progress.delta_log10, self.reach)  # the axis grows, and never jumps back
+            parts += [Text(), gradient_picture(progress.delta_log10, self.console.width, reach=self.reach)]
         return Group(*parts)
 
 

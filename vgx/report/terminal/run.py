@@ -18,7 +18,7 @@ from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.bars import MARK, picture, sparkline
 from vgx.report.terminal.over_steps import heat_map, layer_over_steps
 from vgx.report.terminal.tables import plain_table, right
-from vgx.report.words import describe_config
+from vgx.report.words import describe_config, flat_note
 from vgx.results.agreement import agreement_of
 from vgx.results.columns import LAYERS, known_statistic, known_step
 from vgx.results.curves import evenly
@@ -95,15 +95,17 @@ def _layers(
     column = LAYERS[name]
     values = column.shown(rows[name])
     marks = _predicted(run, name, lane, values)
-    title = f"{column.axis_label} at step {step:,} by layer" + (
+    title = f"{column.title}, at step {step:,} by layer" + (
         "" if marks is None else f" ({MARK} predicted at the start)"
     )
     parts = [
         Text(),
-        picture(values[:-1], width, title=title, marks=marks, log=column.is_log),
+        picture(values[:-1], width, title=title, marks=marks, log=column.is_log, form=column.axis_form),
         Text(),
         layer_table(rows, width),
     ]
+    if note := flat_note(run.config["model"]["activation"]) if rows["saturated"].null_count < len(rows) else "":
+        parts.append(Text(note, "dim"))
     if len(rows) > SHOWN_LAYERS:
         layers = counted(len(rows) - 1, "layer")
         parts.append(Text(f"{SHOWN_LAYERS - 1} of {layers} and the readout; --layer N shows another", "dim"))

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from vgx.errors import RunError, did_you_mean
 from vgx.report.palette import VERDICT_INKS
-from vgx.report.terminal.bars import gradient_picture
+from vgx.report.terminal.bars import decades, gradient_picture
 from vgx.report.terminal.tables import plain_table
 from vgx.report.terminal.working import Clock, working
 from vgx.report.words import describe_config
@@ -245,6 +245,7 @@ class _Picture:
         self.console = console
         self.bar = Progress(BarColumn(bar_width=None), TextColumn("{task.fields[text]}"), console=console, expand=True)
         self.task = self.bar.add_task("", total=1, text="")
+        self.round, self.reach = -1, None
 
     def __call__(self, progress: SweepProgress) -> RenderableType:
         if progress.note:
@@ -257,7 +258,9 @@ class _Picture:
             if progress.current.phase == "compiling":
                 parts.append(Clock("compiling"))
             if progress.current.delta_log10 is not None:
-                parts.append(gradient_picture(progress.current.delta_log10, self.console.width, height=5))
+                delta, before = progress.current.delta_log10, self.reach if progress.rounds_done == self.round else None
+                self.round, self.reach = progress.rounds_done, decades(delta, before)
+                parts.append(gradient_picture(delta, self.console.width, height=5, reach=self.reach))
         return Group(*parts)
 
 
