@@ -90,3 +90,11 @@ def near(found: list[float], expected: list[float], page: Page, chart: str) -> b
     """Whether points stand where they should, to half a pixel."""
     low, high = page.evaluate("chart => views[chart].view.scale('y').domain()", chart)
     return np.allclose(found, expected, atol=0.5 * (high - low) / 250, rtol=0)
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core finds that keeps someone from using a page, in a line each."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {one['help']}: {one['nodes'][0]['html'][:120]}" for one in found]

@@ -50,7 +50,7 @@ def visit(browser):
     """A function that opens a page with the network off; what it complained of or asked for fails the test."""
     contexts, complaints, requests = [], [], []
 
-    def open_page(path: Path, viewport: dict | None = None, scheme: str = "light") -> Page:
+    def open_page(path: Path, viewport: dict | None = None, scheme: str = "light", address: str = "") -> Page:
         context = browser.new_context(viewport=viewport or DESKTOP, color_scheme=scheme, offline=True)
         contexts.append(context)
         page = context.new_page()
@@ -58,7 +58,7 @@ def visit(browser):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: requests.append(request.url))
-        page.goto(path.absolute().as_uri())
+        page.goto(path.absolute().as_uri() + address)
         page.wait_for_selector("html[data-ready]", timeout=60_000)
         return page
 

@@ -160,31 +160,60 @@ def export(
 
 @app.command()
 def report(
-    run: RunName,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN]", help="A run directory, or the beginning of its name in --runs.", autocompletion=run_names
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="The page; report.html in the run by default."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The page; report.html in the run by default. With --all, a folder."
+        ),
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every run in --runs, and an index of them.")] = False,
     show_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     runs: RunsFolder = Path("runs"),
 ) -> None:
-    """Write a run or a sweep as one HTML page that works offline, and its figures as SVG and PNG."""
+    """Write a run or a sweep as one HTML page that works offline, and its figures as SVG and PNG; --all, an index."""
+    from vgx.errors import RunError
     from vgx.report.terminal.working import working
     from vgx.results.store import find_run
     from vgx.results.words import counted
 
-    found = find_run(run, runs)
-    with working("drawing the page and its figures"):
-        from vgx.report.html.write import write_report
+    if (run is None) != every:
+        raise RunError("report: name a run, or give --all" + ("" if run is None else ", not both"))
+    if run is None:
+        page, beside = _index(runs, output or runs / "report"), ""
+    else:
+        found = find_run(run, runs)
+        with working("drawing the page and its figures"):
+            from vgx.report.html.write import write_report
 
-        page, *figures = write_report(found, output)
-    beside = f", and {counted(len(figures), 'figure')} in {figures[0].parent}" if figures else ""
+            page, *figures = write_report(found, output)
+        beside = f", and {counted(len(figures), 'figure')} in {figures[0].parent}" if figures else ""
     print(f"{page}: written{beside}")
     if show_it:
         from vgx.cli.browser import open_page
 
         if not open_page(page):
             say_aside(f"no browser opens here; the page is at {page.resolve().as_uri()}")
+
+
+def _index(runs: Path, folder: Path) -> Path:
+    """Writes the index of all runs."""
+    from vgx.errors import RunError
+    from vgx.report.terminal.working import working
+    from vgx.results.store import find_runs
+
+    found = find_runs(runs)
+    if not found:
+        raise RunError(f"{runs}: no runs yet; `vgx train CONFIG` makes one")
+    with working("drawing runs") as say:
+        from vgx.report.html.index_page import write_index
+
+        return write_index(found, folder, say)
 
 
 @app.command(name="runs")

@@ -188,7 +188,7 @@ def compare(groups: Sequence[RunGroup], statistic: str = "delta_log10") -> RunCo
     return RunComparison(
         groups=named,
         outcomes=tuple(_outcome(one, end, least) for one, end in zip(named, ends, strict=True)),
-        differences=_differences([one.config for one in named]),
+        differences=differences([one.config for one in named]),
         accuracy=least,
         statistic=statistic,
         positions=positions if recorded else positions[:0],
@@ -308,7 +308,8 @@ def _seconds(one: RunGroup) -> float:
     return sum(share[lane] for lane in one.lanes)
 
 
-def _differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Returns the options that resolved configs differ in, by path, each config's value in words; `-` for none."""
     found: dict[str, tuple[str, ...]] = {}
     _differ([_numbers(config) for config in configs], (), found)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,9 @@ def sweep_specs(contents: Contents, summaries: Rows, ranked: Rows, score: str) -
     return {key: chart.to_dict() for key, chart in specs.items()}
 
 
+@cache
 def bundle() -> str:
-    """Returns Vega, Vega-Lite and Vega-Embed as one script that works offline."""
+    """Returns Vega, Vega-Lite and Vega-Embed as one script that works offline; bundling takes seconds, once."""
     return vl_convert().javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vegalite_version())
 
 
