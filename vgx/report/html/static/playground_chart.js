@@ -17,6 +17,7 @@ function layerChart(id, {label, form, said, bounds}) {
   function draw(next) {
     shown = next;
     const {values, low, high, middle} = next, width = place.clientWidth, height = place.clientHeight;
+    if (width <= MARGIN.left + MARGIN.right) return;  // a page that is closing, or not laid out yet, has no room
     const right = width - MARGIN.right, bottom = height - MARGIN.bottom, n = values.length;
     const x = layer => n > 1 ? MARGIN.left + (right - MARGIN.left) * (n - layer) / (n - 1) : (MARGIN.left + right) / 2;
     const y = value => bottom - (bottom - MARGIN.top) * (value - low) / (high - low);
