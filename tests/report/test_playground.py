@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from offline import DESKTOP, IN_BROWSER, PHONE, barriers
+from browser_pages import BROWSER, DESKTOP, PHONE, barriers
 
 import vgx
 from vgx.theory import mean_field
@@ -20,7 +20,7 @@ from vgx.theory.cure import diagnose
 from vgx.theory.predict import default_activations, net_of, source_of
 from vgx.theory.tables import BATCHES, choices
 
-pytestmark = IN_BROWSER
+pytestmark = BROWSER
 DECADES = 1e-3
 SOURCE = source_of(vgx.load_config({"data": "digits"}).data.load(), "unit")
 CHOICES = choices(SOURCE)
