@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-slow test-docs test-wheel test-browser test-exports test-faults test-peers check docs format \
-    bench bench-gpu bench-reports pictures clean
+.PHONY: help demo install test test-slow test-docs test-wheel test-browser test-exports test-faults test-cluster test-peers \
+    check docs format bench bench-gpu bench-scale bench-reports pictures clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ test-browser: .venv/browser ## the tests of pages in a browser; they need Chromi
 test-faults: .venv/dev ## hostile configs and data, damaged runs, kills, full disks; VGX_FAULT_SEED=n for other ones
 	$(BIN)/python -m pytest -m faults tests/faults --numprocesses auto --dist worksteal
 
+test-cluster: .venv/ray ## sweeps on Ray clusters of this machine, with kills; installs Ray
+	$(BIN)/python -m pytest -m cluster tests/runner/test_cluster.py
+
 test-peers: .venv/dev .venv-peers/ready ## theory and parts against neural-tangents and PyTorch; installs the former in .venv-peers
 	$(BIN)/python -m pytest -m peers tests/peers
 
@@ -57,6 +60,9 @@ bench: .venv/dev ## measure, and write benchmarks/RESULTS.md
 
 bench-gpu: .venv/dev ## the same on a GPU that jax sees (pip install 'vgx[cuda]'), under its name in benchmarks/
 	$(BIN)/python -m benchmarks.gpu
+
+bench-scale: .venv/ray ## measure a sweep on two nodes of a Ray cluster, and write benchmarks/SCALE.md
+	$(BIN)/python -m benchmarks.scale
 
 bench-reports: .venv/browser ## measure how large pages are and how soon they open, and write benchmarks/REPORTS.md
 	$(BIN)/python -m benchmarks.reports
@@ -86,6 +92,10 @@ $(BIN)/vgx: pyproject.toml | $(BIN)/python
 
 .venv/docs: pyproject.toml $(BIN)/vgx
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+.venv/ray: pyproject.toml .venv/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ray]'
 	@touch $@
 
 .venv-peers/ready: tests/peers/requirements.txt

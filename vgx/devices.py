@@ -122,10 +122,15 @@ def describe(devices: Sequence[Device]) -> dict[str, Any]:
     packages = ("vgx", "jax", "jaxlib", "flax", "optax", "numpy")
     return {
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
+        "devices": names_of(devices),
         "host": {"system": platform.platform(), "cores": os.cpu_count()},
         "git_commit": _git_commit(),
     }
+
+
+def names_of(devices: Sequence[Device]) -> list[str]:
+    """Returns how a run calls its devices: the platform and the kind of each."""
+    return [f"{device.platform}: {device.device_kind}" for device in devices]
 
 
 def _git_commit() -> str | None:

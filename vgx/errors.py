@@ -13,6 +13,7 @@ ARGUMENTS = {
     "--device": "device",
     "--devices-per-run": "devices_per_run",
     "--layers": "layers",
+    "--on": "on",
     "--output": "output",
     "--overwrite": "overwrite=True",
     "--resume": "resume=True",

@@ -79,6 +79,10 @@ Modules = Annotated[
     list[str] | None,
     typer.Option("--import", metavar="MODULE", help="Python that registers parts of your own, as my_parts."),
 ]
+On = Annotated[
+    str | None,
+    typer.Option("--on", metavar="CLUSTER", help="A Ray cluster: ray (starts or joins), auto, ray://HOST:PORT."),
+]
 RunName = Annotated[
     str,
     typer.Argument(

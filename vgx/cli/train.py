@@ -18,6 +18,7 @@ from vgx.cli.options import (
     GridRows,
     GridValue,
     Modules,
+    On,
     Overrides,
     PerRun,
     Platform,
@@ -131,6 +132,7 @@ def sweep(
     memory: Annotated[str | None, typer.Option(help="What a round may take, as 4GB; half of what is free.")] = None,
     device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice by default.")] = None,
     devices_per_run: PerRun = "1",
+    on: On = None,
     rows: GridRows = None,
     columns: GridColumns = None,
     value: GridValue = None,
@@ -151,7 +153,7 @@ def sweep(
 
         grid = vgx.load_sweep(config, overrides or [], axes or [], seeds, modules or [])
         limit = parse_memory(memory) if memory else None
-        where: dict[str, Any] = {"device": device, "devices_per_run": devices_per_run}
+        where: dict[str, Any] = {"device": device, "devices_per_run": devices_per_run, "on": on}
         planned = vgx.plan(grid, runs=runs, memory=limit, **where) if plan else None
     if planned:
         _print_plan(planned, as_json)
@@ -183,7 +185,8 @@ def _print_plan(planned: Plan, as_json: bool) -> None:
     from vgx.report.terminal.sweep import show_plan
 
     if as_json:
-        print(json.dumps(planned._asdict() | {"path": str(planned.path)}))
+        places = [place._asdict() for place in planned.places or ()]
+        print(json.dumps(planned._asdict() | {"path": str(planned.path), "places": places or None}))
     else:
         make_console().print(show_plan(planned))
 

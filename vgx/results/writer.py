@@ -39,7 +39,7 @@ class RunWriter:
         """Opens a directory that is there; `lock` is its lock when it is taken already."""
         self.path = path
         self._lock = directories.lock(path) if lock is None else lock
-        self._reach: dict[str, _Reach] = {}
+        self._reach: dict[str, Reach] = {}
         try:
             self._parts = self._listed()
         except BaseException:
@@ -88,14 +88,18 @@ class RunWriter:
 
     def append(self, metrics: pa.Table, layers: pa.Table) -> None:
         """Writes the next part of both tables, which count from when both are there."""
+        self.append_encoded(encode(metrics), encode(layers))
+
+    def append_encoded(self, metrics: EncodedTable, layers: EncodedTable) -> None:
+        """Writes the next part of both tables, which another process may have encoded."""
         number = max((int(Path(file).stem) for file in self._parts), default=-1) + 1
         written = []
         for name, table in (("layers", layers), ("metrics", metrics)):
             file = f"{name}/{number:06d}.parquet"
             with self._in_place(file) as draft:
-                parquet.write_table(table, draft, compression="zstd", compression_level=1)
-            written.append(manifest.part_of(file, self.path / file, table.num_rows))
-            self._reach[file] = _reach(table)
+                draft.write_bytes(table.parquet)
+            written.append(manifest.part_of(file, self.path / file, table.rows))
+            self._reach[file] = table.reach
         with explained(self.path / manifest.FILE, run=True):
             manifest.append(self.path, written)
         self._parts |= {part.file: part for part in written}
@@ -156,7 +160,7 @@ class RunWriter:
                     if f"{table}/{path.name}" not in self._parts:
                         path.unlink()
 
-    def _reach_of(self, part: Part) -> _Reach:
+    def _reach_of(self, part: Part) -> Reach:
         """What a part holds, read once."""
         if part.file not in self._reach:
             manifest.check(self.path, part)
@@ -178,7 +182,7 @@ class RunWriter:
                 draft.unlink(missing_ok=True)
 
 
-class _Reach(NamedTuple):
+class Reach(NamedTuple):
     """The steps and lanes of a part."""
 
     first: int
@@ -187,10 +191,29 @@ class _Reach(NamedTuple):
     lanes: frozenset[int]
 
 
-def _reach(table: pa.Table) -> _Reach:
+class EncodedTable(NamedTuple):
+    """A part of a table as it stands on disk."""
+
+    parquet: bytes
+    rows: int
+    reach: Reach
+
+    def table(self) -> pa.Table:
+        """Returns the rows."""
+        return parquet.read_table(pa.BufferReader(self.parquet))
+
+
+def encode(table: pa.Table) -> EncodedTable:
+    """Returns rows of the metrics or the layer table as the Parquet file that holds them."""
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink, compression="zstd", compression_level=1)
+    return EncodedTable(sink.getvalue().to_pybytes(), table.num_rows, _reach(table))
+
+
+def _reach(table: pa.Table) -> Reach:
     steps = table["step"].to_numpy()
     lanes = frozenset(table["lane"].unique().to_pylist())
-    return _Reach(int(steps.min()), int(steps.max()), lanes) if len(steps) else _Reach(0, 0, lanes)
+    return Reach(int(steps.min()), int(steps.max()), lanes) if len(steps) else Reach(0, 0, lanes)
 
 
 def lane_rows(results: Sequence[LaneResult]) -> pa.Table:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
 import shutil
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +111,39 @@ def load(folder: Path, step: int, like: Tree) -> Tree:
         # Where files are missing, cut short, altered, or of another state, orbax and tensorstore raise of any kind.
         raise Damaged(path, f"cannot be read ({' '.join(str(error).split())[:100]})") from None
     return jax.tree.unflatten(jax.tree.structure(like), list(named.values()))
+
+
+def packed(folder: Path, step: int) -> bytes:
+    """Returns the files of the checkpoint of `step`, for another machine. Raises Damaged when it cannot be read."""
+    sink = io.BytesIO()
+    try:
+        with tarfile.open(fileobj=sink, mode="w") as archive:
+            archive.add(folder / f"{step:09d}", arcname=".")
+    except OSError as error:
+        raise unreadable(folder / f"{step:09d}", error) from None
+    return sink.getvalue()
+
+
+def unpack(folder: Path, step: int, files: bytes) -> None:
+    """Writes the checkpoint that another machine `packed` as `folder/STEP`, and then removes what stood there before.
+
+    Raises EnvironmentFault when the disk refuses; the checkpoint before stands then.
+    """
+    path = folder / f"{step:09d}"
+    draft = folder / f"{step:09d}.orbax-checkpoint-tmp-sent"
+    with explained(folder, run=True):
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+            with tarfile.open(fileobj=io.BytesIO(files)) as archive:
+                archive.extractall(draft, filter="data")
+            shutil.rmtree(path, ignore_errors=True)
+            draft.rename(path)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        for stale in _checkpoints(folder):
+            if stale != path:
+                shutil.rmtree(stale, ignore_errors=True)
 
 
 def _named(tree: Any) -> dict[str, Any]:

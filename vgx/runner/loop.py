@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from threading import Event
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+import pyarrow as pa
+from jax.sharding import Mesh
 
 from vgx.export.tensorboard import LiveEvents
 from vgx.results.columns import DEAD_UNITS
 from vgx.results.store import Run
-from vgx.results.writer import RunWriter
 from vgx.runner import checkpoint, processes
 from vgx.runner.preparation import NEVER, LaneGroup, Prepared, ProgramCache, prepare, steps_of
 from vgx.runner.stopping import Interrupted, stop_signals
@@ -94,6 +96,16 @@ Report = Callable[[TrainingResult], None]
 """Writes down how far lanes have come, whenever a part of their tables is on disk."""
 
 
+class TableWriter(Protocol):
+    """What keeps the tables of lanes while they train: a `RunWriter`, or what sends them to one."""
+
+    path: Path
+    """The directory that their checkpoint lies in."""
+
+    def append(self, metrics: pa.Table, layers: pa.Table) -> None:
+        """Keeps the next part of both tables."""
+
+
 class _Disk:
     """A thread that writes, a part at a time, while the devices work on."""
 
@@ -127,7 +139,7 @@ class _Loop:
     """What changes while lanes train."""
 
     ready: Prepared
-    writer: RunWriter | None
+    writer: TableWriter | None
     """None in a process that trains beside the one that writes."""
     checkpoint: Path | None
     report: Report
@@ -156,17 +168,20 @@ class _Loop:
 
 def train_lanes(
     group: LaneGroup,
-    writer: RunWriter | None,
+    mesh: Mesh,
+    writer: TableWriter | None,
     report: Report,
     watch: Watch,
     meanwhile: Callable[[], object],
     cache: ProgramCache,
     memory: int | None = None,
+    stop: Event | None = None,
 ) -> TrainingResult:
     """Trains lanes to the last step, or to where every one has diverged, and returns how far; all is written by then.
 
     Several processes may train them together, of which one has a writer. `meanwhile` is called when the devices have
-    begun: what it begins in a thread does not keep them waiting.
+    begun: what it begins in a thread does not keep them waiting. `stop` is set by
+    who asks to stop, where that is not a signal to this process.
 
     Raises Interrupted when asked to stop, even at the last step, and MemoryError when more lanes than are worked on at
     once take more than `memory` bytes.
@@ -176,8 +191,8 @@ def train_lanes(
     progress = TrainingProgress("compiling", group.step, steps, 0.0, lanes, math.nan, math.nan, math.nan, 0, None)
     watch(progress)
     path = writer.path if writer else None
-    ready = prepare(group, path, cache)
-    if memory is not None and ready.bytes > memory and lanes > group.mesh.shape[LANES]:
+    ready = prepare(group, mesh, path, cache)
+    if memory is not None and ready.bytes > memory and lanes > mesh.shape[LANES]:
         raise MemoryError(f"out of memory: {ready.bytes:,} bytes are more than {memory:,}")
     pairs = [(spec.lane, spec.seed) for spec in group.lane_specs]
     events = LiveEvents(Run(path), pairs, group.step) if path and ready.config.log.tensorboard else None
@@ -185,7 +200,7 @@ def train_lanes(
     disk = _Disk()
     about = ready, writer, folder, report, watch, events, disk, meanwhile, progress, ready.state
     loop = _Loop(*about, began=now, flushed=now, saved=now, started=started)
-    with closing(disk), stop_signals() as stop:
+    with closing(disk), stop_signals(stop) as stop:
         step, stopped = _train(loop, group.step, stop.is_set)
         result = None
         if not stopped:

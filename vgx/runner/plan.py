@@ -28,6 +28,8 @@ SHARE = 0.4
 """About how fast a step is, by the operations of its matrix products, as a share of the speed of one large product."""
 
 
+IDLE = 0.1
+"""The share of the workers' time that may be lost at the end of a sweep, before programs are parted among rounds."""
 MEASURE_SECONDS = 0.2
 """For how long the speed of a product is measured, at the most."""
 
@@ -49,6 +51,17 @@ class PlannedRound(NamedTuple):
     products are larger and so about twice as fast."""
 
 
+class PlannedPlace(NamedTuple):
+    """What one worker of a cluster would do."""
+
+    host: str
+    devices: list[str]
+    rounds: list[int]
+    lanes: int
+    seconds: float
+    """About how long it takes."""
+
+
 def program_key(config: Config) -> str:
     """Returns what tells programs apart: lanes of equal keys can ride side by side."""
     return _digest(config.data, shared_model(config.model), shared_train(config.train), config.log)
@@ -66,6 +79,7 @@ def plan_rounds(
     devices: Sequence[Device],
     memory: int,
     per_run: PerRun = 1,
+    workers: int = 1,
 ) -> list[PlannedRound]:
     """Returns the rounds in which to run these lanes, given by number and config; lanes of one program stay together.
 
@@ -75,8 +89,10 @@ def plan_rounds(
         devices: what the lanes are spread over.
         memory: bytes that a round may take on all devices together.
         per_run: how many devices share the batches of each lane.
+        workers: how many rounds run at a time, each on such devices: with too few programs to keep them all at work,
+            the lanes of a program are parted among rounds.
 
-    Raises RunError where those of a program cannot.
+    Raises RunError where the devices of a program cannot share its batches.
     """
     programs: dict[str, list[int]] = {}
     first: dict[str, Config] = {}
@@ -84,11 +100,24 @@ def plan_rounds(
         key = program_key(config)
         programs.setdefault(key, []).append(lane)
         first.setdefault(key, config)
+    parts = rounds_each(len(programs), workers)
     return [
         planned
         for key, members in programs.items()
-        for planned in _rounds(key, members, first[key], data(first[key]), devices, memory, per_run)
+        for planned in _rounds(key, members, first[key], data(first[key]), devices, memory, per_run, parts)
     ]
+
+
+def rounds_each(programs: int, workers: int) -> int:
+    """Returns in how many rounds to part each program, so that workers lose no more than IDLE of their time at the end.
+
+    Rounds are taken as equally long, and there are as many as workers at least.
+    """
+    for parts in range(1, workers):
+        rounds = programs * parts
+        if rounds >= workers and -(-rounds // workers) * workers <= rounds * (1 + IDLE):
+            return parts
+    return workers
 
 
 def _rounds(
@@ -99,13 +128,15 @@ def _rounds(
     devices: Sequence[Device],
     memory: int,
     per_run: PerRun,
+    parts: int,
 ) -> list[PlannedRound]:
     features, steps = dataset.train.images.shape[1], steps_of(config, dataset)
-    share = resolve_per_run(per_run, len(devices), len(members), config.train.batch_size)
+    parts = min(parts, len(members))
+    share = resolve_per_run(per_run, len(devices), -(-len(members) // parts), config.train.batch_size)
     each = share * lane_bytes(Program(shared_config(config), features, dataset.classes), devices[0].platform)
-    spread = min(len(devices) // share, len(members))
+    spread = min(len(devices) // share, -(-len(members) // parts))
     most = max(memory // each // spread, 1) * spread
-    count = -(-len(members) // most)
+    count = max(-(-len(members) // most), parts)
     capacity = -(-len(members) // (count * spread)) * spread
     held_out = sum(len(split.labels) for split in (dataset.validation, dataset.test) if split is not None)
     each_lane = steps * _products(config, features, dataset.classes)
@@ -129,7 +160,7 @@ def _forward(config: Config, features: int, classes: int) -> float:
 
 def seconds_for(rounds: Sequence[PlannedRound], devices: Sequence[Device]) -> float:
     """Returns about how long rounds take, in seconds, from the speed of a large matrix product on this machine."""
-    per_second = _speed(devices[0])
+    per_second = speed(devices[0])
     if devices[0].platform != "cpu":
         per_second *= len(devices)  # on a CPU, one product had all cores
     programs = len({planned.program for planned in rounds})
@@ -137,7 +168,7 @@ def seconds_for(rounds: Sequence[PlannedRound], devices: Sequence[Device]) -> fl
 
 
 @cache
-def _speed(device: Device) -> float:
+def speed(device: Device) -> float:
     """Floating-point operations per second of a large matrix product: the median of some, since others may work, too.
 
     Measured once, so that the times of several sweeps are of one measure.

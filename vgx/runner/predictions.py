@@ -14,6 +14,14 @@ from vgx.results.writer import RunWriter
 from vgx.theory import mean_field
 from vgx.theory.predict import FAULTS, InputStatistics, fault_in_words, net_of, source_of
 
+Known = dict[Any, mean_field.Propagation | str | None]
+"""What theory says of nets: a string is why it fails, None that it does not know the normalization."""
+
+
+def _net(config: Config) -> Any:
+    """What predictions depend on."""
+    return config.data, config.train.batch_size, config.model
+
 
 class Predictions:
     """What theory says of configs, those of one net on one data set worked out once. Threads may share it."""
@@ -22,13 +30,22 @@ class Predictions:
         """`data` loads a config's."""
         self._data = data
         self._sources: dict[tuple[str, str], InputStatistics] = {}
-        self._known: dict[Any, mean_field.Propagation | str | None] = {}
+        self._known: Known = {}
         self._lock = Lock()
 
     def prepare(self, configs: Iterable[Config]) -> None:
         """Works them out ahead of time."""
         for config in configs:
             self._of(config)
+
+    def known(self, configs: Iterable[Config]) -> Known:
+        """Returns what it says of these configs, worked out by now, for another process to `learn`."""
+        return {net: self._of(config) for config in configs for net in [_net(config)]}
+
+    def learn(self, known: Known) -> None:
+        """Takes over what another process has worked out."""
+        with self._lock:
+            self._known |= known
 
     def write(self, writer: RunWriter, configs: Mapping[int, Config]) -> str:
         """Writes `prediction.parquet` for lanes.
@@ -43,7 +60,7 @@ class Predictions:
 
     def _of(self, config: Config) -> mean_field.Propagation | str | None:
         """What theory says; why it fails; or None for a normalization of the user's own."""
-        net = config.data, config.train.batch_size, config.model
+        net = _net(config)
         with self._lock:
             if net not in self._known:
                 self._known[net] = self._propagation(config)

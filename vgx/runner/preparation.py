@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from jax.sharding import Mesh
 
 from vgx.config.schema import Config
 from vgx.data import Dataset, Split
-from vgx.devices import numerics, own
+from vgx.devices import Device, PerRun, numerics, own, resolve_per_run
 from vgx.results.columns import LAYERS
 from vgx.results.lane_results import first_bad_steps
 from vgx.results.store import Run
@@ -31,6 +32,7 @@ from vgx.training.lanes import (
     make_lanes,
     on_each,
     put,
+    spread_over,
     state_shapes,
 )
 from vgx.training.program import Program, shared_config
@@ -58,13 +60,14 @@ class LaneGroup(NamedTuple):
     lane_specs: Sequence[LaneSpec]
     capacity: int
     """How many lanes the compiled program has, at least; those beyond the specs are padding."""
-    mesh: Mesh
-    """Lanes by batch: where they train."""
     dataset: Dataset
     checkpoint: str
     """The folder of its checkpoint in the run directory."""
     step: int
     """The step of the checkpoint to resume from; 0: there is none."""
+    bad_since: Mapping[int, int] = MappingProxyType({})
+    """The first step of each lane, by its number, that was NaN or infinite up to the checkpoint, of those that had
+    one."""
 
 
 class Compiled(NamedTuple):
@@ -183,14 +186,21 @@ def steps_of(config: Config, dataset: Dataset) -> int:
     return config.train.steps or (config.train.epochs or 0) * (len(dataset.train.labels) // config.train.batch_size)
 
 
-def prepare(group: LaneGroup, path: Path | None, cache: ProgramCache) -> Prepared:
+def mesh_for(group: LaneGroup, devices: Sequence[Device], per_run: PerRun) -> Mesh:
+    """Returns lanes by batch: the devices that a group trains on, the same for all groups of its program."""
+    lanes = max(group.capacity, len(group.lane_specs))
+    share = resolve_per_run(per_run, len(devices), lanes, group.lane_specs[0].config.train.batch_size)
+    return spread_over(devices, len(group.lane_specs), share)
+
+
+def prepare(group: LaneGroup, mesh: Mesh, path: Path | None, cache: ProgramCache) -> Prepared:
     """Puts data and lanes on the devices, compiles, and makes the states or restores them from the run at `path`, which
     only the process that writes it has."""
     began = time.monotonic()
     specs, dataset = group.lane_specs, group.dataset
     config, steps = specs[0].config, steps_of(specs[0].config, dataset)
-    compiling = begin_compiling(group, cache)
-    shape = _shape_of(group)
+    compiling = begin_compiling(group, mesh, cache)
+    shape = _shape_of(group, mesh)
     data, held_out = _on_devices(dataset, config, shape.mesh, cache)
     padded = [*specs, *[specs[0]] * (shape.lanes - len(specs))]
     configs, seeds = [spec.config for spec in padded], [spec.seed for spec in padded]
@@ -214,15 +224,15 @@ def prepare(group: LaneGroup, path: Path | None, cache: ProgramCache) -> Prepare
         batches=Batches(tuple(dict.fromkeys(seeds)), len(dataset.train.labels), config.train.batch_size),
         lane=put(lane, shape.mesh, jax.tree.map(lambda leaf: 0, lane)),
         state=state,
-        bad_since=_bad_since(group, path),
+        bad_since=np.array([group.bad_since.get(spec.lane, NEVER) for spec in specs]),
         compiled=compiled,
         seconds=time.monotonic() - began,
     )
 
 
-def begin_compiling(group: LaneGroup, cache: ProgramCache) -> Compiling:
+def begin_compiling(group: LaneGroup, mesh: Mesh, cache: ProgramCache) -> Compiling:
     """Has a group's program compiled in a thread, unless it has been; of earlier ones, the cache keeps the newest."""
-    shape, config = _shape_of(group), group.lane_specs[0].config
+    shape, config = _shape_of(group, mesh), group.lane_specs[0].config
     if shape not in cache.programs:
         for old in list(cache.programs)[:-1]:
             del cache.programs[old]
@@ -234,8 +244,8 @@ def begin_compiling(group: LaneGroup, cache: ProgramCache) -> Compiling:
     return cache.programs[shape]
 
 
-def _shape_of(group: LaneGroup) -> Shape:
-    dataset, specs, mesh = group.dataset, group.lane_specs, group.mesh
+def _shape_of(group: LaneGroup, mesh: Mesh) -> Shape:
+    dataset, specs = group.dataset, group.lane_specs
     program = Program(shared_config(specs[0].config), dataset.train.images.shape[1], dataset.classes)
     splits = tuple((name, len(split.labels)) for name, split in _held_out(dataset).items())
     lanes = max(group.capacity, lanes_on(mesh, len(specs)))
@@ -302,15 +312,6 @@ def _states(
     return put(processes.from_first(restored), mesh, lane_axes(program))
 
 
-def _bad_since(group: LaneGroup, path: Path | None) -> np.ndarray:
-    since = np.full(len(group.lane_specs), NEVER)
-
-    def known() -> np.ndarray:
-        assert path is not None
-        places = {spec.lane: i for i, spec in enumerate(group.lane_specs)}
-        metrics = Run(path).metrics(where=pc.field("lane").isin(list(places)))
-        for lane, step in first_bad_steps(metrics).items():
-            since[places[lane]] = step
-        return since
-
-    return processes.from_first(known) if group.step else since
+def bad_steps(run: Run, lanes: Sequence[int]) -> dict[int, int]:
+    """Returns the first step that was NaN or infinite of those lanes that had one, from what the run's tables hold."""
+    return first_bad_steps(run.metrics(where=pc.field("lane").isin(list(lanes))))

@@ -1,7 +1,8 @@
 """What a sweep has done and has still to do: a row per lane, and a file per round of lanes, each renamed into place.
 
     lanes.parquet        lane, cell, seed, the swept options, status, verdict, slope, final metrics, error
-    rounds/0000.json     program, lanes, room, status (pending | running | interrupted | done | failed), step, seconds
+    rounds/0000.json     program, lanes, room, status (pending | running | interrupted | done | failed), step, seconds,
+                         ran_on (the host and the devices, and from which step; another one where it went on elsewhere)
     checkpoint/0000/     of a round that is not done
 
 A lane keeps its number for good: a sweep that grows adds lanes behind those that are there.

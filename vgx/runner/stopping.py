@@ -48,12 +48,12 @@ def ending_noted(path: Path, goes_on: str, note: Callable[[str, str | None], Non
 
 
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; a second one interrupts at once.
+def stop_signals(stop: threading.Event | None = None) -> Iterator[threading.Event]:
+    """An event, `stop` or a new one, that the first Ctrl-C (or SIGTERM) sets; a second one interrupts at once.
 
     Raises KeyboardInterrupt for one that came before, and that a library lost: jax does, where its C++ calls Python.
     """
-    stop = threading.Event()
+    stop = stop or threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

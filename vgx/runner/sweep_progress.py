@@ -27,11 +27,16 @@ class SweepProgress(NamedTuple):
     seconds_left: float
     """About; NaN before anything is known."""
     config: Config | None
-    """Of the first lane of the round that runs."""
+    """Of the first lane of the round that runs; on a cluster, of the first of those."""
     current: TrainingProgress | None
     """Of that round."""
     note: str
     """What went wrong just now, if anything."""
+    rounds_running: int = 0
+    nodes: int = 0
+    """Of a cluster, those that have a part in the sweep; 0 on this machine alone."""
+    devices: int = 0
+    """Of those nodes together."""
 
 
 Watch = Callable[[SweepProgress], None]
@@ -47,14 +52,20 @@ class ProgressTeller:
         self.began = time.monotonic()
         self.before: float | None = None
 
-    def tell(self, specs: Sequence[LaneSpec] = (), current: TrainingProgress | None = None, note: str = "") -> None:
-        """Tells of the round that runs, and what went wrong just now, if anything."""
+    def tell(
+        self,
+        running: Sequence[tuple[Sequence[LaneSpec], TrainingProgress]] = (),
+        note: str = "",
+        nodes: int = 0,
+        devices: int = 0,
+    ) -> None:
+        """Tells of the rounds that run, and what went wrong just now, if anything."""
         rounds = self.state.rounds.values()
         done = [state for state in rounds if state["status"] not in PENDING]
         run_steps = [float(len(state["lanes"]) * self.steps(state["lanes"][0])) for state in rounds]
         total = sum(run_steps)
         so_far = sum(steps for state, steps in zip(rounds, run_steps, strict=True) if state["status"] not in PENDING)
-        so_far += len(specs) * float(current.step) if current else 0.0
+        so_far += sum(len(specs) * float(current.step) for specs, current in running)
         if self.before is None:
             self.before = so_far
         seconds, gained = time.monotonic() - self.began, so_far - self.before
@@ -68,8 +79,11 @@ class ProgressTeller:
                 run_steps=total,
                 run_steps_done=so_far,
                 seconds_left=seconds / gained * (total - so_far) if gained > 0 else math.nan,
-                config=specs[0].config if specs else None,
-                current=current,
+                config=running[0][0][0].config if running else None,
+                current=running[0][1] if running else None,
                 note=note,
+                rounds_running=len(running),
+                nodes=nodes,
+                devices=devices,
             )
         )

@@ -23,7 +23,7 @@ from vgx.runner.expected import with_expectations
 from vgx.runner.loop import TrainingResult, Watch, train_lanes
 from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
 from vgx.runner.predictions import Predictions
-from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache
+from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache, bad_steps
 from vgx.runner.stopping import ending_noted
 from vgx.training.inputs import BATCH
 from vgx.training.lanes import spread_over
@@ -71,9 +71,9 @@ def train(
         return with_expectations(Run(path), groups, {})
     mesh, dataset = _where_and_what(config, device, devices_per_run)
     with numerics(config.train.precision, own(mesh)):
-        writer, meta = _open_for_all(path, config, dataset, mesh, overwrite)
+        writer, meta, bad = _open_for_all(path, config, dataset, mesh, overwrite)
         with closing(writer), ending_noted(path, "--resume goes on", partial(_note, writer)):
-            run, known = _train(config, dataset, mesh, writer, meta, watch or (lambda progress: None))
+            run, known = _train(config, dataset, mesh, writer, meta, bad, watch or (lambda progress: None))
     return with_expectations(run, groups, known)
 
 
@@ -86,10 +86,10 @@ def train_beside(config: Config, *, device: Platform | None = None, devices_per_
         return
     mesh, dataset = _where_and_what(config, device, devices_per_run)
     with numerics(config.train.precision, own(mesh)):
-        step = processes.from_first(lambda: 0)
-        group = LaneGroup(_lane_specs(config), 0, mesh, dataset, "checkpoint", step)
+        step, bad = processes.from_first(lambda: (0, {}))
+        group = LaneGroup(_lane_specs(config), 0, dataset, "checkpoint", step, bad)
         with closing(ProgramCache()) as cache, processes.losses_told():
-            train_lanes(group, None, lambda result: None, lambda progress: None, lambda: None, cache)
+            train_lanes(group, mesh, None, lambda result: None, lambda progress: None, lambda: None, cache)
 
 
 def _is_done(path: Path, config: Config, resume: bool, overwrite: bool) -> bool:
@@ -120,16 +120,17 @@ def _where_and_what(config: Config, device: Platform | None, devices_per_run: Pe
 
 def _open_for_all(
     path: Path, config: Config, dataset: Dataset, mesh: Mesh, overwrite: bool
-) -> tuple[RunWriter, dict[str, Any]]:
+) -> tuple[RunWriter, dict[str, Any], dict[int, int]]:
     """Opens the run, and tells the processes that train it where it stands, or why it cannot be."""
     opened: list[tuple[RunWriter, dict[str, Any]]] = []
 
-    def begin() -> int:
+    def begin() -> tuple[int, dict[int, int]]:
         opened.append(_open(path, config, dataset, mesh, overwrite))
-        return opened[0][1]["step"]
+        step = opened[0][1]["step"]
+        return step, bad_steps(Run(path), range(len(config.seed_list))) if step else {}
 
-    processes.from_first(begin)
-    return opened[0]
+    _, bad = processes.from_first(begin)
+    return *opened[0], bad
 
 
 def _lane_specs(config: Config) -> list[LaneSpec]:
@@ -142,6 +143,7 @@ def _train(
     mesh: Mesh,
     writer: RunWriter,
     meta: dict[str, Any],
+    bad: dict[int, int],
     watch: Watch,
 ) -> tuple[Run, dict[int, LayerFigures]]:
     """Trains the lanes of an open run from where it stands, and judges them."""
@@ -153,7 +155,7 @@ def _train(
     def predict() -> None:
         meta["prediction_fault"] = predictions.write(writer, dict.fromkeys(lanes, config)) or None
 
-    group = LaneGroup(_lane_specs(config), 0, mesh, dataset, "checkpoint", meta["step"])
+    group = LaneGroup(_lane_specs(config), 0, dataset, "checkpoint", meta["step"], bad)
     predicting: list[Future[None]] = []
     with closing(ProgramCache()) as cache, ThreadPoolExecutor(1, "predict") as thread:
 
@@ -161,7 +163,7 @@ def _train(
             predicting.append(thread.submit(predict))
 
         with processes.losses_told():
-            result = train_lanes(group, writer, report, watch, meanwhile, cache)
+            result = train_lanes(group, mesh, writer, report, watch, meanwhile, cache)
         predicting[0].result()
     run = Run(writer.path)
     judged = judge_lanes(run, lanes, config.seed_list, len(config.model.widths))

@@ -29,6 +29,7 @@ from vgx.results.verdict import thresholds
 from vgx.results.words import counted, duration, figure, mean_and_spread, speed_of
 
 if TYPE_CHECKING:
+    from vgx.runner.plan import PlannedPlace
     from vgx.runner.sweep import Plan
     from vgx.runner.sweep_progress import SweepProgress
 
@@ -220,8 +221,22 @@ def show_plan(plan: Plan) -> Text:
     text = Text()
     for name, line in lines.items():
         text.append(f"{name:<10}", "dim").append(f"{line}\n")
+    for i, place in enumerate(plan.places or ()):
+        text.append(f"{'where' if not i else '':<10}", "dim").append(f"{_place(place)}\n")
     text.rstrip()
     return text
+
+
+def _place(place: PlannedPlace) -> str:
+    """What one worker of a cluster would do, in a line."""
+    devices = f"{len(place.devices)} x {place.devices[0]}"
+    if not place.rounds:
+        return f"{place.host} ({devices}): nothing"
+    numbers = ", ".join(map(str, place.rounds[:6])) + (", ..." if len(place.rounds) > 6 else "")
+    word = "round" if len(place.rounds) == 1 else "rounds"
+    return (
+        f"{place.host} ({devices}): {word} {numbers}: {counted(place.lanes, 'lane')}, about {duration(place.seconds)}"
+    )
 
 
 @contextmanager
@@ -271,10 +286,18 @@ def _now(progress: SweepProgress) -> Text:
     assert config
     fast = current.lanes * current.steps_per_second
     speed = "" if current.phase == "compiling" else f", {fast:,.0f} run-steps/s"
+    if progress.nodes:
+        return Text(f"{_where(progress)}\nfirst of them: step {current.step:,}/{current.steps:,}{speed}")
     where = f"round {progress.rounds_done + 1}/{progress.rounds} ({counted(progress.programs, 'program')})"
     lanes = counted(current.lanes, "lane")
     net = describe_config(config.model_dump(mode="json"))
     return Text(f"{where}: {lanes}, step {current.step:,}/{current.steps:,}{speed}\nfirst lane: {net}")
+
+
+def _where(progress: SweepProgress) -> str:
+    """The cluster at work, in a line."""
+    running = f"{progress.rounds_done}/{progress.rounds} rounds done, {progress.rounds_running} running"
+    return f"{counted(progress.nodes, 'node')}, {counted(progress.devices, 'device')}: {running}"
 
 
 def _lines(console: Console, say: Clock) -> Callable[[SweepProgress], None]:
@@ -290,6 +313,8 @@ def _lines(console: Console, say: Clock) -> Callable[[SweepProgress], None]:
             if done >= 0:
                 left = duration(progress.seconds_left)
                 lanes = f"{progress.lanes_done:,}/{counted(progress.lanes, 'lane')}"
+                if progress.nodes:
+                    lanes += f", {counted(progress.nodes, 'node')}, {counted(progress.devices, 'device')}"
                 console.print(f"round {progress.rounds_done}/{progress.rounds}: {lanes}, {left} left", soft_wrap=True)
             done = progress.rounds_done
 
