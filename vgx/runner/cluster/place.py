@@ -30,6 +30,10 @@ LOSSES = 8
 """How often in a row a round may lose its worker without a checkpoint between, before it is given up."""
 
 
+LOW_MEMORY = "running low on memory"
+"""What Ray says where it ended a worker itself for want of memory. That the system may have, it says of any kill."""
+
+
 class Cluster:
     """A Ray cluster, as the place where rounds run. A context: within it the cluster is joined."""
 
@@ -191,7 +195,7 @@ class Cluster:
         step = checkpoint.newest(sweeping.writer.path / sweeping.state.checkpoint(number)) or 0
         at, times = self.losses.get(number, (-1, 0))
         self.losses[number] = step, times + 1 if at == step else 1
-        memory = "out of memory" in why.lower() or "OOM" in why
+        memory = LOW_MEMORY in why
         if memory or self.losses[number][1] >= LOSSES:
             text = f"its worker was lost {self.losses[number][1]} times at step {step}: {why[:200]}"
             sweeping.give_up_round(number, text, why, memory, devices)
