@@ -40,6 +40,7 @@ def build(
     steps: int = 40,
     lanes: int = 1,
     devices: int = 1,
+    per_run: int = 1,
     precision: str = "float32",
 ) -> Timed:
     """Returns a plain ReLU net's training in some lanes, `steps` steps at a time, on MNIST's sizes."""
@@ -62,7 +63,7 @@ def build(
         jnp.ones(features),
     )
     program = Program(shared_config(config), features, CLASSES)
-    mesh = spread_over(jax.devices()[:devices], lanes)
+    mesh = spread_over(jax.devices()[:devices], lanes, per_run)
     configs = [config] * lanes
     lane = make_lanes(configs, list(range(lanes)), steps)
     state = jax.block_until_ready(make_initial_states(program, configs, mesh)(lane, data, jnp.arange(batch)))

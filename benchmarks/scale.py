@@ -19,12 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import data_parallel
 from benchmarks.sweeps import GRID, sets
 from vgx.devices import cores
 
 OUTPUT = Path(__file__).with_name("SCALE.md")
-BEGIN, END = "<!-- sweeps: begin -->", "<!-- sweeps: end -->"
-"""What this program writes of the file stands between these; the rest of it belongs to others."""
 GPU_STEPS = (2_000, 20_000, 200_000)
 """Lane-steps a second of one GPU to reckon with: `make bench-gpu` measures a card's."""
 NETWORK = 1.25e9
@@ -139,8 +138,8 @@ def page(found: Mapping[str, Measured], size: Size) -> str:
         "",
         "A driver of one core that takes in a lane's step in `s` seconds is busy when",
         "`GPUs x lane-steps a second x s = 1`, a network of ten gigabits when",
-        "`GPUs x lane-steps a second x bytes = 1.25e9`. For the article's grid of activations and initializers, whose",
-        "net this is, the smaller of the two, by what one GPU does (`make bench-gpu`):",
+        "`GPUs x lane-steps a second x bytes = 1.25e9`. For grids of activations and initializers at the depth and",
+        "width above, the smaller of the two, by what one GPU does (`make bench-gpu`):",
         "",
         "| lane-steps a second of a GPU | GPUs, `log.every: 1` | GPUs, `log.every: 10` |",
         "|---|---|---|",
@@ -173,15 +172,6 @@ def _gpus(intake: Intake, speed: float) -> str:
     return f"{shown} ({'driver' if driver <= network else 'network'})"
 
 
-def written(text: str, part: str) -> str:
-    """Returns the text of SCALE.md with its part on sweeps replaced."""
-    if BEGIN not in text:
-        head = "# What more devices bring\n\nWritten by `make bench-scale`."
-        return f"{text or head}\n\n{BEGIN}\n\n{part}\n\n{END}\n"
-    before, rest = text.split(BEGIN, 1)
-    return f"{before}{BEGIN}\n\n{part}\n\n{END}{rest.split(END, 1)[1]}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="seconds: to see that it works; prints, writes nothing")
@@ -193,7 +183,9 @@ def main() -> None:
     if asked.small:
         print(part)
     else:
-        OUTPUT.write_text(written(OUTPUT.read_text() if OUTPUT.exists() else "", part))
+        OUTPUT.write_text(
+            f"# What more devices bring\n\nWritten by `make bench-scale`.\n\n{part}\n\n{data_parallel.page()}\n"
+        )
         print(f"written: {OUTPUT}")
 
 

@@ -155,7 +155,6 @@ class _Loop:
     saved: float
     started: float
     """When preparation began."""
-    dispatched: float = 0.0
     kept: float = 0.0
     checkpoint_seconds: float = 0.0
     rows: list[Rows] = field(default_factory=list)
@@ -239,7 +238,7 @@ def _train(loop: _Loop, step: int, stopped: Callable[[], bool]) -> tuple[int, bo
     asked to stop there."""
     ready, budget = loop.ready, 1
     steps, evaluate_every = ready.steps, ready.config.train.evaluate_every
-    pending: tuple[ChunkPlan, int, Any] | None = None
+    pending: tuple[ChunkPlan, int, float, Any] | None = None
     while True:
         decided = _decide(loop, stopped(), budget, pending)
         more = step < steps and not decided.stop and not _all_ended(ready)
@@ -247,7 +246,7 @@ def _train(loop: _Loop, step: int, stopped: Callable[[], bool]) -> tuple[int, bo
         if more:
             next_stop = min((step // evaluate_every + 1) * evaluate_every, steps)
             plan = next_chunk(step, next_stop, ready.every, ready.shape.capacity, decided.periods)
-            dispatched = plan, step, _dispatch(loop, plan, step)
+            dispatched = plan, step, time.monotonic(), _dispatch(loop, plan, step)
             step += plan.steps
         if pending is not None:
             budget = _keep(loop, *pending, decided.periods)
@@ -267,7 +266,7 @@ def _train(loop: _Loop, step: int, stopped: Callable[[], bool]) -> tuple[int, bo
 
 def _dispatch(loop: _Loop, plan: ChunkPlan, done: int) -> Any:
     """Has the devices do a chunk after step `done`; returns what it will report."""
-    loop.dispatched, ready = time.monotonic(), loop.ready
+    ready = loop.ready
     if plan.recorded:
         loop.state, log = ready.compiled.chunk(*ready.arguments(loop.state, plan, done))
     else:
@@ -281,11 +280,12 @@ def _begin_meanwhile(loop: _Loop) -> None:
     loop.meanwhile = lambda: None
 
 
-def _keep(loop: _Loop, plan: ChunkPlan, done: int, log: Any, budget: int) -> int:
-    """Waits for a chunk's report, keeps its rows, and returns how many periods the next chunk should have."""
+def _keep(loop: _Loop, plan: ChunkPlan, done: int, dispatched: float, log: Any, budget: int) -> int:
+    """Waits for the report of a chunk that was `dispatched` after step `done`, keeps its rows, and returns how many
+    periods the next chunk should have."""
     log = processes.on_host(jax.block_until_ready(log))
     now, ready = time.monotonic(), loop.ready
-    seconds = now - max(loop.dispatched, loop.kept)
+    seconds = now - max(dispatched, loop.kept)
     loop.kept, loop.unsaved = now, True
     rows = rows_of(plan, done, log)
     loop.rows.append(rows)
