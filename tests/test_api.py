@@ -88,7 +88,7 @@ def test_a_notebook_shows_a_table_with_the_gradient_of_each_lane(run):
     points = [[float(y) for _, y in (p.split(",") for p in line.attrib["points"].split())] for line in (first, second)]
     assert all(np.allclose(np.diff(line), np.diff(line)[0], atol=0.11) and line[0] > line[-1] for line in points)
     assert np.all(np.array(points[1]) > np.array(points[0]))
-    assert "from 0.000316 to 0.316" in said["gradient"].find("small").text
+    assert "from 3.2e-4 to 0.32" in said["gradient"].find("small").text
 
 
 def test_a_notebook_shows_any_text_as_text_and_a_damaged_run_as_a_line(run):

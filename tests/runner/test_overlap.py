@@ -10,7 +10,7 @@ import pytest
 
 import vgx
 from vgx.results.writer import RunWriter
-from vgx.runner import checkpoint, loop, preparation, rounds, sweep
+from vgx.runner import checkpoint, loop, preparation, rounds, sweeping
 from vgx.runner.predictions import Predictions
 from vgx.runner.stopping import Interrupted
 
@@ -155,14 +155,14 @@ def test_the_next_program_and_theory_wait_until_the_devices_work(tmp_path, monke
 
 def test_a_sweep_keeps_the_newest_programs_alone(tmp_path, monkeypatch):
     sizes = []
-    begin = sweep.begin_compiling
+    begin = sweeping.begin_compiling
 
-    def noted(group, devices, cache):
-        compiling = begin(group, devices, cache)
+    def noted(group, mesh, cache):
+        compiling = begin(group, mesh, cache)
         sizes.append(len(cache.programs))
         return compiling
 
-    monkeypatch.setattr(sweep, "begin_compiling", noted)
+    monkeypatch.setattr(sweeping, "begin_compiling", noted)
     grid = SMALL | {"sweep": {"axes": {"model.activation": ["relu", "tanh", "elu", "logistic"]}}}
     assert vgx.sweep(vgx.load_sweep(grid), runs=tmp_path).status == "done"
     assert max(sizes) == 2

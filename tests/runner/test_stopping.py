@@ -81,7 +81,7 @@ SWALLOWED = """
     import vgx.runner.preparation
     from vgx.cli import main
 
-    before = vgx.runner.preparation.spread_over
+    before = vgx.runner.preparation.begin_compiling
 
     def lost(*arguments):  # as jax loses one, where its C++ calls Python
         try:
@@ -90,7 +90,7 @@ SWALLOWED = """
             pass
         return before(*arguments)
 
-    vgx.runner.preparation.spread_over = lost
+    vgx.runner.preparation.begin_compiling = lost
     sys.argv = ["vgx", "train", sys.argv[1], "--runs", sys.argv[2], "--quiet"]
     main()
 """

@@ -563,7 +563,7 @@ def test_cells_that_are_not_there_get_a_line(shown_run, where, line):
 def test_a_statistic_of_a_sweep_is_a_line_for_each_cell(shown_run):
     runs = ["show", str(shown_run.path)]
     at_last = CliRunner().invoke(app, [*runs, "--statistic", "act_rms"]).stdout
-    assert "activation rms by depth at the last step" in at_last
+    assert "activation rms, by depth at the last step" in at_last
     by_step = CliRunner().invoke(app, [*runs, "--layer", "3", "--statistic", "delta_log10"]).stdout
     assert "|dloss/dh|, log scale, of layer 3 by step" in by_step
     for text in (at_last, by_step):
