@@ -39,7 +39,6 @@ def picture(
     marks: np.ndarray | None = None,
     log: bool = True,
     ends: tuple[str, str] | None = None,
-    plural: str = "layers",
     reach: tuple[float, float] | None = None,
     form: str = "{:.3g}",
 ) -> Text:
@@ -58,7 +57,6 @@ def picture(
         marks: [L], drawn as points over the bars.
         log: whether the values are logarithms; else the bars stand on 0, or on the lowest where that is negative.
         ends: what stands below the first and the last bar, instead of the layers.
-        plural: what shares a column.
         reach: what the axis holds at the least, as logarithms, so that one that is drawn again and again stays.
         form: of what the axis says of values that are no logarithms.
     """
@@ -77,7 +75,7 @@ def picture(
     heights = 1 + (bars - bottom) / (top - bottom) * (8 * height - 1)
     rows_of_points = None if points is None else (1 + (points - bottom) / (top - bottom) * (8 * height - 1)) / 8
 
-    shared = f", {group} {plural} to a column, the {'lowest' if log else 'mean'} drawn" if group > 1 else ""
+    shared = f", {group} to a column, the {'lowest' if log else 'mean'} drawn" if group > 1 else ""
     text = Text(f"{title}{shared}\n", style="bold")
     labels = [power_of_ten(end) if log else form.format(end) for end in (bottom, top)]
     for row in range(height - 1, -1, -1):

@@ -72,7 +72,7 @@ def layer_over_steps(
         values, ends = column.shown(rows[name]), (f"step {steps[0]:,}", f"{steps[-1]:,}")
         title = f"{column.title}, of {where}"
         form = column.axis_form
-        drawn = picture(values, width, title=title, log=column.is_log, ends=ends, plural="steps", form=form)
+        drawn = picture(values, width, title=title, log=column.is_log, ends=ends, form=form)
         first, then = (_said(x, column.is_log) for x in (values[0], values[at]))
         said = f"{first} at step {steps[0]:,}, {then} at step {steps[at]:,}"
         return Group(drawn, Text(f"\n{said}"))
