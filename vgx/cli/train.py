@@ -56,16 +56,19 @@ def train(
     """Train a config and log the gradient at every layer at every step."""
     from vgx.report.terminal.working import working
 
+    named = coordinator, processes, process
+    together = _is_joint(distributed, named)
     console, silent = make_console(), quiet or as_json
     with working("starting", silent=quiet):
         import vgx
         from vgx.report.terminal.progress import watching
         from vgx.report.terminal.run import expectations, last_line, show
-        from vgx.runner.processes import is_first
+        from vgx.runner.processes import is_first, join
         from vgx.runner.train import run_path, train_beside
 
         tree = vgx.load_config(config, overrides or [], modules or [])
-    together = _join(distributed, coordinator, processes, process)
+    if together:
+        join(*named)
     where: dict[str, Any] = {"device": device, "devices_per_run": devices_per_run or ("auto" if together else 1)}
     if together and not is_first():
         train_beside(tree, **where)
@@ -97,18 +100,15 @@ def train(
         raise typer.Exit(3)
 
 
-def _join(distributed: bool, coordinator: str | None, processes: int | None, process: int | None) -> bool:
-    """Joins the processes that train one run, if several are asked for; returns whether they are."""
-    named = coordinator, processes, process
+def _is_joint(distributed: bool, named: tuple[str | None, int | None, int | None]) -> bool:
+    """Whether a run is to be trained together with other processes, by what says which; makes output ready for that."""
     if not distributed and named == (None, None, None):
         return False
     if named.count(None) not in (0, 3):
         raise typer.BadParameter("give all of --coordinator HOST:PORT, --processes N and --process I, or none of them")
     from vgx.cli.process import keep_output_apart
-    from vgx.runner.processes import join
 
     keep_output_apart()
-    join(*named)
     return True
 
 
