@@ -28,6 +28,8 @@ from vgx.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from vgx.results.store import Run
     from vgx.runner.sweep import Plan
 
@@ -62,7 +64,6 @@ def train(
     with working("starting", silent=quiet):
         import vgx
         from vgx.report.terminal.progress import watching
-        from vgx.report.terminal.run import expectations, last_line, show
         from vgx.runner.processes import is_first, join
         from vgx.runner.train import run_path, train_beside
 
@@ -84,20 +85,27 @@ def train(
             **where,
         )
     _tell_of_fault(run)
-    held = run.expectations
-    with working("reading", silent=quiet):
-        shown = last_line(run) if silent else show(run, width=console.width)
-    if as_json:
-        _print_json(run)
-    else:
-        console.print(shown, soft_wrap=quiet)
-        if held and not (quiet and all(one.holds for one in held)):
-            console.print()
-            console.print(expectations(held))
+    _show_trained(run, console, quiet, as_json)
     if not silent:
         say_next("report", short_name(run.path), runs=runs)
-    if not all(one.holds for one in held):
+    if not all(one.holds for one in run.expectations):
         raise typer.Exit(3)
+
+
+def _show_trained(run: Run, console: Console, quiet: bool, as_json: bool) -> None:
+    from vgx.report.terminal.run import expectations, last_line, show
+    from vgx.report.terminal.working import working
+
+    if as_json:
+        _print_json(run)
+        return
+    with working("reading", silent=quiet):
+        shown = last_line(run) if quiet else show(run, width=console.width)
+    console.print(shown, soft_wrap=quiet)
+    held = run.expectations
+    if held and not (quiet and all(one.holds for one in held)):
+        console.print()
+        console.print(expectations(held))
 
 
 def _is_joint(distributed: bool, named: tuple[str | None, int | None, int | None]) -> bool:
