@@ -88,7 +88,7 @@ def test_two_processes_train_what_one_does_and_the_first_alone_writes(tmp_path):
     assert first[1].split() == ["healthy", str(together.run.path)]
     assert second[1] == ""
     assert not (tmp_path / "nothing-1").exists()
-    assert together.run.meta["devices_per_run"] == 2
+    assert (together.run.meta["devices_per_run"], together.run.meta["processes"]) == (2, 2)
     assert_same_tables(together.run, alone(tmp_path, 60))
 
 

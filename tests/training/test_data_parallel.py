@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,13 +11,17 @@ from typing import Any
 
 import jax
 import numpy as np
+import pyarrow.compute as pc
 import pytest
+from rich.console import Console
 
+import vgx
 from tests.training.test_step import dataset
 from vgx.config.schema import Config
 from vgx.devices import resolve_per_run
 from vgx.errors import EnvironmentFault, RunError
 from vgx.parts import ACTIVATIONS
+from vgx.report.terminal.run import show
 from vgx.training.batches import Batches
 from vgx.training.chunks import make_chunk, make_evaluate
 from vgx.training.inputs import to_device
@@ -156,6 +161,28 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused_with_the_nearest_that_can()
 )
 def test_auto_is_what_lanes_leave_free_and_a_batch_divides_by(devices, lanes, batch, share):
     assert resolve_per_run("auto", devices, lanes, batch) == share
+
+
+def test_a_run_and_a_sweep_say_on_how_many_devices_each_net_was_and_measure_the_same(tmp_path):
+    settings = {"name": "shared", "data": "digits", "model": {"depth": 3, "width": 8}, "train": {"steps": 4}}
+    one = vgx.train(vgx.load_config(settings), runs=tmp_path / "one")
+    two = vgx.train(vgx.load_config(settings), runs=tmp_path / "two", devices_per_run=2)
+    assert (one.meta["devices_per_run"], len(one.meta["devices"])) == (1, 1)
+    assert (two.meta["devices_per_run"], len(two.meta["devices"])) == (2, 2)
+    shown = Console(width=100, record=True, file=io.StringIO())
+    shown.print(show(two, width=100))
+    assert "2 x cpu: cpu, 2 for each run" in shown.export_text()
+    grid = settings | {"sweep": {"axes": {"model.activation": ["relu", "tanh"]}}}
+    swept = vgx.sweep(vgx.load_sweep(grid), runs=tmp_path / "swept", devices_per_run="auto")
+    assert swept.meta["devices_per_run"] == "auto"
+    first = pc.field("step") == 1
+    for run in (two, swept):
+        for name, own in (("delta_log10", one), ("act_rms", one)):
+            theirs = run.layers([name], where=first & (pc.field("lane") == 0))[name]
+            np.testing.assert_allclose(theirs, own.layers([name], where=first)[name], rtol=1e-5, atol=1e-5)
+    with pytest.raises(RunError, match=r"a batch of 33 cannot be dealt out evenly"):
+        vgx.sweep(vgx.load_sweep(grid, ["train.batch_size=33"]), runs=tmp_path / "odd", devices_per_run=2)
+    assert not list((tmp_path / "odd").glob("*"))
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from vgx.results import directories
 from vgx.results.reading import FORMAT
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter
+from vgx.runner import processes
 
 
 def existing_run(path: Path, configs: Iterable[Config], overwrite: bool) -> Run | None:
@@ -38,6 +39,7 @@ def initial_meta(config: Config, devices: Sequence[Device], per_run: PerRun) -> 
         "started": now(),
         **describe(devices),
         "devices_per_run": per_run,
+        "processes": processes.count(),
         "precision": config.train.precision,
         "matmul_precision": matmul_precision(config.train.precision),
         "seconds": 0.0,

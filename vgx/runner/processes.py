@@ -33,6 +33,8 @@ JOIN_SECONDS = 120
 """How long a process waits for the others to join."""
 SILENCE_SECONDS = 30
 """How long a process may be silent before the others take it for dead."""
+WRITING_SECONDS = 3600
+"""How long those that have nothing left to do wait for the one that writes."""
 
 
 class ProcessLost(EnvironmentFault):
@@ -62,7 +64,7 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             process,
             initialization_timeout=2 * JOIN_SECONDS,  # where it expires, jax kills the process with a stack trace
             heartbeat_timeout_seconds=SILENCE_SECONDS,
-            shutdown_timeout_seconds=SILENCE_SECONDS,
+            shutdown_timeout_seconds=WRITING_SECONDS,
         )
     except ValueError as error:
         mend = "start it by srun, mpirun or on a TPU pod, or give --coordinator HOST:PORT --processes N --process I"
@@ -82,6 +84,11 @@ def _give_up() -> NoReturn:
 def several() -> bool:
     """Returns whether other processes take part."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def count() -> int:
+    """Returns how many processes take part."""
+    return jax.process_count() if several() else 1
 
 
 def is_first() -> bool:

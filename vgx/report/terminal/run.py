@@ -68,6 +68,8 @@ def show(
         where = f"{len(meta['devices'])} x " * (len(meta["devices"]) > 1) + meta["devices"][0]
         if (share := meta.get("devices_per_run", 1)) != 1:
             where += f", {share} for each run"
+        if (together := meta.get("processes", 1)) > 1:
+            where += f", in {together} processes"
         took = f"after {meta['seconds']:.1f} s{speed_of(meta)} on {where}"
         header.append(f"{meta['status']} at step {meta['step']:,} {took}", "dim")
     parts: list[RenderableType] = [header, _loss_line(run, lane, width)]
