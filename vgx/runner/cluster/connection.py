@@ -1,5 +1,8 @@
 """Joins a Ray cluster, or starts one on this machine, and says in a line why it cannot."""
 
+# Ray is an extra: it may not be here.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import logging

@@ -1,5 +1,8 @@
 """The rounds of a sweep on a cluster: handed to workers as they are free, taken in by the driver as they are told."""
 
+# Ray is an extra: it may not be here.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import io

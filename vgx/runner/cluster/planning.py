@@ -1,5 +1,8 @@
 """What a sweep would do on a cluster: which rounds each of its workers would run, and for how long."""
 
+# Ray is an extra: it may not be here.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -30,7 +33,7 @@ def plan_on(
         cluster.pool.settle()
         rounds = cluster.planned(lanes, data)
         hands = cluster.pool.opened
-        speed = float(ray.get(hands[0].actor.speed.remote())) if rounds else 1.0  # type: ignore[arg-type]
+        speed = float(ray.get(hands[0].actor.speed.remote())) if rounds else 1.0
         places = [PlannedPlace(hand.host, names_of(hand.devices), [], 0, 0.0) for hand in hands]
         compiled: list[set[str]] = [set() for _ in hands]
         for number, planned in enumerate(rounds):

@@ -1,5 +1,8 @@
 """The workers of a cluster: on which nodes they are, what of them they have, how they begin and how they are lost."""
 
+# Ray is an extra: it may not be here.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import logging
