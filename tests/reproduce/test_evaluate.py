@@ -118,7 +118,7 @@ def test_the_list_says_what_there_is(tmp_path):
     ("arguments", "line"),
     [
         (["rankin"], "no experiment is called 'rankin'; did you mean 'ranking'"),
-        (["ranking", "--write"], "--write writes the table of all claims; give it with --all"),
+        (["--write"], "--write writes the page of all claims, or the section of one: give --all, or name one"),
         (["ranking", "--all"], "leave one of the two out"),
         (["he-exact", "--activation", "mish"], "this experiment has no axis model.activation"),
         (["ranking", "--activation", "mis"], "no activation is called 'mis'; did you mean 'mish'?"),
@@ -157,6 +157,27 @@ def test_all_writes_the_page_of_claims_from_what_was_run(file, tmp_path, monkeyp
     assert "nothing is decided by fewer than three seeds." in " ".join(page.split())
     run(*arguments)
     assert (tmp_path / "docs/CLAIMS.md").read_text() == page
+
+
+def test_one_claim_renews_its_line_and_its_section_and_leaves_the_others(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = file.parent / "two"
+    folder.mkdir()
+    for name in ("first", "second"):
+        (folder / f"{name}.yaml").write_text(file.read_text().replace("name: small", f"name: {name}"))
+    found = {name: folder / f"{name}.yaml" for name in ("first", "second")}
+    monkeypatch.setattr("vgx.reproduce.experiment.find_experiments", lambda: found)
+    where = ("--quiet", "--runs", file.parent / "runs")
+    missing = run(found["second"], "--write", *where).exception
+    assert "has no 'second' at --scale cpu; --all --write makes the page anew" in str(missing)
+    run("--all", "--write", *where)
+    page = tmp_path / "docs/CLAIMS.md"
+    whole = page.read_text()
+    before, of_second = whole.split("## second")
+    page.write_text(before.replace("-0.301 ± 0.05", "older") + "## second\n\nold\n")
+    run(found["second"], "--write", *where)
+    assert page.read_text() == whole.replace("-0.301 ± 0.05", "older", 1)
+    assert of_second.count("Machine: ") == 1
 
 
 @pytest.mark.slow

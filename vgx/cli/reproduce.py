@@ -30,7 +30,9 @@ def reproduce_claim(
     ] = None,
     modules: Modules = None,
     overrides: Overrides = None,
-    write: Annotated[bool, typer.Option("--write", help="With --all: write docs/CLAIMS.md, here.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write docs/CLAIMS.md here, or its section on the one.")
+    ] = False,
     runs: RunsFolder = Path("runs"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again from nothing.")] = False,
     device: Annotated[Platform | None, typer.Option(help="Where to compute; jax's choice by default.")] = None,
@@ -41,8 +43,8 @@ def reproduce_claim(
     from vgx.errors import ConfigError
     from vgx.report.terminal.working import working
 
-    if write and not every:
-        raise ConfigError("--write writes the table of all claims; give it with --all")
+    if write and not (name or every):
+        raise ConfigError("--write writes the page of all claims, or the section of one: give --all, or name one")
     if name and every:
         raise ConfigError(f"--all runs every experiment, and '{name}' names one; leave one of the two out")
     if write:
@@ -69,9 +71,12 @@ def reproduce_claim(
 
         print(json.dumps({"experiments": [to_json(result) for result in results]}, allow_nan=False))
     if write:
-        from vgx.report.markdown import write_page
+        from vgx.report.markdown import renew_section, write_page
 
-        write_page(results, CLAIMS_PAGE)
+        if every:
+            write_page(results, CLAIMS_PAGE)
+        else:
+            renew_section(results[0], CLAIMS_PAGE)
     if not silent and name:
         say_next("report", short_name(results[0].run.path), runs=runs)
     elif not silent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ HEAD = """\
 # The article's claims, tested
 
 Written by `vgx reproduce --all --scale {scale} --write` from the runs themselves; nothing here is typed by hand. `vgx
-reproduce NAME` makes any line again, and each experiment is a YAML file in [configs/reproduce](../configs/reproduce).
+reproduce NAME` makes any line again, and with `--write` its section here, which says what it was made on; each
+experiment is a YAML file in [configs/reproduce](../configs/reproduce).
 
 A published *number* is reproduced when the mean over seeds is within the tolerance and its 95 % interval is no wider
 than that; not reproduced when the whole interval is outside. A *claim* is supported or contradicted when the whole
@@ -53,16 +55,42 @@ def write_page(results: Sequence[Result], target: Path) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def renew_section(result: Result, target: Path) -> None:
+    """Writes one claim's line and section of the page anew, and leaves the others as they are.
+
+    Raises as `refuse_others`, and RunError when there is no page, or one of another scale, or without that claim.
+    """
+    refuse_others(target)
+    with explained(target, "read"):
+        text = target.read_text(encoding="utf-8") if target.exists() else ""
+    head, *sections = re.split(r"(?m)^(?=## )", text)
+    lines, named = head.splitlines(), [section.split("\n", 1)[0][3:] for section in sections]
+    rows = {number: line for number, line in enumerate(lines) if line.startswith("| [")}
+    mine = [number for number, line in rows.items() if f"](#{result.name}) |" in line]
+    if f"--scale {result.scale} --write`" not in head or result.name not in named or not mine:
+        raise RunError(f"{target}: has no '{result.name}' at --scale {result.scale}; --all --write makes the page anew")
+    sections[named.index(result.name)] = "\n".join(_section(result)) + "\n\n"
+    kept = [_line(result) if number in mine else line for number, line in rows.items()]
+    text = "\n".join([*_head(result.scale), *kept, "", "".join(sections).rstrip("\n")]) + "\n"
+    with explained(target), drafted(target) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
 def page(results: Sequence[Result]) -> str:
     """Returns the page, in Markdown; the same runs give the same text."""
-    lines = [HEAD.format(scale=results[0].scale), f"Machine: {_machine(results[0])}.", ""]
-    lines += ["| claim | verdict | command |", "|---|---|---|"]
-    for result in results:
-        claim = f"[{_cell(result.claim.says)}](#{result.name})"
-        lines.append(f"| {claim} | {verdict_words(result)} | `vgx reproduce {result.name}` |")
+    lines = [*_head(results[0].scale), *map(_line, results)]
     for result in results:
         lines += ["", *_section(result)]
     return "\n".join(lines) + "\n"
+
+
+def _head(scale: str) -> list[str]:
+    return [HEAD.format(scale=scale), "| claim | verdict | command |", "|---|---|---|"]
+
+
+def _line(result: Result) -> str:
+    claim = f"[{_cell(result.claim.says)}](#{result.name})"
+    return f"| {claim} | {verdict_words(result)} | `vgx reproduce {result.name}` |"
 
 
 def _machine(result: Result) -> str:
@@ -79,6 +107,7 @@ def _section(result: Result) -> Iterator[str]:
     yield f"{claim.says}. Source: {claim.source}."
     here = "; ".join(filter(None, (claim.differs, seeds_in_words(result.seeds), *result.notes)))
     yield f"Here: {here}." if claim.differs else f"{here[0].upper()}{here[1:]}."
+    yield f"Machine: {_machine(result)}."
     yield ""
     yield "| what | claimed | ours | 95 % interval | verdict |"
     yield "|---|---|---|---|---|"
