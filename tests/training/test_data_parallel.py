@@ -104,9 +104,12 @@ def twenty_steps_are_the_same(settings: dict[str, Any], devices: int, lanes: int
         np.testing.assert_allclose(ours.take(0, axis), theirs.take(0, axis), rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("activation", NAMES)
-def test_the_first_step_on_two_devices_is_that_on_one(activation):
-    normalization = NORMALIZATIONS[NAMES.index(activation) % len(NORMALIZATIONS)]
+@pytest.mark.parametrize(
+    ("activation", "normalization"),
+    zip(["elu", "rrelu", "tanh", "prelu", "relu"], NORMALIZATIONS, strict=True),
+    ids=["elu", "rrelu batch", "tanh batch after", "prelu layer", "relu rms after"],
+)
+def test_the_first_step_on_two_devices_is_that_on_one(activation, normalization):
     first_step_is_the_same({"model": {"activation": activation, "normalization": normalization}}, 2)
 
 
