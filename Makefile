@@ -38,7 +38,7 @@ test-faults: .venv/dev ## hostile configs and data, damaged runs, kills, full di
 	$(BIN)/python -m pytest -m faults tests/faults --numprocesses auto --dist worksteal
 
 test-cluster: .venv/ray ## sweeps on Ray clusters of this machine, with kills; installs Ray
-	$(BIN)/python -m pytest -m cluster tests/runner/test_cluster.py
+	$(BIN)/python -m pytest -m cluster tests/runner
 
 test-peers: .venv/dev .venv-peers/ready ## theory and parts against neural-tangents and PyTorch; installs the former in .venv-peers
 	$(BIN)/python -m pytest -m peers tests/peers

@@ -106,7 +106,7 @@ def twenty_steps_are_the_same(settings: dict[str, Any], devices: int, lanes: int
 
 @pytest.mark.parametrize(
     ("activation", "normalization"),
-    zip(["elu", "rrelu", "tanh", "prelu", "relu"], NORMALIZATIONS, strict=True),
+    list(zip(["elu", "rrelu", "tanh", "prelu", "relu"], NORMALIZATIONS, strict=True)),
     ids=["elu", "rrelu batch", "tanh batch after", "prelu layer", "relu rms after"],
 )
 def test_the_first_step_on_two_devices_is_that_on_one(activation, normalization):
