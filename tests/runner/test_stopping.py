@@ -183,7 +183,7 @@ def whole_sweep(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "moment", [f"{LOOP}.prepare", pytest.param("vgx.runner.sweep.judge_lanes", marks=pytest.mark.slow)]
+    "moment", [f"{LOOP}.prepare", pytest.param("vgx.runner.sweeping.judge_lanes", marks=pytest.mark.slow)]
 )
 def test_a_sweep_stopped_at_any_time_goes_on_with_the_same_command(moment, whole_sweep, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
