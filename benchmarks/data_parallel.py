@@ -27,7 +27,7 @@ class Link(NamedTuple):
 
 
 LINKS = (
-    Link("this core, 10 Gb/s network", 1.25e9, None),
+    Link("as here, 10 Gb/s network", 1.25e9, None),
     Link("50 TFLOP/s, 50 GB/s between hosts", 5e10, 5e13),
     Link("50 TFLOP/s, 450 GB/s within a host", 4.5e11, 5e13),
 )

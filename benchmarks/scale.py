@@ -176,17 +176,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="seconds: to see that it works; prints, writes nothing")
     parser.add_argument("--steps", type=int, help="of each lane, for rounds of 30 s or more")
+    parser.add_argument("--one-net", action="store_true", help="the half on one net alone, in minutes, without Ray")
     asked = parser.parse_args()
     size = SMALL if asked.small else FULL
     size = size._replace(steps=asked.steps) if asked.steps else size
-    part = page(measured(size), size)
+    parts = [] if asked.one_net else [page(measured(size), size)]
     if asked.small:
-        print(part)
-    else:
-        OUTPUT.write_text(
-            f"# What more devices bring\n\nWritten by `make bench-scale`.\n\n{part}\n\n{data_parallel.page()}\n"
-        )
-        print(f"written: {OUTPUT}")
+        print(*parts)
+        return
+    parts.append(data_parallel.page())
+    command = "python -m benchmarks.scale" + " --one-net" * asked.one_net
+    text = "\n\n".join(["# What more devices bring", f"Written by `{command}`.", *parts])
+    OUTPUT.write_text(f"{text}\n")
+    print(f"written: {OUTPUT}")
 
 
 if __name__ == "__main__":
