@@ -26,7 +26,7 @@ terminal, or where `NO_COLOR` is set.
 
 def known() -> list[str]:
     """Returns the names of the commands."""
-    return list(get_command(app).commands)  # type: ignore[attr-defined]
+    return list(get_command(app).commands)
 
 
 def pages() -> dict[str, str]:

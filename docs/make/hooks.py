@@ -17,8 +17,6 @@ sys.path.insert(0, str(ROOT))  # mkdocs loads this file by its path
 
 from docs.make import commands, options, pages, parts  # noqa: E402
 
-OPTIONAL = {"cluster.md"}
-"""Pages of the nav that need not be there."""
 OUTSIDE = {
     "benchmarks/THEORY.md": "measured/theory.md",
     "benchmarks/CALIBRATION.md": "measured/calibration.md",
@@ -29,35 +27,13 @@ OUTSIDE = {
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)\s#]+)(#[^)\s]*)?(?=\))")
 
 
-def on_config(config: MkDocsConfig) -> None:
-    """Leaves out of the nav what there is not."""
-    lacking = {page for page in OPTIONAL if not (ROOT / "docs" / page).is_file()}
-    config.nav = _without(config.nav, lacking if has_playground() else {*lacking, "playground.md"})
-
-
-def _without(nav: Any, lacking: set[str]) -> Any:
-    if isinstance(nav, list):
-        return [kept for item in nav if (kept := _without(item, lacking)) is not None]
-    if isinstance(nav, dict):
-        kept = {title: inner for title, item in nav.items() if (inner := _without(item, lacking)) is not None}
-        return kept or None
-    return None if nav in lacking else nav
-
-
 def on_files(files: Files, config: MkDocsConfig) -> None:
     """Adds the generated pages."""
     made = {**options.pages(), **parts.pages(), **commands.pages(), **pages.pages()}
     made |= {there: (ROOT / here).read_text(encoding="utf-8") for here, there in OUTSIDE.items()}
-    if has_playground():
-        made["playground.md"] = pages.PLAYGROUND
-        made["playground-page.html"] = playground()
+    made["playground-page.html"] = playground()
     for path, text in made.items():
         files.append(File.generated(config, path, content=text))
-
-
-def has_playground() -> bool:
-    """Returns whether vgx has the command yet."""
-    return "playground" in commands.known()
 
 
 def playground() -> str:

@@ -15,13 +15,6 @@ from vgx.config.shipped import CONFIGS
 from vgx.parts import ACTIVATIONS
 from vgx.results.columns import LAYERS, METRICS
 
-PLAYGROUND = """\
-# Playground
-
-<iframe src="playground-page.html" title="Playground" style="width: 100%; height: 90vh; border: 0"></iframe>
-
-[The same as a page of its own](playground-page.html), by `vgx playground -o page.html`.
-"""
 TIERS = {"lite": "lite, standard, full", "standard": "standard, full", "full": "full"}
 
 

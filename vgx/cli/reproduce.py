@@ -71,18 +71,23 @@ def reproduce_claim(
 
         print(json.dumps({"experiments": [to_json(result) for result in results]}, allow_nan=False))
     if write:
-        from vgx.report.markdown import renew_section, write_page
-
-        if every:
-            write_page(results, CLAIMS_PAGE)
-        else:
-            renew_section(results[0], CLAIMS_PAGE)
+        _write(results, every)
     if not silent and name:
         say_next("report", short_name(results[0].run.path), runs=runs)
     elif not silent:
         say_next("reproduce", "--scale", scale, runs=runs)
     if any(result.failed for result in results):
         raise typer.Exit(3)
+
+
+def _write(results: Sequence[Result], every: bool) -> None:
+    """Writes the page of all claims, or the section of one."""
+    from vgx.report.markdown import renew_section, write_page
+
+    if every:
+        write_page(results, CLAIMS_PAGE)
+    else:
+        renew_section(results[0], CLAIMS_PAGE)
 
 
 def _list(experiments: Sequence[Experiment], runs: Path, as_json: bool) -> None:

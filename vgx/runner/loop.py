@@ -150,7 +150,7 @@ class _Loop:
     progress: TrainingProgress
     state: State
     began: float
-    """When training began; the other times are those of the last flush, checkpoint, dispatch and report."""
+    """When training began; the other times are those of the last flush, checkpoint and report."""
     flushed: float
     saved: float
     started: float
@@ -179,8 +179,8 @@ def train_lanes(
     """Trains lanes to the last step, or to where every one has diverged, and returns how far; all is written by then.
 
     Several processes may train them together, of which one has a writer. `meanwhile` is called when the devices have
-    begun: what it begins in a thread does not keep them waiting. `stop` is set by
-    who asks to stop, where that is not a signal to this process.
+    begun: what it begins in a thread does not keep them waiting. `stop` is set by who asks to stop, where that is not
+    a signal to this process.
 
     Raises Interrupted when asked to stop, even at the last step, and MemoryError when more lanes than are worked on at
     once take more than `memory` bytes.
