@@ -24,11 +24,6 @@ terminal, or where `NO_COLOR` is set.
 """
 
 
-def known() -> list[str]:
-    """Returns the names of the commands."""
-    return list(get_command(app).commands)
-
-
 def pages() -> dict[str, str]:
     """Returns the pages by their paths in docs/."""
     command = get_command(app)
