@@ -168,16 +168,21 @@ def test_one_claim_renews_its_line_and_its_section_and_leaves_the_others(file, t
     found = {name: folder / f"{name}.yaml" for name in ("first", "second")}
     monkeypatch.setattr("vgx.reproduce.experiment.find_experiments", lambda: found)
     where = ("--quiet", "--runs", file.parent / "runs")
-    missing = run(found["second"], "--write", *where).exception
-    assert "has no 'second' at --scale cpu; --all --write makes the page anew" in str(missing)
-    run("--all", "--write", *where)
     page = tmp_path / "docs/CLAIMS.md"
+    run("--all", "--write", *where)
     whole = page.read_text()
+    page.unlink()
+    run(found["first"], "--write", *where)
+    assert "## second" not in page.read_text()
+    run(found["second"], "--write", *where)
+    assert page.read_text() == whole
     before, of_second = whole.split("## second")
     page.write_text(before.replace("-0.301 ± 0.05", "older") + "## second\n\nold\n")
     run(found["second"], "--write", *where)
     assert page.read_text() == whole.replace("-0.301 ± 0.05", "older", 1)
     assert of_second.count("Machine: ") == 1
+    other = run(found["second"], "--write", *where, "--scale", "smoke").exception
+    assert "is of another scale than smoke; --all --write makes the page anew" in str(other)
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def reproduce_claim(
     if write:
         from vgx.report.markdown import refuse_others
 
-        refuse_others(CLAIMS_PAGE)
+        refuse_others(CLAIMS_PAGE, None if every else scale)
     silent = quiet or as_json
     with working("reading what has been run", silent=quiet):
         from vgx.reproduce.experiment import experiment_called, find_experiments, load_experiment

@@ -38,13 +38,16 @@ WRITTEN = "Written by `vgx reproduce"
 """In every such page."""
 
 
-def refuse_others(target: Path) -> None:
-    """Raises RunError when a page of claims would replace something else than one."""
+def refuse_others(target: Path, of_scale: str | None = None) -> None:
+    """Raises RunError when a page of claims would replace something else than one, or one of another scale."""
     with explained(target, "read"):
         if not os.path.lexists(target):
             return
-        if not target.is_file() or WRITTEN not in target.read_text(encoding="utf-8", errors="replace")[:2000]:
-            raise RunError(f"{target}: exists, and vgx did not write it; move it away, or work in another folder")
+        start = target.read_text(encoding="utf-8", errors="replace")[:2000] if target.is_file() else ""
+    if WRITTEN not in start:
+        raise RunError(f"{target}: exists, and vgx did not write it; move it away, or work in another folder")
+    if of_scale and f"--scale {of_scale} --write`" not in start:
+        raise RunError(f"{target}: is of another scale than {of_scale}; --all --write makes the page anew")
 
 
 def write_page(results: Sequence[Result], target: Path) -> None:
@@ -56,22 +59,18 @@ def write_page(results: Sequence[Result], target: Path) -> None:
 
 
 def renew_section(result: Result, target: Path) -> None:
-    """Writes one claim's line and section of the page anew, and leaves the others as they are.
+    """Writes one claim's line and section of the page, in the place of older ones or at the end; others stay as they are.
 
-    Raises as `refuse_others`, and RunError when there is no page, or one of another scale, or without that claim.
+    Raises as `refuse_others` for a page of the result's scale.
     """
-    refuse_others(target)
+    refuse_others(target, result.scale)
     with explained(target, "read"):
         text = target.read_text(encoding="utf-8") if target.exists() else ""
-    head, *sections = re.split(r"(?m)^(?=## )", text)
-    lines, named = head.splitlines(), [section.split("\n", 1)[0][3:] for section in sections]
-    rows = {number: line for number, line in enumerate(lines) if line.startswith("| [")}
-    mine = [number for number, line in rows.items() if f"](#{result.name}) |" in line]
-    if f"--scale {result.scale} --write`" not in head or result.name not in named or not mine:
-        raise RunError(f"{target}: has no '{result.name}' at --scale {result.scale}; --all --write makes the page anew")
-    sections[named.index(result.name)] = "\n".join(_section(result)) + "\n\n"
-    kept = [_line(result) if number in mine else line for number, line in rows.items()]
-    text = "\n".join([*_head(result.scale), *kept, "", "".join(sections).rstrip("\n")]) + "\n"
+    head, *parts = re.split(r"(?m)^(?=## )", text)
+    sections = {part.split("\n", 1)[0][3:]: part.rstrip("\n") for part in parts}
+    rows = dict(re.findall(r"(?m)^(?=\| \[.*\]\(#([^)]+)\) \|)(.*)$", head))
+    sections[result.name], rows[result.name] = "\n".join(_section(result)), _line(result)
+    text = "\n".join([*_head(result.scale), *rows.values(), "", "\n\n".join(sections.values())]) + "\n"
     with explained(target), drafted(target) as draft:
         draft.write_text(text, encoding="utf-8")
 
