@@ -19,8 +19,10 @@ from vgx.theory.validate import normal_inputs
 CLASSES = 10
 
 
-def residuals(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The gradient of the cross-entropy of each example: [..., B, C]."""
+def residuals(logits: np.ndarray, labels: np.ndarray, loss: str) -> np.ndarray:
+    """The gradient of the loss of each example: [..., B, C]."""
+    if loss == "mse":
+        return logits - np.eye(CLASSES)[labels]
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True) - np.eye(CLASSES)[labels]
 
@@ -41,7 +43,9 @@ def weights(kind: str, random: np.random.Generator, nets: int, n_in: int, n_out:
     return q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :]
 
 
-def drawn_curves(name: str, kind: str, norm: str, width: int, depth: int, batch: int, nets: int) -> np.ndarray:
+def drawn_curves(
+    name: str, kind: str, norm: str, width: int, depth: int, batch: int, loss: str, nets: int
+) -> np.ndarray:
     """ln of the mean over the batch of |dloss/dh|^2, relative to the readout's: [nets, depth], in float64."""
     f, slope = FUNCTIONS[name]
     random = np.random.default_rng(0)
@@ -63,7 +67,7 @@ def drawn_curves(name: str, kind: str, norm: str, width: int, depth: int, batch:
         kernels.append(kernel), received.append(z), inner.append(std)
         x = f(z)
     readout = weights(kind, random, nets, width, CLASSES)
-    delta = residuals(x @ readout, random.integers(0, CLASSES, (nets, batch)))
+    delta = residuals(x @ readout, random.integers(0, CLASSES, (nets, batch)), loss)
     top, above, found = (delta**2).sum(-1).mean(-1), readout, []
     for kernel, z, std in zip(reversed(kernels), reversed(received), reversed(inner), strict=True):
         g = slope(z) * (delta @ above.transpose(0, 2, 1))
@@ -76,19 +80,21 @@ def drawn_curves(name: str, kind: str, norm: str, width: int, depth: int, batch:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "norm", "width", "depth", "batch", "tolerance"),
+    ("name", "kind", "norm", "width", "depth", "batch", "loss", "tolerance"),
     [
-        ("relu", "he", "none", 24, 12, 8, 0.2),
-        ("relu", "orthogonal", "none", 32, 8, 16, 0.15),
-        ("tanh", "he", "none", 48, 8, 16, 0.15),
-        ("tanh", "orthogonal", "layer", 48, 8, 16, 0.15),
-        ("relu", "he", "layer", 48, 8, 16, 0.15),
-        ("relu", "he", "batch", 64, 8, 32, 0.15),
-        ("tanh", "he", "batch", 64, 8, 32, 0.2),
+        ("relu", "he", "none", 24, 12, 8, "cross_entropy", 0.2),
+        ("relu", "orthogonal", "none", 32, 8, 16, "cross_entropy", 0.15),
+        ("tanh", "he", "none", 48, 8, 16, "cross_entropy", 0.15),
+        ("tanh", "orthogonal", "layer", 48, 8, 16, "cross_entropy", 0.15),
+        ("relu", "he", "layer", 48, 8, 16, "cross_entropy", 0.15),
+        ("relu", "he", "batch", 64, 8, 32, "cross_entropy", 0.15),
+        ("tanh", "he", "batch", 64, 8, 32, "cross_entropy", 0.2),
+        ("tanh", "he", "none", 48, 8, 16, "mse", 0.2),
+        ("tanh", "he", "batch", 200, 3, 32, "mse", 0.25),
     ],
 )
-def test_mean_and_deviation_over_draws_are_those_of_drawn_nets(name, kind, norm, width, depth, batch, tolerance):
-    measured = drawn_curves(name, kind, norm, width, depth, batch, nets=300)
+def test_mean_and_deviation_over_draws_are_those_of_drawn_nets(name, kind, norm, width, depth, batch, loss, tolerance):
+    measured = drawn_curves(name, kind, norm, width, depth, batch, loss, nets=300)
     normalization = "none" if norm == "none" else {"name": norm, "placement": "before", "epsilon": 0.0}
     initializer = {"name": "variance_scaling", "scale": 2.0} if kind == "he" else "orthogonal"
     net = Net(
@@ -99,6 +105,7 @@ def test_mean_and_deviation_over_draws_are_those_of_drawn_nets(name, kind, norm,
         NORMALIZATIONS.parse(normalization),
         0.0,
         batch,
+        loss=loss,
     )
     curves = mean_field.propagate(net, normal_inputs(width))
     band = curves.band[:-1] / mean_field.NORM_LOG10
@@ -189,3 +196,13 @@ def test_residuals_of_even_labels_have_their_closed_form():
     assert flat.weight_square == pytest.approx(1, abs=1e-9)
     assert np.all(flat.along == 1)
     assert flat.concentration == pytest.approx(1 / CLASSES, rel=0.01)
+
+
+@pytest.mark.parametrize("std", [0.0, 0.5, 2.0])
+def test_residuals_of_the_mean_squared_error_have_their_closed_form(std):
+    # e = f - y of independent f ~ N(0, s^2): E|e|^2 = C s^2 + 1, E[<e_a, e_b>^2] = C s^4 + 2 s^2 + 1 / C, and
+    # Var |e|^2 = 2 C s^4 + 4 s^2; the labels alone make the classes' shares uneven, by nothing in the mean.
+    found, square = readout_of(std, 0.0, CLASSES, False, "mse"), CLASSES * std**2 + 1
+    assert found.cosine_square == pytest.approx((CLASSES * std**4 + 2 * std**2 + 1 / CLASSES) / square**2, rel=0.03)
+    assert found.weight_square == pytest.approx(1 + (2 * CLASSES * std**4 + 4 * std**2) / square**2, rel=0.02)
+    assert found.concentration == pytest.approx(1 / CLASSES, rel=0.01)

@@ -364,6 +364,7 @@ def starter(name: str) -> str:
           dropout: 0.0  # the chance that a step drops a unit
         # The training.
         train:
+          loss: cross_entropy  # or mse, half the squared distance to the one-hot label
           batch_size: 128
           steps: 1000  # or epochs instead
           optimizer: {{name: sgd, learning_rate: 0.1}}  # {_choices(OPTIMIZERS)}

@@ -6,9 +6,10 @@ import hashlib
 import json
 import re
 from collections import Counter
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -37,6 +38,7 @@ from vgx.parts import (
 )
 from vgx.parts.activations import ReLU
 from vgx.parts.initializers import HeNormal, Zeros
+from vgx.parts.losses import Loss
 from vgx.parts.normalizations import NoNormalization
 from vgx.parts.optimizers import SGD, NoClip
 from vgx.registry import Frozen
@@ -68,6 +70,14 @@ def legal_name(text: str) -> str:
 
 class Section(Frozen):
     """A part of the tree: frozen, strict, every field explained to the JSON Schema by its docstring."""
+
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Options that earlier versions did not have."""
+
+    @property
+    def later_defaults(self) -> set[str]:
+        """The `later` options that have their defaults: they tell a run from none that an earlier version made."""
+        return {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
 
 
 class Model(Section):
@@ -110,6 +120,11 @@ class Model(Section):
 class Train(Section):
     """How the net is trained."""
 
+    later = frozenset({"loss"})
+
+    loss: Loss = "cross_entropy"
+    """What is minimized, as a mean over examples: cross_entropy of softmax, or mse, half the squared distance of the logits
+    to the one-hot label."""
     batch_size: Count = 128
     """Examples per step."""
     steps: Count | None = None
@@ -267,12 +282,23 @@ class Config(Section):
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits of the SHA-256 of the tree, but for what changes no number: equal runs are equal."""
-        canonical = json.dumps(self.model_dump(mode="json", exclude=NO_NUMBERS), sort_keys=True)
+        canonical = json.dumps(self.model_dump(mode="json", exclude=outside_digest(self)), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
     def to_yaml(self) -> str:
         """Returns the tree with every default written out; loading it gives an equal config."""
         return yaml_tree.write(self.model_dump(mode="json", exclude_none=True))
+
+
+def outside_digest(config: Config) -> dict[str, Any]:
+    """Returns what does not tell a config's run from another, to be excluded where it is written to that end."""
+    sections = {"model": config.model, "train": config.train, "log": config.log}
+    return NO_NUMBERS | {name: outside_section(name, section) for name, section in sections.items()}
+
+
+def outside_section(name: str, section: BaseModel) -> set[str]:
+    """Returns which options of the section of that name do not tell a config's run from another."""
+    return set(NO_NUMBERS.get(name, ())) | (section.later_defaults if isinstance(section, Section) else set())
 
 
 def json_schema() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from vgx.config import grid, yaml_tree
 from vgx.config.load import MAX_FAULTS, Written, assign, open_tree, refused, validated
 from vgx.config.options import fields_of, full_path
-from vgx.config.schema import NO_NUMBERS, Config
+from vgx.config.schema import NO_NUMBERS, Config, outside_section
 from vgx.config.yaml_tree import Fault, Keys, Place, Tree, shown
 from vgx.errors import ConfigError
 from vgx.registry import Part, remembered
@@ -316,7 +316,7 @@ def _key(config: Config) -> str:
 
 @remembered
 def _json(name: str, section: BaseModel) -> str:
-    return section.model_dump_json(exclude=NO_NUMBERS.get(name))
+    return section.model_dump_json(exclude=outside_section(name, section))
 
 
 def differences(old: Config, new: Config) -> list[str]:

@@ -38,6 +38,8 @@ def describe_config(config: dict[str, Any], swept: Sequence[str] = ()) -> str:
     ]
     if words[3] and shared("train.optimizer.learning_rate"):
         words[3] += f" {optimizer['learning_rate']:g}"
+    if (loss := config["train"].get("loss", "cross_entropy")) != "cross_entropy" and shared("train.loss"):
+        words.insert(4, loss)
     return ", ".join(filter(None, words))
 
 

@@ -35,7 +35,7 @@ from pydantic import Field
 from vgx.config import sweep, yaml_tree
 from vgx.config.documents import document
 from vgx.config.load import Written, open_tree, override, refused, section_in
-from vgx.config.schema import NO_NUMBERS, Config, Section
+from vgx.config.schema import Config, Section, outside_digest
 from vgx.config.shipped import CONFIGS
 from vgx.config.sweep import Cell, Sweep, sweep_in, value_at
 from vgx.config.yaml_tree import Fault, Keys, Place, Tree
@@ -256,7 +256,7 @@ def _named(sweep: Sweep, name: str) -> Sweep:
 
 def _digest(base: Config) -> str:
     """Tells base configs apart, whatever they are called and however many seeds they have."""
-    values = base.model_dump(mode="json", exclude={"name": True, "seeds": True, **NO_NUMBERS})
+    values = base.model_dump(mode="json", exclude={"name": True, "seeds": True} | outside_digest(base))
     values["log"]["tensorboard"] = False  # an earlier version hashed it, and its runs are to be found
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -69,7 +69,8 @@ def program_key(config: Config) -> str:
 
 @remembered
 def _digest(data: Part, *sections: Section) -> str:
-    texts = [data.model_dump_json(exclude=NO_NUMBERS["data"]), *(section.model_dump_json() for section in sections)]
+    of_data = data.model_dump_json(exclude=NO_NUMBERS["data"])
+    texts = [of_data, *(section.model_dump_json(exclude=section.later_defaults) for section in sections)]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 

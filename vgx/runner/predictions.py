@@ -20,7 +20,7 @@ Known = dict[Any, mean_field.Propagation | str | None]
 
 def _net(config: Config) -> Any:
     """What predictions depend on."""
-    return config.data, config.train.batch_size, config.model
+    return config.data, config.train.batch_size, config.train.loss, config.model
 
 
 class Predictions:

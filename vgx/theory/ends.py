@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vgx.parts.normalizations import BatchNorm
+from vgx.parts.normalizations import BatchNorm, NoNormalization
 from vgx.theory.layer_response import Net
 from vgx.theory.mean_field import Propagation
 
@@ -27,6 +27,12 @@ ROTATED = Edge(
 )
 SIZE = Edge(
     "deviation of ln |dloss/dh|^2 by an example's own size", 0.3, "large and small signals part from layer to layer"
+)
+RESIDUALS = Edge(
+    "C / n",
+    0.05,
+    "residuals of the mean squared error lie along the logits, and a normalization takes what does so out of the "
+    "gradient, which grows less than predicted",
 )
 
 
@@ -54,5 +60,7 @@ def ends_of(net: Net, curves: Propagation) -> tuple[End, ...]:
     values = [(DEPTH, len(hidden) / n)]
     if isinstance(net.normalization, BatchNorm):
         values.append((ROTATED if net.initializer.isometric else BATCH, net.batch / n))
+    if net.loss == "mse" and not isinstance(net.normalization, NoNormalization):
+        values.append((RESIDUALS, net.sizes[-1] / n))
     values.append((SIZE, curves.by_size))
     return tuple(End(edge, value) for edge, value in values if value >= edge.start)

@@ -80,7 +80,7 @@ def gradient_spread(net: Net, signal: Signal, responses: Sequence[LayerResponse]
     layers = finite_layers(net, signal, responses, rules)
     top, std = responses[-2].signal, 1.0 if net.initializer.fits_to_data else responses[-1].preact[1]
     cosine = top.cross / top.square if top.square else 0.0
-    readout = readout_of(std, cosine, net.sizes[-1], net.initializer.fits_to_data)
+    readout = readout_of(std, cosine, net.sizes[-1], net.initializer.fits_to_data, net.loss)
     sizes = sizes_of(net, signal, layers, responses, rules)
     factors = uneven_inputs(net, signal, layers, responses, rules)
     found = _Sums(net, signal, rules, layers, readout, sizes, cosine).result()

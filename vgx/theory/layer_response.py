@@ -10,6 +10,7 @@ import numpy as np
 from vgx.errors import ConfigError, TheoryError
 from vgx.parts.activations import Activation
 from vgx.parts.initializers import Constant, Initializer
+from vgx.parts.losses import Loss
 from vgx.parts.normalizations import BatchNorm, LayerNorm, Normalization, RMSNorm
 from vgx.theory.batch_law import FEWEST, batch_law
 from vgx.theory.moments import moments_of, on_line, safe_divide, sphere, table
@@ -35,6 +36,8 @@ class Net(NamedTuple):
     """Examples that batch norm sees at a time."""
     examined: int | None = None
     """Examples for all of which a unit must be off to be dead; a batch by default."""
+    loss: Loss = "cross_entropy"
+    """What the gradient at the logits is of."""
 
 
 class Signal(NamedTuple):

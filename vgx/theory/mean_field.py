@@ -23,6 +23,7 @@ from vgx.parts.normalizations import BatchNorm, NoNormalization, Normalization
 from vgx.theory.gradient_spread import gradient_spread, no_spread
 from vgx.theory.idle_units import dead_share, saturated_share
 from vgx.theory.layer_response import HUGE, TINY, LayerResponse, Net, Signal, in_range, response_of, same_signal
+from vgx.theory.readout import alike
 
 NORM_LOG10 = math.log10(math.e) / 2
 """log10 of a norm per natural logarithm of its square."""
@@ -74,7 +75,7 @@ def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
     weight = np.array([response.weight for response in responses])
     gain = np.array([response.gain for response in responses[:-1]])
     if not _normalizes_logits(norm):
-        gain[-1] = responses[-2].top_gain
+        gain[-1] = _below_readout(net, responses[-2], responses[-1])
     weight_gain = widths * weight[1:]
     factor = weight_gain * gain
     slope_square = np.array([response.slope_square for response in responses[:-1]])
@@ -108,6 +109,20 @@ def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
 
 def _normalizes_logits(norm: Normalization) -> bool:
     return isinstance(norm, BatchNorm) and norm.logits
+
+
+def _below_readout(net: Net, layer: LayerResponse, readout: LayerResponse) -> float:
+    """The gain of the highest hidden layer.
+
+    Where the residuals of examples are alike, a batch norm takes out what they share: of `gain`, their correlation is
+    -1 / (B - 1), of `top_gain` 0.
+    """
+    if net.loss != "mse" or layer.gain == layer.top_gain:
+        return layer.top_gain
+    _, std, cosine = readout.preact
+    std = 1.0 if net.initializer.fits_to_data else std
+    shared = alike(std, cosine, net.sizes[-1]) * (net.batch - 1)
+    return max(layer.top_gain - shared * (layer.gain - layer.top_gain), 0.0)
 
 
 def _from_above(x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vgx.config.schema import Config, Model
+from vgx.config.schema import Config
 from vgx.config.sweep import Sweep
 from vgx.data import Dataset, Source
 from vgx.errors import TheoryError
@@ -239,10 +239,10 @@ def predict_cells(sweep: Sweep) -> Iterator[Prediction | str]:
     Raises as `predict` does, but for FAULTS.
     """
     sources: dict[Source, InputStatistics] = {}
-    known: dict[tuple[Source, int, Model], Prediction | str] = {}
+    known: dict[Any, Prediction | str] = {}
     for config in (cell.config for cell in sweep.cells):
         data = config.data
-        net = data, config.train.batch_size, config.model
+        net = data, config.train.batch_size, config.train.loss, config.model
         if net not in known:
             sources[data] = sources.get(data) or source_of(config.data.load(), config.data.input)
             try:
@@ -282,6 +282,7 @@ def net_of(config: Config, source: InputStatistics) -> Net:
         model.dropout,
         config.train.batch_size,
         None if config.train.batch_size >= SMALL_BATCH else min(EXAMINED, source.examples),
+        config.train.loss,
     )
 
 

@@ -1,4 +1,7 @@
-"""What the top of a net does to the gradient's spread: the residuals softmax(logits) - label of a batch, drawn."""
+"""What the top of a net does to the gradient's spread: the residuals of a batch, drawn.
+
+They are the gradient at the logits: softmax(logits) - label of cross entropy, logits - label of the mean squared error.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vgx.parts.losses import Loss
 from vgx.registry import remembered
 
 NETS, EXAMPLES = 512, 16
 """Drawn, to know moments to a few percent."""
 WIDEST = 30.0
-"""A deviation of logits past which a softmax has one winner."""
+"""A deviation of logits past which a softmax has one winner, and a label next to no part in logits - label."""
 
 
 class Readout(NamedTuple):
-    """Moments of the residual e = softmax(logits) - label over examples and draws."""
+    """Moments of the residual e over examples and draws."""
 
     cosine_square: float
     """E[<e_a, e_b>^2] / E[|e|^2]^2 of two examples."""
@@ -29,18 +33,18 @@ class Readout(NamedTuple):
     """Sum over classes of E[e_k^2]^2 / E[|e|^2]^2: one over the classes that count."""
 
 
-def readout_of(std: float, cosine: float, classes: int, fitted: bool) -> Readout:
+def readout_of(std: float, cosine: float, classes: int, fitted: bool, loss: Loss = "cross_entropy") -> Readout:
     """Returns the moments for logits of this deviation and correlation between examples, and labels drawn evenly.
 
     `fitted` logits are rescaled to their deviation in each net, as LSUV does.
     """
     return _readout(
-        min(round(16 * std) / 16 or min(std, 1 / 32), WIDEST), round(32 * max(cosine, 0.0)) / 32, classes, fitted
+        min(round(16 * std) / 16 or min(std, 1 / 32), WIDEST), round(32 * max(cosine, 0.0)) / 32, classes, fitted, loss
     )
 
 
 @remembered
-def _readout(std: float, cosine: float, classes: int, fitted: bool) -> Readout:
+def _readout(std: float, cosine: float, classes: int, fitted: bool, loss: Loss) -> Readout:
     rng = np.random.default_rng(0)
     nets = max(min(NETS, 2**22 // (EXAMPLES * classes)), 16)
     shared, own = rng.standard_normal((nets, 1, classes)), rng.standard_normal((nets, EXAMPLES, classes))
@@ -48,9 +52,8 @@ def _readout(std: float, cosine: float, classes: int, fitted: bool) -> Readout:
     if fitted:
         logits = (logits - logits.mean((1, 2), keepdims=True)) / logits.std((1, 2), keepdims=True)
     logits *= std
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
     labels = rng.integers(0, classes, (nets, EXAMPLES, 1))
-    residual = powers / powers.sum(-1, keepdims=True)
+    residual = logits.copy() if loss == "mse" else _softmax(logits)
     np.put_along_axis(residual, labels, np.take_along_axis(residual, labels, -1) - 1, -1)
     length = (residual**2).sum(-1)
     mean = length.mean()
@@ -63,3 +66,16 @@ def _readout(std: float, cosine: float, classes: int, fitted: bool) -> Readout:
         along=along,
         concentration=float((((residual**2).mean((0, 1))) ** 2).sum() / mean**2),
     )
+
+
+def alike(std: float, cosine: float, classes: int) -> float:
+    """Returns E[<e_a, e_b>] / E[|e|^2] of two examples' residuals e = logits - label, labels drawn evenly.
+
+    Of the mean squared error alone: softmax(logits) - label has next to nothing that all examples share.
+    """
+    return (classes * std**2 * cosine + 1 / classes) / (classes * std**2 + 1)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)

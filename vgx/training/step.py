@@ -19,6 +19,7 @@ from jax import Array
 from vgx.config.schema import Config
 from vgx.parts import Clip, Optimizer
 from vgx.parts.initializers import LSUV
+from vgx.parts.losses import LOSSES
 from vgx.parts.normalizations import Moments
 from vgx.training.inputs import Images, compute_dtype, devices_per_batch, encode, master_dtype, shared
 from vgx.training.model import MLP, InitialWeights, fit_to_data
@@ -122,7 +123,7 @@ def make_step(
     def loss_of(mlp: MLP, probes: tuple[Probe, ...] | None, zero: Array, x: Array, labels: Array, key: Array | None):
         logits, moments, forward = mlp(x, zero, probes, key, tier)
         logits = logits.astype(master_dtype(config))
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        loss = LOSSES[config.train.loss](logits, labels).mean()
         accuracy = jnp.mean(jnp.argmax(logits, -1) == labels, dtype=loss.dtype)
         return loss, (accuracy, moments, forward)
 
@@ -213,7 +214,7 @@ def evaluate(program: Program, state: State, data: Images) -> Evaluation:
         x = encode(data, index, config.data.input, wide).astype(dtype)
         logits = state.model.evaluate(x, state.running).astype(wide)
         labels = data.labels[index]
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        losses = LOSSES[config.train.loss](logits, labels)
         right = jnp.argmax(logits, -1) == labels
         return (
             sums[0] + jnp.sum(jnp.where(inside, losses, 0)),
