@@ -38,6 +38,7 @@ GOOD = [
     "train: {optimizer: {name: adam, learning_rate: 1e-3, schedule: {name: cosine, warmup: 10}}}",
     "train: {optimizer: {name: sgd, schedule: step}, clip: {name: norm, limit: 2}, epochs: 3}",
     "log: {every: 10, statistics: none}",
+    "train: {batch_size: full, loss: mse}",
     starter("mine"),
     Config().to_yaml(),
     *(path.read_text() for path in sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))),

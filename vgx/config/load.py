@@ -18,7 +18,7 @@ from vgx.config import yaml_tree
 from vgx.config.documents import Document, document
 from vgx.config.modules import MAX_MODULES, import_module
 from vgx.config.options import fields_of
-from vgx.config.schema import Config, legal_name
+from vgx.config.schema import COUNT_OR_FULL, Config, legal_name
 from vgx.config.yaml_tree import Fault, Keys, Place, Tree, shown
 from vgx.data import DATASETS
 from vgx.errors import ConfigError, did_you_mean
@@ -259,7 +259,7 @@ def _fault(error: ErrorDetails, tree: Tree, root: type[BaseModel] = Config) -> F
     elif kind == "bool_type" and isinstance(value, str) and value.lower() in _BOOLEANS:
         reason = f"'{value}' is text here; write {_BOOLEANS[value.lower()]}"
     elif kind in _WRONG:
-        many = " or a list of them" if "one" in error["loc"] else ""
+        many = " or a list of them" if "one" in error["loc"] else " or full" if COUNT_OR_FULL in error["loc"] else ""
         reason = _WRONG[kind].format_map(context | {"found": shown(value), "many": many}) + _instead(kind, value)
     else:
         reason = error["msg"]
@@ -365,7 +365,7 @@ def starter(name: str) -> str:
         # The training.
         train:
           loss: cross_entropy  # or mse, half the squared distance to the one-hot label
-          batch_size: 128
+          batch_size: 128  # or full
           steps: 1000  # or epochs instead
           optimizer: {{name: sgd, learning_rate: 0.1}}  # {_choices(OPTIMIZERS)}
           clip: none  # {_choices(CLIPS)}

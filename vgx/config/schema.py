@@ -58,6 +58,14 @@ def _one_or_many(value: Any) -> str:
 _OneOrMany = Discriminator(_one_or_many)
 
 
+COUNT_OR_FULL = "a count or full"
+"""How pydantic's errors say that the word `full` would have done in place of a number."""
+
+
+def _count_or_full(value: Any) -> str:
+    return "full" if value == "full" else COUNT_OR_FULL
+
+
 def _conflict(at: str, reason: str) -> PydanticCustomError:
     """What a rule between keys raises; `at` is the path, from the section, of the key to point at."""
     return PydanticCustomError("conflict", "{reason}", {"at": at, "reason": reason})
@@ -123,10 +131,12 @@ class Train(Section):
     later = frozenset({"loss"})
 
     loss: Loss = "cross_entropy"
-    """What is minimized, as a mean over examples: cross_entropy of softmax, or mse, half the squared distance of the logits
-    to the one-hot label."""
-    batch_size: Count = 128
-    """Examples per step."""
+    """What is minimized, a mean over examples: cross_entropy of softmax, or mse, half the squared distance of the
+    logits to the one-hot label."""
+    batch_size: Annotated[
+        Annotated[Count, Tag(COUNT_OR_FULL)] | Annotated[Literal["full"], Tag("full")], Discriminator(_count_or_full)
+    ] = 128
+    """Examples per step, or full: all there are to train on, in the same order at every step."""
     steps: Count | None = None
     """Steps of training (1000 unless `epochs` is given)."""
     epochs: Count | None = None
@@ -270,7 +280,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _batch_norm_needs_company(self) -> Self:
-        if self.model.normalization.over_batch and self.train.batch_size < 2:
+        if self.model.normalization.over_batch and self.train.batch_size == 1:
             raise _conflict("train.batch_size", "batch norm needs at least 2: one example has no variance")
         return self
 

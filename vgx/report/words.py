@@ -40,6 +40,8 @@ def describe_config(config: dict[str, Any], swept: Sequence[str] = ()) -> str:
         words[3] += f" {optimizer['learning_rate']:g}"
     if (loss := config["train"].get("loss", "cross_entropy")) != "cross_entropy" and shared("train.loss"):
         words.insert(4, loss)
+    if config["train"]["batch_size"] == "full" and shared("train.batch_size"):
+        words.insert(4, "full batch")
     return ", ".join(filter(None, words))
 
 

@@ -107,7 +107,7 @@ class _Model(TypedDict):
 
 @_OPEN
 class _Train(TypedDict):
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)] | Literal["full"]
     optimizer: _Optimizer
     precision: Literal["float32", "bfloat16", "float64"]
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from vgx.config.schema import Config
 from vgx.devices import find_devices, keep_compiled_programs, numerics
-from vgx.errors import DataError
-from vgx.training.batches import Batches
+from vgx.runner.opening import load_data
+from vgx.training.batches import batches_of
 from vgx.training.chunks import make_chunk
 from vgx.training.inputs import to_device
 from vgx.training.lanes import make_initial_states, make_lanes, spread_over
@@ -25,19 +25,18 @@ def first_step(config: Config) -> LayerRecord:
     keep_compiled_programs()
     if config.log.statistics == "none":
         config = config.model_copy(update={"log": config.log.model_copy(update={"statistics": "standard"})})
-    dataset = config.data.load()
-    examples, batch, seeds = len(dataset.train.labels), config.train.batch_size, config.seed_list
-    if batch > examples:
-        raise DataError(f"train.batch_size: {batch} is more than the {examples} training examples; lower it")
+    dataset, seeds = load_data(config), config.seed_list
+    examples, features = dataset.train.images.shape
     devices = find_devices()
     with numerics(config.train.precision, devices[0]):
-        features, steps = dataset.train.images.shape[1], config.train.steps or 1
-        program = Program(shared_config(config), features, dataset.classes)
+        steps = config.train.steps or 1
+        program = Program(shared_config(config, examples), features, dataset.classes)
         mesh, configs = spread_over(devices, 1), [config] * len(seeds)
         lane, data = make_lanes(configs, seeds, steps), to_device(dataset.train, dataset)
         state = make_initial_states(program, configs, mesh)(lane, data, np.arange(min(LSUV_EXAMPLES, examples)))
-        batches = np.zeros((1, config.log.every, len(seeds), batch), np.int32)
-        batches[0, 0] = Batches(seeds, examples, batch).at(0)
+        first = batches_of(config, seeds, examples).at(0)
+        batches = np.zeros((1, config.log.every, *first.shape), np.int32)
+        batches[0, 0] = first
         _, log = make_chunk(program, 1, mesh)(state, lane, data, batches, np.ones(1, np.int32))
         return jax.tree.map(lambda column: np.asarray(column[0], np.float64), log.records.layers)
 

@@ -17,6 +17,7 @@ from vgx.results.reading import FORMAT
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter
 from vgx.runner import processes
+from vgx.training.batches import batch_size_of
 
 
 def existing_run(path: Path, configs: Iterable[Config], overwrite: bool) -> Run | None:
@@ -63,9 +64,15 @@ def now() -> str:
 def load_data(config: Config) -> Dataset:
     """Returns the config's data set. Raises DataError when it is missing, broken or smaller than a batch."""
     dataset = config.data.load()
-    examples, batch = len(dataset.train.labels), config.train.batch_size
+    examples = len(dataset.train.labels)
+    batch = batch_size_of(config, examples)
     if batch > examples:
         raise DataError(
             f"train.batch_size: {batch} is more than the {examples} training examples of '{dataset.name}'; lower it"
+        )
+    if batch == 1 and config.model.normalization.over_batch:
+        raise DataError(
+            f"train.batch_size: {config.train.batch_size} is the one training example of '{dataset.name}', and batch "
+            "norm needs at least 2; give it more examples"
         )
     return dataset

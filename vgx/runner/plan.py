@@ -19,6 +19,7 @@ from vgx.errors import VgxError
 from vgx.registry import Part, remembered
 from vgx.results.sizes import parse_size
 from vgx.runner.preparation import steps_of
+from vgx.training.batches import batch_size_of
 from vgx.training.lanes import lane_bytes
 from vgx.training.program import Program, shared_config, shared_model, shared_train
 
@@ -131,16 +132,17 @@ def _rounds(
     per_run: PerRun,
     parts: int,
 ) -> list[PlannedRound]:
-    features, steps = dataset.train.images.shape[1], steps_of(config, dataset)
+    examples, features = dataset.train.images.shape
+    steps, shared = steps_of(config, dataset), shared_config(config, examples)
     parts = min(parts, len(members))
-    share = resolve_per_run(per_run, len(devices), -(-len(members) // parts), config.train.batch_size)
-    each = share * lane_bytes(Program(shared_config(config), features, dataset.classes), devices[0].platform)
+    share = resolve_per_run(per_run, len(devices), -(-len(members) // parts), batch_size_of(shared))
+    each = share * lane_bytes(Program(shared, features, dataset.classes), devices[0].platform)
     spread = min(len(devices) // share, -(-len(members) // parts))
     most = max(memory // each // spread, 1) * spread
     count = max(-(-len(members) // most), parts)
     capacity = -(-len(members) // (count * spread)) * spread
     held_out = sum(len(split.labels) for split in (dataset.validation, dataset.test) if split is not None)
-    each_lane = steps * _products(config, features, dataset.classes)
+    each_lane = steps * _products(shared, features, dataset.classes)
     each_lane += -(-steps // config.train.evaluate_every) * held_out * _forward(config, features, dataset.classes) / 2
     groups = [tuple(members[start : start + capacity]) for start in range(0, len(members), capacity)]
     return [PlannedRound(key, group, steps, capacity, capacity * each, capacity * each_lane) for group in groups]
@@ -150,7 +152,7 @@ def _products(config: Config, features: int, classes: int) -> float:
     """Floating-point operations of one step's matrix products: forward, to the weights, and down to all but the
     input."""
     first = 2.0 * features * config.model.widths[0]
-    return config.train.batch_size * (3 * _forward(config, features, classes) - first)
+    return batch_size_of(config) * (3 * _forward(config, features, classes) - first)
 
 
 def _forward(config: Config, features: int, classes: int) -> float:

@@ -22,7 +22,7 @@ from vgx.results.columns import LAYERS
 from vgx.results.lane_results import first_bad_steps
 from vgx.results.store import Run
 from vgx.runner import checkpoint, processes
-from vgx.training.batches import Batches, ChunkPlan
+from vgx.training.batches import Batches, ChunkPlan, batch_size_of, batches_of
 from vgx.training.chunks import make_chunk, make_evaluate, make_examine, make_plain_steps
 from vgx.training.inputs import Images, master_dtype, to_device
 from vgx.training.lanes import (
@@ -99,7 +99,7 @@ class Shape(NamedTuple):
         longest = min(config.log.every if measures else 1, 256)
         columns = len(LAYERS) if measures else 0
         bytes_per_period = master_dtype(config).itemsize * self.lanes * (len(config.model.widths) + 1) * columns
-        bytes_per_period += 4 * longest * self.seeds * config.train.batch_size
+        bytes_per_period += 4 * longest * self.seeds * batch_size_of(config)
         return max(1, min(256, CHUNK_BYTES // bytes_per_period)), longest
 
 
@@ -164,7 +164,7 @@ class Prepared(NamedTuple):
     def arguments(self, state: State, plan: ChunkPlan, done: int) -> tuple[State, Lane, Images, jax.Array, jax.Array]:
         """Returns what the chunk takes: every step's examples, in places for the most periods and the longest."""
         most, longest = self.shape.capacity
-        batches = np.zeros((most, longest, len(self.batches.seeds), self.config.train.batch_size), np.int32)
+        batches = np.zeros((most, longest, len(self.batches.seeds), self.batches.batch), np.int32)
         lengths = np.zeros(most, np.int32)
         lengths[: len(plan.lengths)] = plan.lengths
         for i, length in enumerate(plan.lengths):
@@ -175,7 +175,7 @@ class Prepared(NamedTuple):
 
     def plain_arguments(self, state: State, plan: ChunkPlan, done: int) -> tuple[Any, ...]:
         """Returns what plain steps take."""
-        batches = np.zeros((self.shape.capacity[1], len(self.batches.seeds), self.config.train.batch_size), np.int32)
+        batches = np.zeros((self.shape.capacity[1], len(self.batches.seeds), self.batches.batch), np.int32)
         for j in range(plan.steps):
             batches[j] = self.batches.at(done + j)
         return state, self.lane, self.data, *put((batches, np.int32(plan.steps)), self.shape.mesh)
@@ -183,13 +183,15 @@ class Prepared(NamedTuple):
 
 def steps_of(config: Config, dataset: Dataset) -> int:
     """Returns how many steps a run has."""
-    return config.train.steps or (config.train.epochs or 0) * (len(dataset.train.labels) // config.train.batch_size)
+    examples = len(dataset.train.labels)
+    return config.train.steps or (config.train.epochs or 0) * (examples // batch_size_of(config, examples))
 
 
 def mesh_for(group: LaneGroup, devices: Sequence[Device], per_run: PerRun) -> Mesh:
     """Returns lanes by batch: the devices that a group trains on, the same for all groups of its program."""
     lanes = max(group.capacity, len(group.lane_specs))
-    share = resolve_per_run(per_run, len(devices), lanes, group.lane_specs[0].config.train.batch_size)
+    batch = batch_size_of(group.lane_specs[0].config, len(group.dataset.train.labels))
+    share = resolve_per_run(per_run, len(devices), lanes, batch)
     return spread_over(devices, len(group.lane_specs), share)
 
 
@@ -205,6 +207,7 @@ def prepare(group: LaneGroup, mesh: Mesh, path: Path | None, cache: ProgramCache
     padded = [*specs, *[specs[0]] * (shape.lanes - len(specs))]
     configs, seeds = [spec.config for spec in padded], [spec.seed for spec in padded]
     lane = make_lanes(configs, seeds, steps)
+    batches = batches_of(config, tuple(dict.fromkeys(seeds)), len(dataset.train.labels))
     try:
         compiling.lowered.wait()  # first: two threads of Python would hold each other up
         state = _states(group, shape.program, configs, lane, shape.mesh, path)
@@ -218,10 +221,10 @@ def prepare(group: LaneGroup, mesh: Mesh, path: Path | None, cache: ProgramCache
         config=config,
         shape=shape,
         steps=steps,
-        steps_per_epoch=len(dataset.train.labels) // config.train.batch_size,
+        steps_per_epoch=batches.per_epoch,
         data=data,
         held_out=held_out,
-        batches=Batches(tuple(dict.fromkeys(seeds)), len(dataset.train.labels), config.train.batch_size),
+        batches=batches,
         lane=put(lane, shape.mesh, jax.tree.map(lambda leaf: 0, lane)),
         state=state,
         bad_since=np.array([group.bad_since.get(spec.lane, NEVER) for spec in specs]),
@@ -246,7 +249,8 @@ def begin_compiling(group: LaneGroup, mesh: Mesh, cache: ProgramCache) -> Compil
 
 def _shape_of(group: LaneGroup, mesh: Mesh) -> Shape:
     dataset, specs = group.dataset, group.lane_specs
-    program = Program(shared_config(specs[0].config), dataset.train.images.shape[1], dataset.classes)
+    examples, features = dataset.train.images.shape
+    program = Program(shared_config(specs[0].config, examples), features, dataset.classes)
     splits = tuple((name, len(split.labels)) for name, split in _held_out(dataset).items())
     lanes = max(group.capacity, lanes_on(mesh, len(specs)))
     return Shape(program, mesh, lanes, len({spec.seed for spec in specs}), splits)
@@ -263,7 +267,7 @@ def _compiled(
             state = state_shapes(program, shape.lanes, mesh)
             lane = make_lanes([config] * shape.lanes, [0] * shape.lanes, 1)
             lane = put(lane, mesh, jax.tree.map(lambda leaf: 0, lane))
-            batches = np.zeros((most, longest, shape.seeds, config.train.batch_size), np.int32)
+            batches = np.zeros((most, longest, shape.seeds, batch_size_of(config)), np.int32)
             arguments = put((batches, np.zeros(most, np.int32)), mesh)
             chunk = make_chunk(program, most, mesh).lower(state, lane, data, *arguments)
     finally:

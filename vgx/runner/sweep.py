@@ -19,6 +19,7 @@ from vgx.runner.plan import PlannedPlace, plan_rounds, seconds_for
 from vgx.runner.rounds import PENDING
 from vgx.runner.sweep_progress import Watch
 from vgx.runner.sweeping import DataSets, Here, Place, Sweeping
+from vgx.training.batches import batch_size_of
 
 
 class Plan(NamedTuple):
@@ -139,8 +140,9 @@ def sweep(
     path, asked = sweep_path(sweep, runs), sweep.cells
     existing_run(path, (cell.config for cell in sweep.cells), overwrite)
     data = DataSets(sweep)
+    configs = [cell.config for cell in sweep.cells]
     with _place(on, device, devices_per_run, memory, sweep) as place:
-        for batch_size in {cell.config.train.batch_size for cell in sweep.cells}:
+        for batch_size in {batch_size_of(config, len(data(config).train.labels)) for config in configs}:
             resolve_per_run(devices_per_run, len(place.devices), 1, batch_size)
         counts = dict.fromkeys(("lanes", "lanes_done", "programs", "rounds", "rounds_done"), 0)
         writer = open_writer(

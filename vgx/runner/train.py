@@ -25,6 +25,7 @@ from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_
 from vgx.runner.predictions import Predictions
 from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache, bad_steps
 from vgx.runner.stopping import ending_noted
+from vgx.training.batches import batch_size_of
 from vgx.training.inputs import BATCH
 from vgx.training.lanes import spread_over
 
@@ -111,9 +112,10 @@ def _where_and_what(config: Config, device: Platform | None, devices_per_run: Pe
     keep_compiled_programs()
     lanes = len(config.seed_list)
     devices = find_devices(device, lanes if devices_per_run == 1 else 2)
-    mesh = spread_over(devices, lanes, resolve_per_run(devices_per_run, len(devices), lanes, config.train.batch_size))
-    processes.check_use(mesh, devices)
     dataset = load_data(config)
+    batch = batch_size_of(config, len(dataset.train.labels))
+    mesh = spread_over(devices, lanes, resolve_per_run(devices_per_run, len(devices), lanes, batch))
+    processes.check_use(mesh, devices)
     processes.check_alike(config, dataset)
     return mesh, dataset
 

@@ -24,6 +24,7 @@ from vgx.theory import mean_field
 from vgx.theory.ends import End, ends_of
 from vgx.theory.layer_response import Net, Signal
 from vgx.theory.limits import Limit, limit
+from vgx.training.batches import batch_size_of
 from vgx.training.inputs import encode, to_device
 from vgx.training.step import EXAMINED, SMALL_BATCH
 
@@ -272,7 +273,7 @@ def predict(config: Config, source: InputStatistics | None = None) -> Prediction
 
 def net_of(config: Config, source: InputStatistics) -> Net:
     """Returns what theory knows of a config's net."""
-    model = config.model
+    model, batch = config.model, batch_size_of(config, source.examples)
     return Net(
         (source.features, *model.widths, source.classes),
         model.activation,
@@ -280,8 +281,8 @@ def net_of(config: Config, source: InputStatistics) -> Net:
         model.bias,
         model.normalization,
         model.dropout,
-        config.train.batch_size,
-        None if config.train.batch_size >= SMALL_BATCH else min(EXAMINED, source.examples),
+        batch,
+        None if batch >= SMALL_BATCH else min(EXAMINED, source.examples),
         config.train.loss,
     )
 

@@ -20,6 +20,7 @@ from jax.typing import ArrayLike
 
 from vgx.config.schema import Config
 from vgx.parts.initializers import LSUV, Initializer, Zeros
+from vgx.training.batches import batch_size_of
 from vgx.training.inputs import BATCH, Images, master_dtype, place
 from vgx.training.model import InitialWeights, draw_weights, stacks_of
 from vgx.training.program import Program, blank, fill, floats, numbers_of
@@ -210,7 +211,7 @@ def lane_bytes(program: Program, platform: str) -> int:
     if platform == "cpu":
         return states
     width = master_dtype(config).itemsize
-    activations = width * config.train.batch_size * sum(config.model.widths)
-    inputs = width * config.train.batch_size * program.features
+    activations = width * batch_size_of(config) * sum(config.model.widths)
+    inputs = width * batch_size_of(config) * program.features
     evaluation = width * EVALUATION_BATCH * 3 * max(*config.model.widths, program.features)
     return states + max(8 * activations + 2 * inputs, evaluation)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from vgx.config.schema import Config, Expect, Model, Train
 from vgx.parts.initializers import Zeros
 from vgx.registry import Part, remembered
+from vgx.training.batches import batch_size_of
 
 P = TypeVar("P", bound=Part)
 
@@ -35,13 +36,20 @@ def floats(part: Part) -> dict[str, float]:
     return {name: value for name, value in part if fields[name].annotation is float and value != 0}
 
 
-def shared_config(config: Config) -> Config:
+def shared_config(config: Config, examples: int | None = None) -> Config:
     """Returns the config without what a lane carries or only the host looks at: those that agree in it are one program.
 
     Left out are the name, the seeds, the initializers of weights and biases, the `numbers_of` the config, how long it
-    trains, when it is evaluated and stops, and what is expected.
+    trains, when it is evaluated and stops, and what is expected. A `batch_size` of `full` becomes the number of
+    `examples` to train on, which nobody else need tell.
     """
-    host = {"steps": 1, "epochs": None, "evaluate_every": 1, "stop_when_diverged": True}
+    host = {
+        "batch_size": batch_size_of(config, examples),
+        "steps": 1,
+        "epochs": None,
+        "evaluate_every": 1,
+        "stop_when_diverged": True,
+    }
     sections = {
         "train": shared_train(config.train).model_copy(update=host),
         "model": shared_model(config.model),

@@ -21,6 +21,7 @@ from vgx.parts import Clip, Optimizer
 from vgx.parts.initializers import LSUV
 from vgx.parts.losses import LOSSES
 from vgx.parts.normalizations import Moments
+from vgx.training.batches import batch_size_of
 from vgx.training.inputs import Images, compute_dtype, devices_per_batch, encode, master_dtype, shared
 from vgx.training.model import MLP, InitialWeights, fit_to_data
 from vgx.training.probes import LOG10_2, Forward, LayerRecord, Probe, log2_norms, log2_root_sum_square, noise_scale
@@ -155,7 +156,7 @@ def make_step(
 
 def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, config: Config) -> Record:
     """Returns a step's record from what the taps and the forward pass report, and from the change of the parameters."""
-    batch = config.train.batch_size
+    batch = batch_size_of(config)
     probe = jax.tree.map(lambda *stacks: jnp.concatenate(stacks), *probes)
     layers = LayerRecord(
         delta_log10=LOG10_2 * (probe.delta_log2 + 0.5 * math.log2(batch)),
@@ -180,7 +181,7 @@ def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, confi
 
 def is_examined(config: Config) -> bool:
     """Returns whether evaluations look for dead units besides, since batches are too small to tell."""
-    return config.train.batch_size < SMALL_BATCH and config.log.statistics in ("standard", "full")
+    return batch_size_of(config) < SMALL_BATCH and config.log.statistics in ("standard", "full")
 
 
 def examine(program: Program, state: State, lane: Lane, data: Images) -> Array:
