@@ -58,7 +58,9 @@ def columns() -> str:
             for name, label in METRICS.items()
         ),
         "",
-        "Test and validation figures are measured every `train.evaluate_every` steps, and null at the others.",
+        "Test and validation figures are measured every `train.evaluate_every` steps, and null at the others; so are",
+        "`sharpness`, the largest eigenvalue of the training loss's Hessian, and `stability`, learning_rate x sharpness",
+        "/ 2, in runs with `log.sharpness` alone.",
     ]
     return "\n".join(lines) + "\n"
 

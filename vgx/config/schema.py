@@ -168,13 +168,24 @@ class Train(Section):
         return self
 
 
+class Sharpness(Section):
+    """How the sharpness of the training loss is measured."""
+
+    examples: Count = 1024
+    """Training examples that it is measured on, evenly spread; all, where there are fewer."""
+
+
 class Log(Section):
     """What is written down."""
+
+    later = frozenset({"sharpness"})
 
     every: Count = 1
     """Steps between records of the layers; the first step is always recorded."""
     statistics: Literal["none", "lite", "standard", "full"] = "standard"
     """How much is recorded of each layer."""
+    sharpness: Sharpness | None = None
+    """Whether evaluations measure the largest eigenvalue of the training loss's Hessian, as {examples: 1024}."""
     tensorboard: bool = False
     """Whether event files for TensorBoard are written as well, to `tensorboard/` in the run, while it goes on."""
 
@@ -282,6 +293,8 @@ class Config(Section):
     def _batch_norm_needs_company(self) -> Self:
         if self.model.normalization.over_batch and self.train.batch_size == 1:
             raise _conflict("train.batch_size", "batch norm needs at least 2: one example has no variance")
+        if self.model.normalization.over_batch and self.log.sharpness and self.log.sharpness.examples == 1:
+            raise _conflict("log.sharpness.examples", "batch norm needs at least 2: one example has no variance")
         return self
 
     @property

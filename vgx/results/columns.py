@@ -196,8 +196,13 @@ METRICS = {
     "test_accuracy": "test accuracy",
     "validation_loss": "validation loss",
     "validation_accuracy": "validation accuracy",
+    "sharpness": "sharpness",
+    "stability": "stability ratio",
 }
 """The columns of the metrics table, in their order on disk, and their labels."""
+SHARPNESS = ("sharpness", "stability")
+"""Columns of the metrics table, of runs with `log.sharpness` alone: at each evaluation the largest eigenvalue of the
+training loss's Hessian, and that over 2 / learning rate: above 1, gradient descent on a quadratic is unstable."""
 DEAD_UNITS = "dead_units"
 """A column of the metrics table, of runs in batches under 32 alone: at each evaluation, for each hidden layer the share
 of its units whose slope is 0 for every one of a fixed set of training examples."""

@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from vgx.errors import Damaged
 from vgx.results import directories, manifest
+from vgx.results.columns import SHARPNESS
 from vgx.results.files import explained
 from vgx.results.manifest import Part
 from vgx.results.prediction import prediction_schema
@@ -235,6 +236,8 @@ def metrics_rows(
         keep: [T, R], which rows there are.
     """
     schema = examined_schema(precision) if DEAD_UNITS in columns else metrics_schema(precision)
+    for name in (name for name in SHARPNESS if name not in columns):
+        schema = schema.remove(schema.get_field_index(name))
     keys = {"lane": np.tile(lanes, len(steps)), "step": np.repeat(steps, len(lanes))}
     return _table(schema, keys, columns, keep.reshape(-1))
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from jax.sharding import Mesh
 
 from vgx.export.tensorboard import LiveEvents
-from vgx.results.columns import DEAD_UNITS
+from vgx.results.columns import DEAD_UNITS, SHARPNESS
 from vgx.results.store import Run
 from vgx.runner import checkpoint, processes
 from vgx.runner.preparation import NEVER, LaneGroup, Prepared, ProgramCache, prepare, steps_of
@@ -335,6 +335,9 @@ def _evaluate(loop: _Loop, step: int) -> None:
         figures |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
     if ready.compiled.examine:
         figures[DEAD_UNITS] = processes.on_host(ready.compiled.examine(loop.state, ready.lane, ready.data))
+    if ready.compiled.sharpness:
+        sharp = processes.on_host(ready.compiled.sharpness(loop.state, ready.data))
+        figures |= dict(zip(SHARPNESS, (sharp, loop.rows[-1].scalars["learning_rate"][-1] * sharp / 2), strict=True))
     loop.rows[-1] = loop.rows[-1]._replace(evaluated=figures)
     accuracy = float(figures["test_accuracy"][: len(ready.lane_specs)].mean())
     loop.progress = loop.progress._replace(test_accuracy=accuracy, evaluated=step)
@@ -374,7 +377,8 @@ def _write(loop: _Loop, rows: list[Rows], last: np.ndarray, state: Any, result: 
     if rows:
         lanes, layers = np.array([spec.lane for spec in ready.lane_specs]), len(ready.config.model.widths) + 1
         about = ready.config.train.precision, lanes, last, layers, ready.steps_per_epoch
-        written = tables(rows, *about, examined=ready.compiled.examine is not None)
+        asked = {"examined": ready.compiled.examine is not None, "sharpness": ready.compiled.sharpness is not None}
+        written = tables(rows, *about, **asked)
         loop.writer.append(*written)
         if loop.events:
             loop.events.append(*written)

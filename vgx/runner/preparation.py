@@ -23,7 +23,7 @@ from vgx.results.lane_results import first_bad_steps
 from vgx.results.store import Run
 from vgx.runner import checkpoint, processes
 from vgx.training.batches import Batches, ChunkPlan, batch_size_of, batches_of
-from vgx.training.chunks import make_chunk, make_evaluate, make_examine, make_plain_steps
+from vgx.training.chunks import make_chunk, make_evaluate, make_examine, make_plain_steps, make_sharpness
 from vgx.training.inputs import Images, master_dtype, to_device
 from vgx.training.lanes import (
     lane_axes,
@@ -79,6 +79,8 @@ class Compiled(NamedTuple):
     """By split; compiled while the first chunks run."""
     examine: Any
     """None where batches are large enough."""
+    sharpness: Any
+    """None where it is not asked for."""
 
 
 class Shape(NamedTuple):
@@ -281,7 +283,8 @@ def _compiled(
             return evaluate.lower(state, images).compile()
 
     evaluations = {name: thread.submit(evaluation, images) for name, images in held_out.items()}
-    return Compiled(chunk, make_plain_steps(program, longest, mesh), evaluations, examine)
+    sharpness = make_sharpness(program, mesh) if config.log.sharpness else None
+    return Compiled(chunk, make_plain_steps(program, longest, mesh), evaluations, examine, sharpness)
 
 
 def _held_out(dataset: Dataset) -> dict[str, Split]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from vgx.results.columns import DEAD_UNITS
+from vgx.results.columns import DEAD_UNITS, SHARPNESS
 from vgx.results.writer import layer_rows, metrics_rows
 from vgx.training.batches import ChunkPlan
 from vgx.training.chunks import Chunk
@@ -70,7 +70,9 @@ def tables(
     last: np.ndarray,
     layers: int,
     steps_per_epoch: int,
+    *,
     examined: bool = False,
+    sharpness: bool = False,
 ) -> tuple[pa.Table, pa.Table]:
     """Returns the next part of the metrics table and of the layer table.
 
@@ -82,6 +84,7 @@ def tables(
         layers: L + 1.
         steps_per_epoch: of the run.
         examined: whether evaluations look for dead units.
+        sharpness: whether they measure it.
     """
     count = len(lanes)
     steps = np.concatenate([chunk.steps for chunk in rows])
@@ -94,7 +97,8 @@ def tables(
     def column(where: np.ndarray, values: Sequence[np.ndarray]) -> np.ma.MaskedArray:
         """[T, R], null but at the steps `where`."""
         figures = np.ma.array(np.zeros((len(steps), count)), mask=True)
-        figures[where] = np.concatenate(values)[:, :count]
+        if values:
+            figures[where] = np.concatenate(values)[:, :count]
         return figures
 
     measured = [chunk for chunk in rows if chunk.gradient_log10 is not None]
@@ -105,7 +109,8 @@ def tables(
     if examined:
         seen = [chunk.evaluated[DEAD_UNITS][:count] for chunk in evaluated]
         columns[DEAD_UNITS] = _lists(np.repeat(at_evaluation, count), seen)
-    for name in (name for name in (evaluated[0].evaluated if evaluated else ()) if name != DEAD_UNITS):
+    measured_then = [name for name in (evaluated[0].evaluated if evaluated else ()) if name != DEAD_UNITS]
+    for name in dict.fromkeys([*measured_then, *(SHARPNESS if sharpness else ())]):
         columns[name] = column(at_evaluation, [chunk.evaluated[name][None] for chunk in evaluated])
     names = measured[0].layers if measured else ()
     of_layers = {name: np.concatenate([chunk.layers[name][:, :count] for chunk in measured]) for name in names}

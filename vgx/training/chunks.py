@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 from vgx.training.inputs import BATCH, Images, compute_dtype, master_dtype
 from vgx.training.lanes import LANES, axis_spec, lane_axes
 from vgx.training.program import Program
+from vgx.training.sharpness import sharpness
 from vgx.training.step import Evaluation, Lane, Record, Scalars, State, evaluate, examine, make_step
 
 
@@ -118,6 +119,18 @@ def make_examine(program: Program, mesh: Mesh) -> Callable[[State, Lane, Images]
         return _by_block(mesh, lambda read, _: each(read[0], read[1], data), ((state, lane), (axes, 0)), (empty, 0))
 
     return _on_every_device(examination, mesh, (_specs(program), axis_spec(0), P()), axis_spec(0))
+
+
+def make_sharpness(program: Program, mesh: Mesh) -> Callable[[State, Images], Array]:
+    """Returns the jitted sharpness of R lanes on training examples, [R]."""
+    axes = lane_axes(program)
+    each = jax.vmap(partial(sharpness, program), (axes, None))
+
+    def measure(state: State, data: Images) -> Array:
+        empty = jnp.zeros(_count(state, axes), master_dtype(program.config))
+        return _by_block(mesh, lambda state, _: each(state, data), (state, axes), (empty, 0))
+
+    return _on_every_device(measure, mesh, (_specs(program), P()), axis_spec(0))
 
 
 @lru_cache(maxsize=32)

@@ -18,10 +18,13 @@ from vgx.report.html.findings import (
 )
 from vgx.report.html.headline import headline
 from vgx.report.html.page_data import Contents, cells_of
+from vgx.results.columns import SHARPNESS
 
 LOSSES = ("train_loss", "test_loss", "validation_loss")
 ACCURACIES = ("train_accuracy", "test_accuracy", "validation_accuracy")
-COURSES = {"loss": LOSSES, "accuracy": ACCURACIES, "learning_rate": ("learning_rate",)}
+COURSES = {"loss": LOSSES, "accuracy": ACCURACIES, "learning_rate": ("learning_rate",)} | {
+    name: (name,) for name in SHARPNESS
+}
 """The figures over the steps, and which columns of the metrics table they may have."""
 
 
@@ -53,6 +56,8 @@ DEFINITIONS = {
     "loss": "Training: of each step's batch. Test: of the whole set, at each evaluation.",
     "accuracy": "Training: of each step's batch. Test: of the whole set, at each evaluation.",
     "learning_rate": "The learning rate of each step.",
+    "sharpness": "The largest eigenvalue of the training loss's Hessian, at each evaluation.",
+    "stability": "The learning rate times half the sharpness: above 1, gradient descent on a quadratic is unstable.",
 }
 """What each figure draws, which a page shows on request."""
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from vgx.errors import RunError
 from vgx.report.html import sweep_charts
+from vgx.report.html.captions import COURSES
 from vgx.report.html.chart_rows import (
     ACCURACY_LEAST,
     LEVEL,
@@ -71,7 +72,7 @@ def lane_stills(contents: Contents, specs: Mapping[str, Any]) -> Iterator[tuple[
             spec = specs[f"heat_{LAYERS['delta_log10'].scale}"]
             yield "heat", _filled(spec, "cells", rows, values)
     rows = course_rows(contents, lanes)
-    for key in ("loss", "accuracy", "learning_rate"):
+    for key in COURSES:
         if key in specs:
             yield key, _filled(specs[key], "course", rows, course_ends(rows, key))
 

@@ -16,7 +16,13 @@ from vgx.report.words import describe_config
 from vgx.results.columns import LAYERS
 from vgx.results.words import speed_of
 
-TITLES = {"loss": "Loss", "accuracy": "Accuracy", "learning_rate": "Learning rate"}
+TITLES = {
+    "loss": "Loss",
+    "accuracy": "Accuracy",
+    "learning_rate": "Learning rate",
+    "sharpness": "Sharpness",
+    "stability": "Learning rate x sharpness / 2",
+}
 
 
 def run_page(contents: Contents) -> dict[str, Any]:

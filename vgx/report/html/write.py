@@ -19,6 +19,7 @@ from vgx.report.html.render import page
 from vgx.report.html.run_page import run_page
 from vgx.report.html.sweep_page import grid_legends, sweep_page
 from vgx.report.html.sweep_summary import cell_summaries, first_cell, grid_options, ranking, squares
+from vgx.results.columns import METRICS, SHARPNESS
 from vgx.results.files import drafted, explained
 from vgx.results.recognition import is_page
 from vgx.results.store import Run
@@ -149,6 +150,9 @@ def course_charts(contents: Contents) -> dict[str, Any]:
         specs["accuracy"] = step_charts.course(accuracies, "accuracy", form="~%")
     if "learning_rate" in drawn:
         specs["learning_rate"] = step_charts.course(["learning_rate"], "learning rate")
+    for name in SHARPNESS:
+        if name in drawn:
+            specs[name] = step_charts.course([name], METRICS[name])
     return specs
 
 

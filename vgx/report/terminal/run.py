@@ -20,7 +20,7 @@ from vgx.report.terminal.over_steps import heat_map, layer_over_steps
 from vgx.report.terminal.tables import plain_table, right
 from vgx.report.words import describe_config, flat_note
 from vgx.results.agreement import agreement_of
-from vgx.results.columns import LAYERS, known_statistic, known_step
+from vgx.results.columns import LAYERS, SHARPNESS, known_statistic, known_step
 from vgx.results.curves import evenly
 from vgx.results.store import Run, config_of
 from vgx.results.values import swept_options
@@ -131,8 +131,8 @@ def _swept(run: Run, lane: int) -> str:
 
 
 def _loss_line(run: Run, lane: int, width: int) -> Text:
-    """Loss over the steps, in a line."""
-    metrics = run.metrics(["lane", "step", "train_loss", "test_accuracy"]).filter(pc.field("lane") == lane)
+    """Loss over the steps, in a line; where it was measured the sharpness, in another."""
+    metrics = run.metrics(["lane", "step", "train_loss", "test_accuracy", *SHARPNESS]).filter(pc.field("lane") == lane)
     if not len(metrics):
         return Text("nothing is written yet", "dim")
     loss, form = metrics["train_loss"].to_numpy(), "{:.3g}"
@@ -145,6 +145,11 @@ def _loss_line(run: Run, lane: int, width: int) -> Text:
     )
     if len(accuracy):
         text.append("  test accuracy ", "dim").append(figure(accuracy[-1].as_py()))
+    sharpness, stability = (metrics[name].drop_null().to_numpy() for name in SHARPNESS)
+    if len(sharpness):
+        text.append("\nsharpness ", "dim").append(f"{figure(sharpness[0], form)} ")
+        text.append(sparkline(sharpness, max(10, width - 60)), "cyan").append(f" {figure(sharpness[-1], form)}")
+        text.append("  learning rate x sharpness / 2 ", "dim").append(figure(stability[-1], "{:.2f}"))
     return text
 
 

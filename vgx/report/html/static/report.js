@@ -137,7 +137,7 @@ async function showLanes() {
 
 async function showCourse() {
   const rows = smooth(courseRows(state.lanes), state.smoothing), smoothed = state.smoothing > 0;
-  for (const id of ["loss", "accuracy", "learning_rate"]) {
+  for (const id of ["loss", "accuracy", "learning_rate", "sharpness", "stability"]) {
     if (!SPECS[id]) continue;
     const {lo, hi} = courseEnds(rows, id), has = SPECS[id].params.some(({name}) => name === "lo");
     const signals = {smoothed, ...has ? {lo, hi} : {}};
