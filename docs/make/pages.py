@@ -59,8 +59,8 @@ def columns() -> str:
         ),
         "",
         "Test and validation figures are measured every `train.evaluate_every` steps, and null at the others; so are",
-        "`sharpness`, the largest eigenvalue of the training loss's Hessian, and `stability`, learning_rate x sharpness",
-        "/ 2, in runs with `log.sharpness` alone.",
+        "`sharpness`, the largest eigenvalue of the training loss's Hessian, and `stability`, learning_rate x",
+        "sharpness / 2, in runs with `log.sharpness` alone.",
     ]
     return "\n".join(lines) + "\n"
 

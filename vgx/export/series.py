@@ -40,7 +40,8 @@ def series_of(metrics: pa.Table, layers: pa.Table, count: int) -> list[Series]:
         layers: likewise, in order of step and layer.
         count: how many hidden layers have curves, evenly over the depth; a net with fewer has all.
     """
-    found = [_series(TAGS[name], metrics["step"], metrics[name]) for name in METRICS]
+    measured = [name for name in METRICS if name in metrics.column_names]  # some are of runs alone that ask for them
+    found = [_series(TAGS[name], metrics["step"], metrics[name]) for name in measured]
     if not len(layers):
         return [one for one in found if len(one.steps)]
     steps, delta = curves_of(layers, "delta_log10")
