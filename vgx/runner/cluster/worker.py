@@ -66,6 +66,8 @@ class Worker:
             # So that a node's accelerator stays free; and not a device per core of the machine, but of our share.
             jax.config.update("jax_platforms", "cpu")
             jax.config.update("jax_num_cpu_devices", setup.cores)
+            # XLA's threads are else as many as the machine has cores, and those of two workers wait for each other.
+            os.environ["NPROC"] = str(setup.cores)
         self.home = _fresh_home()
         try:
             _import(setup, self.home)
