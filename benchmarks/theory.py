@@ -10,9 +10,9 @@ from pathlib import Path
 
 import jax
 
-from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS
+from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, RESIDUALS, Residual
 from vgx.theory.predict import GRID_INITIALIZERS, default_activations, placed_normalizations
-from vgx.theory.validate import BATCHES, Ensemble, Validation, verify
+from vgx.theory.validate import BATCHES, PLAIN, SLACK, STREAM_SLACK, Ensemble, Validation, verify
 
 RESULTS = Path(__file__).with_name("THEORY.md")
 SMALL_NAMES, SMALL_BATCHES, SMALL_NETS = ("relu", "tanh", "logistic", "elu", "gelu"), (4, 8, 16, 32), 16
@@ -21,8 +21,8 @@ SMALL_NAMES, SMALL_BATCHES, SMALL_NETS = ("relu", "tanh", "logistic", "elu", "ge
 def table(checks: list[Validation]) -> str:
     """Markdown: a table for each normalization, a row per activation, predicted factor and what was measured."""
     lines: list[str] = []
-    for title, batch in dict.fromkeys((check.normalization.title, check.batch) for check in checks):
-        rows = [check for check in checks if (check.normalization.title, check.batch) == (title, batch)]
+    for title, batch in dict.fromkeys((check.title, check.batch) for check in checks):
+        rows = [check for check in checks if (check.title, check.batch) == (title, batch)]
         names = list(dict.fromkeys(str(check.initializer) for check in rows))
         lines += [
             f"\n## {title}, batches of {batch}\n",
@@ -45,7 +45,7 @@ def small_batches() -> str:
     found = {
         (str(check.activation), batch): check
         for batch in SMALL_BATCHES
-        for check in verify(activations, [lecun], [after], Ensemble(batch=batch, nets=SMALL_NETS))
+        for check in verify(activations, [lecun], [after], ensemble=Ensemble(batch=batch, nets=SMALL_NETS))
     }
     lines = [f"| activation | {' | '.join(f'B = {batch}' for batch in SMALL_BATCHES)} |"]
     lines.append("|---" * (len(SMALL_BATCHES) + 1) + "|")
@@ -56,22 +56,34 @@ def small_batches() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    bench, began, checks = Ensemble(), time.monotonic(), []
-    initializers = [INITIALIZERS.parse(name) for name in GRID_INITIALIZERS]
-    for batch in BATCHES:
-        ensemble = bench._replace(batch=batch)
-        for check in verify(default_activations(), initializers, placed_normalizations(), ensemble):
+def measured(residuals: list[Residual], batches: tuple[int, ...]) -> list[Validation]:
+    """Every combination of activation, initializer and normalization, told as it comes."""
+    initializers, checks = [INITIALIZERS.parse(name) for name in GRID_INITIALIZERS], []
+    for batch in batches:
+        parts = default_activations(), initializers, placed_normalizations(), residuals
+        for check in verify(*parts, ensemble=Ensemble(batch=batch)):
             checks.append(check)
             print(
-                f"{len(checks):4} B {batch}: {check.activation}, {check.initializer}, {check.normalization.title}: "
+                f"{len(checks):4} B {batch}: {check.activation}, {check.initializer}, {check.title}: "
                 f"{check.predicted:.4f} {check.off:+.2%}{'' if check.holds else ' OFF'}",
                 flush=True,
             )
-    small, sizes = small_batches(), " and ".join(map(str, BATCHES))
+    return checks
+
+
+def summary(checks: list[Validation]) -> str:
+    """How many held, and how far off they were."""
     held, worst = sum(check.holds for check in checks), max(checks, key=lambda check: abs(check.off))
     mean = sum(abs(check.off) for check in checks) / len(checks)
-    where = f"{worst.activation}, {worst.initializer}, {worst.normalization.title}, batches of {worst.batch}"
+    where = f"{worst.activation}, {worst.initializer}, {worst.title}, batches of {worst.batch}"
+    return f"""**{held} of {len(checks)}**.
+On average {mean:.2%} off, at the most {worst.off:+.2%} ({where})."""
+
+
+def main() -> None:
+    bench, began = Ensemble(), time.monotonic()
+    checks, small, sizes = measured([PLAIN], BATCHES), small_batches(), " and ".join(map(str, BATCHES))
+    streams = measured([RESIDUALS.parse(name) for name in ("pre_activation", "post_activation")], BATCHES[-1:])
     machine = f"jax {jax.__version__}, {platform.system()} {platform.machine()}, {time.monotonic() - began:.0f} s"
     RESULTS.write_text(f"""# Theory against measurement
 
@@ -81,8 +93,9 @@ Growth of the squared gradient per layer at initialization: as predicted for thi
 measured, in per cent. Nets of {bench.depth} layers of {bench.width}, batches of {sizes} normal inputs; the geometric
 mean over {bench.interior} interior layers and {bench.nets} nets.
 
-Within three deviations over draws, as theory has them, and 1 %: **{held} of {len(checks)}**.
-On average {mean:.2%} off, at the most {worst.off:+.2%} ({where}).
+Within three deviations over draws, as theory has them, and {SLACK:.0%}: {summary(checks)}
+
+With skip connections, within the same and {STREAM_SLACK:.0%}: {summary(streams)}
 
 How many nets lie in theory's bands, and how wrong a theory is found out, is in [CALIBRATION.md](CALIBRATION.md).
 
@@ -92,6 +105,7 @@ Measured and predicted, {SMALL_NETS} nets for each.
 
 {small}
 {table(checks)}
+{table(streams)}
 """)
 
 

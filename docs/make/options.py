@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from vgx.data import DATASETS
-from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES
+from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, RESIDUALS, SCHEDULES
 from vgx.registry import Registry
 from vgx.reproduce.findings import COMPARISONS
 from vgx.reproduce.metrics import STATISTICS
@@ -16,7 +16,7 @@ Schema = dict[str, Any]
 PAGES: dict[str, tuple[Registry[Any], ...]] = {
     "activations": (ACTIVATIONS,),
     "initializers": (INITIALIZERS, BIASES),
-    "normalizations": (NORMALIZATIONS,),
+    "normalizations": (NORMALIZATIONS, RESIDUALS),
     "optimizers": (OPTIMIZERS, SCHEDULES, CLIPS),
     "datasets": (DATASETS,),
     "experiments": (STATISTICS, COMPARISONS),

@@ -22,7 +22,7 @@ How weights and biases are drawn. What matters to a gradient is the variance: fa
 fan_out that of its outputs.
 """,
     "normalizations": """\
-What normalizes a hidden layer's values, and where: `before` the activation or `after` it.
+What normalizes a hidden layer's values, and where: `before` the activation or `after` it. Below them, skip connections.
 """,
     "optimizers": """\
 What turns a gradient into a step, the schedule of its learning rate, and bounds on the gradient.

@@ -24,6 +24,7 @@ from vgx.parts import (
     INITIALIZERS,
     NORMALIZATIONS,
     OPTIMIZERS,
+    RESIDUALS,
     SCHEDULES,
     Schedule,
 )
@@ -45,7 +46,7 @@ BAD = {
     '"a\\nb": 1': "1:1: unknown key 'a\\nb'; known: name, seeds, data, model, train, log, expect, import",
     "sweep: {axes: {}}": "1:1: sweep: this is a sweep, of many configs; `vgx sweep` runs it",
     "model: {sweep: 1}": "1:9: model: unknown key 'sweep'; known: depth, width, activation, initializer, bias, "
-    "normalization, dropout",
+    "normalization, residual, dropout",
     # kinds
     "model: 3": "1:8: model: expected a mapping of keys to values, found 3",
     "model: [a]": "1:8: model: expected a mapping of keys to values, found a list",
@@ -372,6 +373,7 @@ ASKED: dict[str, Registry] = {
     "model.initializer": INITIALIZERS,
     "model.bias": BIASES,
     "model.normalization": NORMALIZATIONS,
+    "model.residual": RESIDUALS,
     "train.optimizer": OPTIMIZERS,
     "train.optimizer.schedule": SCHEDULES,
     "train.clip": CLIPS,

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from vgx.config.schema import Config
 from vgx.data import DATASETS, Dataset, Source, Split
 from vgx.errors import DataError
-from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES
+from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, RESIDUALS, SCHEDULES
 from vgx.registry import Part, Registry, registry_of
 from vgx.training.chunks import make_plain_steps
 from vgx.training.inputs import encode, to_device
@@ -37,6 +37,7 @@ PLACES: dict[Registry[Any], str] = {
     BIASES: "model.bias",
     INITIALIZERS: "model.initializer",
     NORMALIZATIONS: "model.normalization",
+    RESIDUALS: "model.residual",
     ACTIVATIONS: "model.activation",
 }
 """Where a config has a part of each kind."""
@@ -97,7 +98,10 @@ class Option(NamedTuple):
     def config(self, **changed: Any) -> Config:
         """A net small enough to be trained in a moment, with the part in it."""
         config: dict[str, Any] = {
-            "model": {"width": [5], "bias": UNEVEN if self.part.name == "lsuv" else "zeros"},
+            "model": {
+                "width": [5, 5] if self.registry is RESIDUALS else [5],
+                "bias": UNEVEN if self.part.name == "lsuv" else "zeros",
+            },
             "train": {"batch_size": BATCH, "steps": STEPS, "precision": "float64"},
             "log": {"statistics": "none"},
         }

@@ -14,7 +14,7 @@ from vgx.config.load import load_config, starter
 from vgx.config.schema import Config, json_schema
 from vgx.data import DATASETS
 from vgx.errors import ConfigError
-from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES
+from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, RESIDUALS, SCHEDULES
 from vgx.parts.activations import Activation
 from vgx.registry import temporary
 
@@ -143,7 +143,7 @@ def test_every_key_of_a_section_and_every_option_of_a_part_is_described():
 
 
 @pytest.mark.parametrize(
-    "registry", [DATASETS, ACTIVATIONS, INITIALIZERS, BIASES, NORMALIZATIONS, OPTIMIZERS, SCHEDULES, CLIPS],
+    "registry", [DATASETS, ACTIVATIONS, INITIALIZERS, BIASES, NORMALIZATIONS, RESIDUALS, OPTIMIZERS, SCHEDULES, CLIPS],
     ids=lambda registry: registry.kind,
 )  # fmt: skip
 def test_an_editor_offers_every_part_by_every_name(registry):

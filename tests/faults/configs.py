@@ -103,6 +103,7 @@ def other_part(random: Random) -> str:
         "initializer": "INITIALIZERS",
         "bias": "BIASES",
         "normalization": "NORMALIZATIONS",
+        "residual": "RESIDUALS",
     }
     where, registry = random.choice([*kinds.items(), ("optimizer", "OPTIMIZERS"), ("clip", "CLIPS")])
     section = tree.setdefault("train" if where in ("optimizer", "clip") else "model", {})

@@ -16,7 +16,7 @@ from vgx.parts import ACTIVATIONS, INITIALIZERS
 from vgx.parts.activations import Activation
 from vgx.parts.initializers import Initializer
 from vgx.registry import temporary
-from vgx.theory.validate import Ensemble, Validation, axes_of, drawn_curves, expected_curves, verify
+from vgx.theory.validate import PLAIN, Ensemble, Validation, axes_of, drawn_curves, expected_curves, verify
 
 SMALL = ["--width", "128", "--depth", "8", "--nets", "2", "--batch", "64"]
 
@@ -76,7 +76,7 @@ def test_the_tolerance_is_three_deviations_of_a_mean_over_drawn_nets_and_a_perce
     ensemble = Ensemble(width=64, depth=12, nets=60, batch=16)
     _, curves = next(drawn_curves([relu], [he], [none], ensemble))
     growth = np.diff(curves[relu, none][:, [-2, 1]]) * 2 * np.log(10) / ensemble.interior
-    [check] = verify([relu], [he], [none], ensemble._replace(nets=4))
+    [check] = verify([relu], [he], [none], ensemble=ensemble._replace(nets=4))
     assert check.tolerance == pytest.approx(3 * growth.std() / 2 + 0.01, rel=0.3)
 
 
@@ -113,11 +113,11 @@ def test_batch_norm_after_the_activation_is_predicted_in_small_batches(name, bat
 def test_a_check_holds_within_its_tolerance(predicted, measured, holds):
     relu, he = ACTIVATIONS.parse("relu"), INITIALIZERS.parse("he_normal")
     none = axes_of(["normalization=none"])[2][0]
-    assert Validation(relu, he, none, 64, predicted, measured, 0.05).holds == holds
+    assert Validation(relu, he, none, PLAIN, 64, predicted, measured, 0.05).holds == holds
 
 
 def test_axes_take_options_and_have_all_parts_unless_told():
-    activations, initializers, normalizations = axes_of(["model.activation={name: elu, alpha: 0.5},tanh"])
+    activations, initializers, normalizations, _ = axes_of(["model.activation={name: elu, alpha: 0.5},tanh"])
     assert [str(part) for part in activations] == ["elu (alpha: 0.5)", "tanh"]
     assert [part.name for part in initializers] == ["lecun_normal", "glorot_normal", "he_normal", "orthogonal", "lsuv"]
     assert len(normalizations) == 7
@@ -142,4 +142,4 @@ def test_a_wrong_axis_is_one_line(axis, message):
 
 def test_nets_without_an_interior_are_refused():
     with pytest.raises(ConfigError, match="interior"):
-        next(verify(*axes_of(["activation=relu"]), Ensemble(width=8, depth=2)))
+        next(verify(*axes_of(["activation=relu"]), ensemble=Ensemble(width=8, depth=2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,12 +69,12 @@ def _forecast(config: Config, measure: bool, width: int, say: Clock) -> Shown:
     """What is predicted of one config."""
     import vgx
     from vgx.report.terminal.prediction import forecast
-    from vgx.runner.first_step import first_delta
+    from vgx.runner.first_step import first_gradient
 
     prediction, measured = vgx.predict(config), None
     if measure:
         say("measuring")
-        measured = first_delta(config).mean(0)
+        measured = first_gradient(config).mean(0)
     return prediction.to_json(measured), forecast(prediction, config.model_dump(mode="json"), width, measured)
 
 
@@ -93,7 +94,7 @@ def _outlook(sweep: Sweep, measure: bool, say: Clock) -> Shown:
     """What is predicted of every cell of a sweep."""
     from vgx.config.sweep import value_at
     from vgx.report.terminal.prediction import outlook_table
-    from vgx.runner.first_step import first_delta
+    from vgx.runner.first_step import first_gradient
     from vgx.theory.predict import as_json_of, predict_cells
 
     predictions: list[Prediction | str] = []
@@ -103,7 +104,7 @@ def _outlook(sweep: Sweep, measure: bool, say: Clock) -> Shown:
         say("predicting", f"{len(predictions):,} of {counted(len(sweep.cells), 'cell')}")
     for cell in sweep.cells if measure else ():
         say("measuring", f"{len(measured) + 1:,} of {counted(len(sweep.cells), 'cell')}")
-        measured.append(first_delta(cell.config).mean(0))
+        measured.append(first_gradient(cell.config).mean(0))
     options = [{path: value_at(cell.config, path) for path in sweep.paths} for cell in sweep.cells]
     deltas = measured or [None] * len(predictions)
     cells = [values | as_json_of(one, delta) for values, one, delta in zip(options, predictions, deltas, strict=True)]
@@ -212,11 +213,11 @@ def verify_theory(
         from vgx.theory.validate import BATCHES, Ensemble, axes_of, verify
 
         import_modules(modules or [])
-        activations, initializers, normalizations = axes_of(axes or [])
+        parts = axes_of(axes or [])
         batches = batch or BATCHES
-        total = len(activations) * len(initializers) * len(normalizations) * len(batches)
+        total = math.prod(map(len, [*parts, batches]))
         for size in batches:
-            for check in verify(activations, initializers, normalizations, Ensemble(width, depth, nets, size)):
+            for check in verify(*parts, ensemble=Ensemble(width, depth, nets, size)):
                 checks.append(check)
                 say("verifying", f"{len(checks):,} of {total:,}: {check.activation}, {check.normalization.title}")
     if as_json:

@@ -22,7 +22,7 @@ from vgx.config.schema import COUNT_OR_FULL, Config, legal_name
 from vgx.config.yaml_tree import Fault, Keys, Place, Tree, shown
 from vgx.data import DATASETS
 from vgx.errors import ConfigError, did_you_mean
-from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS
+from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, RESIDUALS
 from vgx.registry import Part, Registry, registry_of
 
 MAX_FAULTS = 20
@@ -361,6 +361,7 @@ def starter(name: str) -> str:
           initializer: he_normal  # {_choices(INITIALIZERS)}
           bias: zeros  # {_choices(BIASES)}
           normalization: none  # {_choices(NORMALIZATIONS)}
+          residual: none  # {_choices(RESIDUALS)}
           dropout: 0.0  # the chance that a step drops a unit
         # The training.
         train:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -30,17 +31,20 @@ from vgx.parts import (
     INITIALIZERS,
     NORMALIZATIONS,
     OPTIMIZERS,
+    RESIDUALS,
     Activation,
     Clip,
     Initializer,
     Normalization,
     Optimizer,
+    Residual,
 )
 from vgx.parts.activations import ReLU
 from vgx.parts.initializers import HeNormal, Zeros
 from vgx.parts.losses import Loss
 from vgx.parts.normalizations import NoNormalization
 from vgx.parts.optimizers import SGD, NoClip
+from vgx.parts.residuals import NoResidual
 from vgx.registry import Frozen
 from vgx.results import bounds
 from vgx.results.verdict import Word
@@ -89,7 +93,9 @@ class Section(Frozen):
 
 
 class Model(Section):
-    """A deep MLP: hidden layers x = norm(f(W x + b)), and a linear readout."""
+    """A deep MLP: hidden layers x = norm(f(W x + b)), which may add to a stream, and a linear readout."""
+
+    later = frozenset({"residual"})
 
     depth: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Hidden layers, when `width` is one number (20 by default)."""
@@ -107,6 +113,8 @@ class Model(Section):
     """How the biases are drawn."""
     normalization: Annotated[Normalization, NORMALIZATIONS.field] = NoNormalization()
     """What normalizes a hidden layer's values, and where."""
+    residual: Annotated[Residual, RESIDUALS.field] = NoResidual()
+    """Whether hidden layers of equal width add to what they receive, in place of replacing it."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """The chance that a training step drops a unit of a hidden layer's output."""
 
@@ -118,6 +126,18 @@ class Model(Section):
         elif self.depth is None:
             object.__setattr__(self, "depth", 20)
         return self
+
+    @model_validator(mode="after")
+    def _somewhere_to_skip(self) -> Self:
+        if self.residual.skips and not any(self.branches):
+            raise _conflict("residual", "a skip connection needs two neighbouring hidden layers of equal width")
+        return self
+
+    @property
+    def branches(self) -> tuple[bool, ...]:
+        """Which hidden layers add to a stream, from the input up: [L]."""
+        even = [above == below for below, above in pairwise(self.widths)]
+        return tuple(self.residual.skips and one for one in (False, *even))
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -1,9 +1,10 @@
-"""What a config can name: initializers, activations, normalizations, optimizers, each with all that is known of it."""
+"""What a config can name: initializers, activations, normalizations and so on, each with all that is known of it."""
 
 from vgx.parts.activations import ACTIVATIONS, Activation
 from vgx.parts.initializers import BIASES, INITIALIZERS, Initializer
 from vgx.parts.normalizations import NORMALIZATIONS, Normalization
 from vgx.parts.optimizers import CLIPS, OPTIMIZERS, SCHEDULES, Clip, Optimizer, Schedule
+from vgx.parts.residuals import RESIDUALS, Residual
 
 __all__ = [
     "ACTIVATIONS",
@@ -12,11 +13,13 @@ __all__ = [
     "INITIALIZERS",
     "NORMALIZATIONS",
     "OPTIMIZERS",
+    "RESIDUALS",
     "SCHEDULES",
     "Activation",
     "Clip",
     "Initializer",
     "Normalization",
     "Optimizer",
+    "Residual",
     "Schedule",
 ]

@@ -59,7 +59,7 @@ def write_page(results: Sequence[Result], target: Path) -> None:
 
 
 def renew_section(result: Result, target: Path) -> None:
-    """Writes one claim's line and section of the page, in the place of older ones or at the end; others stay as they are.
+    """Writes one claim's line and section of the page, in the place of older ones or at the end; others stay.
 
     Raises as `refuse_others` for a page of the result's scale.
     """

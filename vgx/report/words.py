@@ -33,16 +33,27 @@ def describe_config(config: dict[str, Any], swept: Sequence[str] = ()) -> str:
         f"{shape} {model['activation']['name'] if shared('model.activation.name') else ''}".strip(),
         model["initializer"]["name"] if shared("model.initializer.name") else "",
         f"{norm['name'].replace('none', 'no')} norm{placed}" if shared("model.normalization.name") else "",
+        _residual(model) if shared("model.residual.name") else "",
         optimizer["name"] if shared("train.optimizer.name") else "",
         config["data"]["name"] if shared("data.name") else "",
     ]
-    if words[3] and shared("train.optimizer.learning_rate"):
-        words[3] += f" {optimizer['learning_rate']:g}"
+    if words[4] and shared("train.optimizer.learning_rate"):
+        words[4] += f" {optimizer['learning_rate']:g}"
     if (loss := config["train"].get("loss", "cross_entropy")) != "cross_entropy" and shared("train.loss"):
-        words.insert(4, loss)
+        words.insert(5, loss)
     if config["train"]["batch_size"] == "full" and shared("train.batch_size"):
-        words.insert(4, "full batch")
+        words.insert(5, "full batch")
     return ", ".join(filter(None, words))
+
+
+def _residual(model: Mapping[str, Any]) -> str:
+    """A net's skip connections in words; nothing where it has none, as in an older vgx."""
+    residual = model.get("residual", {"name": "none"})
+    if residual["name"] == "none":
+        return ""
+    scale = residual["scale"]
+    scale = f"{{learned: {scale['learned']:g}}}" if isinstance(scale, dict) else scale
+    return residual["name"] if scale == 1 else f"{residual['name']} scale {scale}"
 
 
 FLAT = {"relu": 0.5, "leaky_relu": 0.5, "hard_tanh": 0.32, "gelu": 0.09, "silu": 0.09, "mish": 0.08, "erf": 0.08}

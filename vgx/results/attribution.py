@@ -14,6 +14,7 @@ NAMES = {
     "derivative": "the activation's derivative",
     "normalization": "the normalization",
     "dropout": "dropout",
+    "skip": "the skip connection",
     "rest": "what theory leaves out (finite width, correlations)",
 }
 SLIGHT = 0.001
@@ -33,6 +34,8 @@ class Factors(Protocol):
     def slope_square(self) -> np.ndarray: ...
     @property
     def normalization(self) -> np.ndarray: ...
+    @property
+    def skip(self) -> np.ndarray: ...
 
 
 class Causes(NamedTuple):
@@ -44,6 +47,8 @@ class Causes(NamedTuple):
     """E[f'^2]"""
     normalization: float
     dropout: float
+    skip: float
+    """What comes past the layers, over what comes through them."""
     rest: float
     """The slope without all that."""
 
@@ -80,11 +85,14 @@ def attribute(predicted: Factors, delta_log10: np.ndarray, weight_gain: np.ndarr
     """
     weights = predicted.weight_gain if weight_gain is None else weight_gain
     with np.errstate(divide="ignore", invalid="ignore"):
-        parts = [weights, predicted.slope_square, predicted.normalization]
-        dropout = predicted.factor / (predicted.weight_gain * predicted.slope_square * predicted.normalization)
-        gain, derivative, normalization, dropped = (_slope(np.log10(part)) for part in (*parts, dropout))
+        parts = [weights, predicted.slope_square, predicted.normalization, predicted.skip]
+        through = predicted.weight_gain * predicted.slope_square * predicted.normalization * predicted.skip
+        gain, derivative, normalization, skip, dropped = (
+            _slope(np.log10(part)) for part in (*parts, predicted.factor / through)
+        )
     whole = slope_of(delta_log10[:-1]) if np.isfinite(delta_log10[:-1]).all() else math.nan
-    return Causes(gain, derivative, normalization, dropped, whole - gain - derivative - normalization - dropped)
+    known = gain, derivative, normalization, dropped, skip
+    return Causes(*known, whole - sum(known))
 
 
 def _slope(factor_log10: np.ndarray) -> float:

@@ -101,6 +101,15 @@ LAYERS = {
         "zeros",
         "{:.0%}",
     ),
+    "stream_grad_log10": Column(
+        "stream's gradient |dloss/ds|",
+        "log10",
+        "lite",
+        "as the gradient at h, at the stream that the layer adds to; a layer without a skip connection has its own",
+        "stream",
+        "{:.2f}",
+        symbol="|dloss/ds|",
+    ),
     "weight_norm": Column("norm of W", "linear", "standard", "2-norm of the weights", "|W|", "{:.2g}"),
     "update_ratio": Column(
         "update ratio |step| / |W|",
@@ -141,6 +150,14 @@ LAYERS = {
         "standard",
         "root mean square over examples and units of what the layer passes on",
         "rms x",
+        "{:.2g}",
+    ),
+    "branch_ratio": Column(
+        "branch over stream",
+        "log",
+        "standard",
+        "norm of what the layer adds to the stream over the norm of the stream before",
+        "branch",
         "{:.2g}",
     ),
     "dead": Column(
@@ -186,6 +203,8 @@ LAYERS = {
     ),
 }
 """The layer table's statistics, in their order on disk."""
+OF_STREAMS = ("stream_grad_log10", "branch_ratio")
+"""Those of nets with skip connections; the tables of others have no such columns."""
 METRICS = {
     "epoch": "epoch",
     "learning_rate": "learning rate",
@@ -225,12 +244,13 @@ def known_step(run: Run, step: int, steps: np.ndarray) -> int:
 
 
 def known_statistic(run: Run, name: str | None, rows: Any = None) -> str:
-    """Returns the name of a statistic, by default the gradient's.
+    """Returns the name of a statistic, by default the gradient's: of a net with skip connections, the stream's.
 
     Raises RunError when there is none of that name, or when `rows`, a table of layers, have nothing of it.
     """
     if name is None:
-        return "delta_log10"
+        streams = rows is not None and rows["stream_grad_log10"].null_count < len(rows)
+        return "stream_grad_log10" if streams else "delta_log10"
     if name not in LAYERS:
         near = did_you_mean(name, list(LAYERS)) or f"; there are: {', '.join(LAYERS)}"
         raise RunError(f"{run.path}: no statistic is called '{name}'{near}")

@@ -85,7 +85,7 @@ def _figures(layers: pa.Table, hidden: int) -> LayerFigures:
         dead=over(np.mean, last, "dead"),
         saturated=over(np.median, last, "saturated"),
         zeros=over(np.max, last, "weight_grad_zero"),
-        first_slope=over(slope_of, first, "delta_log10"),
+        first_slope=float(slope_of(gradients_of(first)[0, :-1])) if not first["delta_log10"].null_count else None,
     )
 
 
@@ -145,7 +145,7 @@ class _Layers(NamedTuple):
 
 def _layers_of(run: Run, lanes: Sequence[int], hidden: int, bad: Mapping[int, int]) -> Iterator[_Layers]:
     """Yields what a verdict on each lane rests on. Read for many lanes at a time."""
-    columns = ["lane", "step", "layer", "act_rms", *LayerCurves._fields]
+    columns = ["lane", "step", "layer", "act_rms", "stream_grad_log10", *LayerCurves._fields]
     lane, step, layer = (pc.field(name) for name in ("lane", "step", "layer"))
     recorded = run.layers(["lane", "step"], where=lane.isin(list(lanes)) & (layer == 1))
     steps = {one: recorded["step"].to_numpy()[rows] for one, rows in rows_by_lane(recorded).items()}
@@ -212,7 +212,8 @@ def _verdict(
         name: None if layers[name].null_count == len(layers) else curves_of(layers, name).hidden
         for name in LayerCurves._fields
     }
-    gradient = curves_of(layers, "delta_log10").values
+    gradient = gradients_of(layers)
+    curves["delta_log10"] = gradient[:, :-1]
 
     def over(window: slice, evaluations: slice, fit: Fit | None = None) -> Verdict:
         """On each layer's median over these recorded steps, and these evaluations."""
@@ -222,7 +223,7 @@ def _verdict(
         return judge(LayerCurves(**medians), diverged, fit)
 
     if diverged:
-        before = curves_of(read.before_bad, "delta_log10").hidden
+        before = gradients_of(read.before_bad)[:, :-1]
         began = judge(LayerCurves(gradient[0, :-1]))
         if began.word == "exploding" and judge(LayerCurves(before[-1])).word == "exploding":
             return began._replace(evidence=f"{began.evidence}; then {divergence_in_words(*diverged)}")
@@ -239,6 +240,17 @@ def _verdict(
     begun = examined.steps[0] if examined and start.word == "dead" else steps[0]
     now = f"it {end.evidence}" if math.isnan(end.slope) else f"{end.slope:+.3f} decades per layer"
     return start._replace(evidence=f"at step {begun}, {start.evidence}; by step {steps[-1]} {now}")
+
+
+def gradients_of(layers: pa.Table) -> np.ndarray:
+    """Returns the gradient that a verdict rests on, of rows of one lane: [T, L + 1], the readout's last.
+
+    In a net with skip connections that is the stream's, since a branch has only a part of it.
+    """
+    delta = curves_of(layers, "delta_log10").values
+    if layers["stream_grad_log10"].null_count == len(layers):
+        return delta
+    return np.concatenate([curves_of(layers, "stream_grad_log10").hidden, delta[:, -1:]], 1)
 
 
 def _median(curves: np.ndarray) -> np.ndarray:

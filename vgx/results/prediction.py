@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 STATISTICS = ("delta_log10", "act_rms", "preact_std", "cosine")
-"""Columns of the layer table that are predicted."""
+"""Columns of the layer table that are predicted; `stream_grad_log10` besides where layers add to a stream."""
+GRADIENTS = ("delta_log10", "stream_grad_log10")
+"""Those that are relative to the readout's `delta_log10`."""
 JOINED = ("measured", "z_score")
 """What is joined: what the first step showed, as `predicted` takes it, and how many bands that is off."""
 
@@ -18,6 +20,8 @@ class Predicted(Protocol):
 
     @property
     def delta_log10(self) -> np.ndarray: ...
+    @property
+    def stream_grad_log10(self) -> np.ndarray: ...
     @property
     def act_rms(self) -> np.ndarray: ...
     @property
@@ -35,8 +39,8 @@ class Predicted(Protocol):
 def prediction_schema() -> pa.Schema:
     """Returns the schema of `prediction.parquet`: a row per lane, statistic and layer (L + 1 is the readout).
 
-    `predicted` is what theory says of the first step, `delta_log10` relative to the readout's; `band` a standard
-    deviation of that over draws of the weights, null where none is known.
+    `predicted` is what theory says of the first step, gradients relative to the readout's; `band` a standard deviation
+    of that over draws of the weights, null where none is known.
     """
     return pa.schema(
         [
@@ -52,9 +56,17 @@ def prediction_rows(curves: Predicted, lane: int) -> pa.Table:
     """Returns a lane's rows of `prediction.parquet`."""
     layers = len(curves.delta_log10)
     keys = [pa.array(np.full(layers, lane, np.int32)), pa.array(np.arange(1, layers + 1, dtype=np.int32))]
-    bands = {"delta_log10": curves.band, "act_rms": curves.act_band, "preact_std": curves.preact_band}
+    bands = {
+        "delta_log10": curves.band,
+        "stream_grad_log10": curves.band,
+        "act_rms": curves.act_band,
+        "preact_std": curves.preact_band,
+    }
     tables = []
-    for name in STATISTICS:
+    streams = (
+        [] if np.array_equal(curves.stream_grad_log10, curves.delta_log10, equal_nan=True) else ["stream_grad_log10"]
+    )
+    for name in (*STATISTICS, *streams):
         values = [_nullable(x) for x in (getattr(curves, name), bands.get(name, np.full(layers, np.nan)))]
         tables.append(pa.Table.from_arrays([*keys, pa.array([name] * layers), *values], schema=prediction_schema()))
     return pa.concat_tables(tables)
@@ -72,9 +84,10 @@ def with_measured(prediction: pa.Table, first: pa.Table) -> pa.Table:
     statistic = prediction["statistic"].combine_chunks().dictionary_encode()
     for code, name in enumerate(statistic.dictionary.to_pylist()):
         rows = there & (statistic.indices.to_numpy() == code)
-        if name in STATISTICS:
+        if name in (*STATISTICS, *GRADIENTS):
             values = first[name].to_numpy().astype(np.float64)
-            measured[rows] = (values - values[readout] if name == "delta_log10" else values)[at[rows]]
+            top = first["delta_log10"].to_numpy().astype(np.float64)[readout]
+            measured[rows] = (values - top if name in GRADIENTS else values)[at[rows]]
     predicted, band = (prediction[name].to_numpy() for name in ("predicted", "band"))
     with np.errstate(divide="ignore", invalid="ignore"):
         z_score = np.where(band > 0, (measured - predicted) / band, np.nan)

@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from vgx.errors import Damaged, RunError, did_you_mean
 from vgx.results import directories, manifest
-from vgx.results.columns import DEAD_UNITS, FINAL, LAYERS, METRICS
+from vgx.results.columns import DEAD_UNITS, FINAL, LAYERS, METRICS, OF_STREAMS
 from vgx.results.curves import Curves, curves_of, rows_by_lane
 from vgx.results.manifest import Part
 from vgx.results.prediction import JOINED, STATISTICS, prediction_schema, with_measured
@@ -51,9 +51,12 @@ def examined_schema(precision: str) -> pa.Schema:
     return metrics_schema(precision).append(pa.field(DEAD_UNITS, pa.list_(number)))
 
 
-def layers_schema(precision: str) -> pa.Schema:
-    """Returns the schema of the layer table: a row per recorded step, lane and layer (L + 1 is the readout)."""
-    return _schema(("lane", "step", "layer"), LAYERS, precision)
+def layers_schema(precision: str, *, streams: bool = True) -> pa.Schema:
+    """Returns the schema of the layer table: a row per recorded step, lane and layer (L + 1 is the readout).
+
+    Without `streams`, that of nets without skip connections.
+    """
+    return _schema(("lane", "step", "layer"), (name for name in LAYERS if streams or name not in OF_STREAMS), precision)
 
 
 def _schema(keys: Iterable[str], values: Iterable[str], precision: str) -> pa.Schema:
@@ -222,7 +225,7 @@ class Run:
         else:
             table = read_table(path, schema, where if alone else None).select(schema.names)
         if not alone:
-            first = self.layers(["lane", "layer", *STATISTICS], where=pc.field("step") == 1)
+            first = self.layers(["lane", "layer", *STATISTICS, "stream_grad_log10"], where=pc.field("step") == 1)
             table = with_measured(table, first)
             table = table if where is None else table.filter(where)
         return table if columns is None else table.select(columns)

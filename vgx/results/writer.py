@@ -243,15 +243,30 @@ def metrics_rows(
 
 
 def layer_rows(
-    precision: str, lanes: np.ndarray, layers: int, steps: np.ndarray, columns: dict[str, np.ndarray], keep: np.ndarray
+    precision: str,
+    lanes: np.ndarray,
+    layers: int,
+    steps: np.ndarray,
+    columns: dict[str, np.ndarray],
+    keep: np.ndarray,
+    branches: Sequence[bool] = (),
 ) -> pa.Table:
-    """Returns rows of the layer table, ordered by step, lane and layer, from columns [T, R, layers]."""
+    """Returns rows of the layer table, ordered by step, lane and layer, from columns [T, R, layers].
+
+    `branches` [L] says which hidden layers add to a stream; where there is no stream or no branch, nothing was
+    measured.
+    """
+    for name, there in (("stream_grad_log10", [True] * len(branches)), ("branch_ratio", branches)):
+        if name in columns:
+            missing = np.broadcast_to(~np.array([*there, False]), columns[name].shape)
+            columns = columns | {name: np.ma.array(columns[name], mask=missing)}
     keys = {
         "lane": np.tile(np.repeat(lanes, layers), len(steps)),
         "step": np.repeat(steps, len(lanes) * layers),
         "layer": np.tile(np.arange(1, layers + 1), len(steps) * len(lanes)),
     }
-    return _table(layers_schema(precision), keys, columns, np.repeat(keep.reshape(-1), layers))
+    schema = layers_schema(precision, streams="stream_grad_log10" in columns)
+    return _table(schema, keys, columns, np.repeat(keep.reshape(-1), layers))
 
 
 def _table(

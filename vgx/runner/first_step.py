@@ -41,6 +41,11 @@ def first_step(config: Config) -> LayerRecord:
         return jax.tree.map(lambda column: np.asarray(column[0], np.float64), log.records.layers)
 
 
-def first_delta(config: Config) -> np.ndarray:
-    """Returns `delta_log10` at the first step of each seed: [R, L + 1], float64. Raises as `first_step`."""
-    return np.asarray(first_step(config).delta_log10)
+def first_gradient(config: Config) -> np.ndarray:
+    """Returns the gradient at the first step of each seed, in log10: [R, L + 1], float64. Raises as `first_step`.
+
+    That is the stream's where layers add to one, and dloss/dh of the readout.
+    """
+    layers = first_step(config)
+    delta, stream = layers.delta_log10, layers.stream_grad_log10
+    return np.asarray(delta if stream is None else np.concatenate([stream[:, :-1], delta[:, -1:]], 1))

@@ -296,7 +296,7 @@ def _keep(loop: _Loop, plan: ChunkPlan, done: int, dispatched: float, log: Any, 
             ready.bad_since[lane] = min(ready.bad_since[lane], step)
     speed = plan.steps / max(seconds, 1e-9)
     loop.speeds.append(speed)
-    deltas = rows.layers.get("delta_log10")
+    deltas = rows.layers.get("stream_grad_log10", rows.layers.get("delta_log10"))
     loop.progress = loop.progress._replace(
         phase="training",
         step=done + plan.steps,
@@ -375,8 +375,8 @@ def _write(loop: _Loop, rows: list[Rows], last: np.ndarray, state: Any, result: 
     if loop.writer is None or loop.checkpoint is None:
         return result
     if rows:
-        lanes, layers = np.array([spec.lane for spec in ready.lane_specs]), len(ready.config.model.widths) + 1
-        about = ready.config.train.precision, lanes, last, layers, ready.steps_per_epoch
+        lanes, branches = np.array([spec.lane for spec in ready.lane_specs]), ready.config.model.branches
+        about = ready.config.train.precision, lanes, last, branches, ready.steps_per_epoch
         asked = {"examined": ready.compiled.examine is not None, "sharpness": ready.compiled.sharpness is not None}
         written = tables(rows, *about, **asked)
         loop.writer.append(*written)

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
 from vgx.config.schema import Config
+from vgx.results.curves import rows_by_lane
+from vgx.results.lane_results import gradients_of
 from vgx.results.store import Run
 from vgx.results.verdict import slope_of
 from vgx.results.words import plain
@@ -46,13 +49,14 @@ class Proof(NamedTuple):
     def of(cls, what: str, predicted: float, run: Run) -> Proof:
         """Returns how a run went; what was measured is the slope at its first step, the mean over lanes."""
         lanes = run.lanes().to_pylist()
-        curves = run.curves("delta_log10", steps=[1])
+        layers = run.layers(where=pc.field("step") == 1)
+        first = [gradients_of(layers.take(rows)) for rows in rows_by_lane(layers).values()]
         words = sorted({lane["verdict"] or lane["status"] for lane in lanes})
         accuracies = [lane["test_accuracy"] for lane in lanes if lane["test_accuracy"] is not None]
         return cls(
             what,
             predicted,
-            float(np.mean([slope_of(own.hidden[0]) for own in curves.values()])),
+            float(np.mean([slope_of(gradient[0, :-1]) for gradient in first])),
             ", ".join(words),
             float(np.mean(accuracies)) if accuracies else math.nan,
             str(run.path),

@@ -68,7 +68,7 @@ def tables(
     precision: str,
     lanes: np.ndarray,
     last: np.ndarray,
-    layers: int,
+    branches: Sequence[bool],
     steps_per_epoch: int,
     *,
     examined: bool = False,
@@ -81,7 +81,7 @@ def tables(
         precision: of the run.
         lanes: [R], the number of each lane; a chunk's further lanes are padding.
         last: [R], the last step of each lane that is wanted.
-        layers: L + 1.
+        branches: [L], which hidden layers add to a stream.
         steps_per_epoch: of the run.
         examined: whether evaluations look for dead units.
         sharpness: whether they measure it.
@@ -117,7 +117,7 @@ def tables(
     keep = steps[:, None] <= last
     return (
         metrics_rows(precision, lanes, steps, columns, keep),
-        layer_rows(precision, lanes, layers, steps[recorded], of_layers, keep[recorded]),
+        layer_rows(precision, lanes, len(branches) + 1, steps[recorded], of_layers, keep[recorded], branches),
     )
 
 

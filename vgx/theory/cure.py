@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,11 @@ from vgx.config.load import load_config
 from vgx.config.schema import Config, Model
 from vgx.config.yaml_edit import amend
 from vgx.errors import ConfigError
-from vgx.parts import Normalization
+from vgx.parts import Normalization, Residual
 from vgx.parts.activations import LeakyReLU, PReLU
 from vgx.parts.initializers import Orthogonal, VarianceScaled
 from vgx.parts.normalizations import Placed
+from vgx.parts.residuals import PostActivation, PreActivation
 from vgx.registry import Part
 from vgx.results.verdict import SATURATED, SPAN, LayerCurves, Verdict, judge
 from vgx.results.words import plain
@@ -77,7 +79,7 @@ class Cure(NamedTuple):
     """A change, and its effect."""
 
     kind: str
-    """gain, leak, initializer, weights and biases, normalization, or normalization and gain."""
+    """gain, leak, initializer, normalization, residual, weights and biases, or normalization and gain."""
     changes: dict[str, Any]
     """A value for each path of the config."""
     config: Config
@@ -122,7 +124,8 @@ def diagnose(config: Config, source: InputStatistics | None = None) -> Diagnosis
     """Returns what theory expects of a config, and the changes that would make its gradient level.
 
     Looked at, from the smallest change to the largest: a number (the initializer's gain, the leak), the initializer, a
-    normalization and its place; if none of them helps, deviations of weights and biases, a normalization with a gain.
+    normalization and its place, a skip connection or its scale; if none of them helps, deviations of weights and
+    biases, a normalization with a gain.
 
     Raises DataError when the data set is missing or broken.
     """
@@ -146,7 +149,9 @@ def diagnose(config: Config, source: InputStatistics | None = None) -> Diagnosis
 def effect_of(config: Config, source: InputStatistics) -> Effect:
     """Returns what theory expects of a config's net."""
     curves = mean_field.propagate(net_of(config, source), source.signal, wide=True)
-    return Effect(judge(LayerCurves(curves.delta_log10[:-1])), float(curves.cosine[-2]), float(curves.saturated[-2]))
+    return Effect(
+        judge(LayerCurves(curves.stream_grad_log10[:-1])), float(curves.cosine[-2]), float(curves.saturated[-2])
+    )
 
 
 def _judged(kind: str, changes: dict[str, Any], config: Config, source: InputStatistics, before: Effect) -> Cure:
@@ -195,6 +200,17 @@ def _changes(config: Config, source: InputStatistics) -> Iterator[tuple[str, dic
             yield "initializer", {"model.initializer": name}
     for normalization in _normalizations(config):
         yield "normalization", {"model.normalization": asked(normalization)}
+    for residual in _residuals(config):
+        yield "residual", {"model.residual": asked(residual)}
+
+
+def _residuals(config: Config) -> Iterator[Residual]:
+    """Yields skip connections that a net has not: as they are, and with branches scaled by its depth."""
+    model = config.model
+    if any(above == below for below, above in pairwise(model.widths)):
+        kinds = [type(model.residual)] if model.residual.skips else [PreActivation, PostActivation]
+        offers = [kind.model_validate({"scale": scale}) for kind in kinds for scale in (1.0, "depth")]
+        yield from (residual for residual in offers if residual != model.residual)
 
 
 def _rotations(config: Config, source: InputStatistics) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -250,7 +266,7 @@ def _roots(config: Config, source: InputStatistics, path: str, points: np.ndarra
             curves = mean_field.propagate(net, source.signal, wide=True)
         except FAULTS:
             return math.nan  # no root is looked for next to it
-        return judge(LayerCurves(curves.delta_log10[:-1])).slope
+        return judge(LayerCurves(curves.stream_grad_log10[:-1])).slope
 
     slopes = [slope(point) for point in points]
     found = []

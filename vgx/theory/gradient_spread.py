@@ -93,7 +93,7 @@ def no_spread(layers: int) -> GradientSpread:
     return GradientSpread(none[:-1], none[:-1], none, none, even, even, 0.0)
 
 
-def _log_of_mean(variance: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
+def log_of_mean(variance: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and variance of ln mean(e^x) of a batch of normals x of mean 0: of means of log-normals.
 
     Args:
@@ -154,7 +154,7 @@ class _Sums:
             # The mean over examples is fixed.
             shared = self._held()
         along, share = self._along()
-        gained, spread = _log_of_mean(apart, max(round(self.batch), 1))
+        gained, spread = log_of_mean(apart, max(round(self.batch), 1))
         kept, kept_variance = self._kept(share)
         variance = shared + spread + self._cosine_noise() + kept_variance
         shift = np.cumsum(self._means(along)[::-1])[::-1] + gained + kept

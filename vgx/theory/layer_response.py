@@ -12,6 +12,7 @@ from vgx.parts.activations import Activation
 from vgx.parts.initializers import Constant, Initializer
 from vgx.parts.losses import Loss
 from vgx.parts.normalizations import BatchNorm, LayerNorm, Normalization, RMSNorm
+from vgx.parts.residuals import NoResidual, Residual
 from vgx.theory.batch_law import FEWEST, batch_law
 from vgx.theory.moments import moments_of, on_line, safe_divide, sphere, table
 from vgx.theory.quadrature import line, panels
@@ -38,6 +39,9 @@ class Net(NamedTuple):
     """Examples for all of which a unit must be off to be dead; a batch by default."""
     loss: Loss = "cross_entropy"
     """What the gradient at the logits is of."""
+    residual: Residual = NoResidual()
+    branches: tuple[bool, ...] = ()
+    """Which hidden layers add to a stream, [L]; of a net with a `residual` alone."""
 
 
 class Signal(NamedTuple):
@@ -78,8 +82,24 @@ class LayerResponse(NamedTuple):
     """E[f'^2]"""
 
 
+class Affinity(NamedTuple):
+    """What a layer's linear map leaves: moments of h over units."""
+
+    weight: float
+    """The variance of its weights."""
+    mean: float
+    variance: float
+    covariance: float
+    """Of the h of two different examples."""
+
+
 def response_of(net: Net, signal: Signal, n_in: int, n_out: int, *, exact: bool = False) -> LayerResponse:
     """Returns what a hidden layer of n_in inputs and n_out units does; `exact` correlations are not interpolated."""
+    return respond(net, affinity_of(net, signal, n_in, n_out), exact=exact)
+
+
+def affinity_of(net: Net, signal: Signal, n_in: int, n_out: int) -> Affinity:
+    """Returns the moments of h = W x + b of a layer of n_in inputs and n_out units."""
     bias_mean, bias_variance = mean_of(net.bias), net.bias.variance(1, n_out)
     weight = net.initializer.variance(n_in, n_out)
     if net.initializer.fits_to_data:
@@ -87,8 +107,12 @@ def response_of(net: Net, signal: Signal, n_in: int, n_out: int, *, exact: bool 
         weight = safe_divide(max(1 - bias_variance, 0.0), n_in * signal.square)
     mean = n_in * mean_of(net.initializer) * signal.mean + bias_mean
     variance = n_in * weight * signal.square + bias_variance
-    covariance = min(n_in * weight * signal.cross + bias_variance, variance)
+    return Affinity(weight, mean, variance, min(n_in * weight * signal.cross + bias_variance, variance))
 
+
+def respond(net: Net, h: Affinity, *, exact: bool = False) -> LayerResponse:
+    """Returns what normalization, activation and dropout make of a layer's h, or of a stream of such."""
+    weight, mean, variance, covariance = h
     norm, keep = net.normalization, 1 - net.dropout
     if isinstance(norm, BatchNorm):
         unit = (_batch_before if norm.before else _batch_after)(net, norm, mean, variance, covariance)

@@ -20,6 +20,7 @@ import numpy as np
 
 from vgx.parts.activations import Identity
 from vgx.parts.normalizations import BatchNorm, NoNormalization, Normalization
+from vgx.theory import streams
 from vgx.theory.gradient_spread import gradient_spread, no_spread
 from vgx.theory.idle_units import dead_share, saturated_share
 from vgx.theory.layer_response import HUGE, TINY, LayerResponse, Net, Signal, in_range, response_of, same_signal
@@ -34,6 +35,8 @@ class Propagation(NamedTuple):
 
     delta_log10: np.ndarray
     """log10 of the norm of dloss/dh relative to the output layer's: its mean over draws of weights of this width."""
+    stream_grad_log10: np.ndarray
+    """The same of the stream that layers add to; `delta_log10` in a net without one. A verdict rests on it."""
     factor: np.ndarray
     """Growth of its square from the layer above at infinite width, as all that follows; NaN for the readout."""
     weight_gain: np.ndarray
@@ -41,7 +44,9 @@ class Propagation(NamedTuple):
     slope_square: np.ndarray
     """What the activation contributes: E[f'^2]."""
     normalization: np.ndarray
-    """What the normalization contributes. The three, and 1 / (1 - dropout), multiply to the factor."""
+    """What the normalization contributes."""
+    skip: np.ndarray
+    """What the skip connection contributes; 1 without. The four, and 1 / (1 - dropout), multiply to the factor."""
     act_rms: np.ndarray
     preact_std: np.ndarray
     cosine: np.ndarray
@@ -65,7 +70,7 @@ def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
 
     `wide` leaves out what a finite width adds: it is as of infinite width, and bands are 0.
     """
-    responses = hidden_responses(net, signal)
+    responses = streams.stream_responses(net, signal) if net.residual.skips else hidden_responses(net, signal)
     norm = net.normalization
     logits = norm.model_copy(update={"placement": "before"}) if _normalizes_logits(norm) else NoNormalization()
     top = net._replace(activation=Identity(), normalization=logits, dropout=0.0)
@@ -77,24 +82,39 @@ def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
     if not _normalizes_logits(norm):
         gain[-1] = _below_readout(net, responses[-2], responses[-1])
     weight_gain = widths * weight[1:]
-    factor = weight_gain * gain
+    product = weight_gain * gain
     slope_square = np.array([response.slope_square for response in responses[:-1]])
     with np.errstate(divide="ignore", invalid="ignore"):
         normalization = gain * (1 - net.dropout) / slope_square
-    with np.errstate(divide="ignore"):
-        delta = _from_above(0.5 * np.log10(factor))
-    finite = no_spread(len(responses)) if wide else gradient_spread(net, signal, responses)
+    finite = no_spread(len(responses))
+    if net.residual.skips:
+        down = streams.descent(net, responses)
+        delta, stream = NORM_LOG10 * down.delta, NORM_LOG10 * down.stream
+        factor = np.exp(np.clip(-np.diff(np.append(down.stream, 0.0)), -700, 700))
+        finite = finite if wide else streams.stream_spread(net, signal, responses, down)
+    else:
+        with np.errstate(divide="ignore"):
+            delta = stream = _from_above(0.5 * np.log10(product))
+        factor = product
+        finite = finite if wide else gradient_spread(net, signal, responses)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        skip = factor / product
     act_rms = finite.act_factor * [_reported(response.signal.square) for response in responses]
-    preact_std = finite.preact_factor * [_reported(response.preact[1] ** 2) for response in responses]
+    squares = [response.preact[1] ** 2 for response in responses]
+    if net.residual.streams_preactivations:
+        squares[:-1] = [response.q for response in responses[:-1]]  # of the stream, before any norm
+    preact_std = finite.preact_factor * [_reported(square) for square in squares]
     preact = np.array([response.preact for response in responses[:-1]])
     with np.errstate(invalid="ignore"):
         bands = act_rms * finite.act, preact_std * finite.preact
     return Propagation(
         delta_log10=np.append(delta + NORM_LOG10 * finite.shift, 0.0),
+        stream_grad_log10=np.append(stream + NORM_LOG10 * finite.shift, 0.0),
         factor=np.append(factor, np.nan),
         weight_gain=np.append(weight_gain, np.nan),
         slope_square=np.append(slope_square, np.nan),
         normalization=np.append(normalization, np.nan),
+        skip=np.append(skip, np.nan),
         act_rms=act_rms,
         preact_std=preact_std,
         cosine=np.array([_cosine(response.signal) for response in responses]),

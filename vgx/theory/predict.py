@@ -20,7 +20,7 @@ from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, Activation, Ini
 from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Placed, RMSNorm
 from vgx.results.attribution import attribute
 from vgx.results.verdict import SPAN, LayerCurves, Verdict, judge, named_layers, slope_of
-from vgx.theory import mean_field
+from vgx.theory import mean_field, streams
 from vgx.theory.ends import End, ends_of
 from vgx.theory.layer_response import Net, Signal
 from vgx.theory.limits import Limit, limit
@@ -71,6 +71,8 @@ class Prediction(NamedTuple):
     """On the predicted gradient."""
     ends: tuple[End, ...] = ()
     """Where theory is near to what it knows nothing of."""
+    residual: bool = False
+    """Whether layers add to a stream."""
 
     @property
     def slope(self) -> float:
@@ -104,12 +106,13 @@ class Prediction(NamedTuple):
     def to_json(self, measured: np.ndarray | None = None) -> dict[str, Any]:
         """Returns what `vgx predict --json` prints: null where a number is infinite or there is none, and `reasons`.
 
-        `measured` is each layer's gradient at the first step [L + 1], in log10; it adds itself to the layers, relative
-        to the readout's, and the causes of its slope.
+        `measured` is each layer's gradient at the first step [L + 1], in log10, the stream's where there is one; it
+        adds itself to the layers, relative to the readout's, and the causes of its slope.
         """
-        columns = [getattr(self.curves, name).tolist() for name in SHOWN]
+        shown = [*SHOWN, *(["stream_grad_log10"] if self.residual else [])]
+        columns = [getattr(self.curves, name).tolist() for name in shown]
         layers = [
-            {"layer": layer} | {name: _finite(value) for name, value in zip(SHOWN, row, strict=True)}
+            {"layer": layer} | {name: _finite(value) for name, value in zip(shown, row, strict=True)}
             for layer, row in enumerate(zip(*columns, strict=True), start=1)
         ]
         found = {} if measured is None else {"measured": self._against(layers, measured)}
@@ -133,7 +136,8 @@ class Prediction(NamedTuple):
     def _against(self, layers: list[dict[str, Any]], measured: np.ndarray) -> dict[str, Any]:
         relative = (measured - measured[-1]).tolist()
         for layer, delta, band in zip(layers, relative, self.curves.band.tolist(), strict=True):
-            layer |= {"measured_delta_log10": _finite(delta), "band": _finite(band)}
+            name = "stream_grad_log10" if self.residual else "delta_log10"
+            layer |= {f"measured_{name}": _finite(delta), "band": _finite(band)}
         causes = attribute(self.curves, measured)
         by_cause = {name: _finite(value) for name, value in causes._asdict().items()}
         return {"slope": _finite(slope_of(measured[:-1])), "causes": by_cause, "sentence": causes.sentence}
@@ -142,7 +146,7 @@ class Prediction(NamedTuple):
 def reasons_of(curves: mean_field.Propagation) -> dict[str, str]:
     """Returns why a figure of the hidden layers is not defined, by its name; empty where all are."""
     found = {}
-    delta, cosine = curves.delta_log10[:-1], curves.cosine[:-1]
+    delta, cosine = curves.stream_grad_log10[:-1], curves.cosine[:-1]
     if not math.isfinite(slope_of(delta)):
         found["slope"] = f"it takes two hidden layers{' with a gradient' if len(delta) > 1 else ''}"
     if (none := np.isneginf(delta)).any():
@@ -183,6 +187,11 @@ class CellPrediction(NamedTuple):
     """None where theory fails."""
     reason: str
     """Why there is no slope, where there is none."""
+
+    @property
+    def title(self) -> str:
+        """The normalization in words."""
+        return self.normalization.title
 
     @property
     def slope(self) -> float:
@@ -229,7 +238,7 @@ def predict_grid(config: Config, source: InputStatistics | None = None) -> Itera
                 reasons = reasons_of(curves)
                 reason = reasons.get("delta_log10", reasons["slope"]) if "slope" in reasons else ""
                 yield CellPrediction(
-                    activation, initializer, normalization, judge(LayerCurves(curves.delta_log10[:-1])), reason
+                    activation, initializer, normalization, judge(LayerCurves(curves.stream_grad_log10[:-1])), reason
                 )
 
 
@@ -267,8 +276,9 @@ def predict(config: Config, source: InputStatistics | None = None) -> Prediction
     source = source or source_of(config.data.load(), config.data.input)
     net = net_of(config, source)
     curves = mean_field.propagate(net, source.signal)
-    expected = LayerCurves(curves.delta_log10[:-1], dead=curves.dead[:-1], saturated=curves.saturated[:-1])
-    return Prediction(curves, limit(net, source.signal), judge(expected), ends_of(net, curves))
+    expected = LayerCurves(curves.stream_grad_log10[:-1], dead=curves.dead[:-1], saturated=curves.saturated[:-1])
+    leads = streams.limit(net, source.signal) if net.residual.skips else limit(net, source.signal)
+    return Prediction(curves, leads, judge(expected), ends_of(net, curves), net.residual.skips)
 
 
 def net_of(config: Config, source: InputStatistics) -> Net:
@@ -284,6 +294,8 @@ def net_of(config: Config, source: InputStatistics) -> Net:
         batch,
         None if batch >= SMALL_BATCH else min(EXAMINED, source.examples),
         config.train.loss,
+        model.residual,
+        model.branches,
     )
 
 

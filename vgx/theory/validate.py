@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -18,8 +19,9 @@ from vgx.config.load import refused
 from vgx.config.schema import Model
 from vgx.devices import find_devices, keep_compiled_programs, numerics
 from vgx.errors import ConfigError
-from vgx.parts import INITIALIZERS, Activation, Initializer, Normalization
+from vgx.parts import INITIALIZERS, Activation, Initializer, Normalization, Residual
 from vgx.parts.initializers import LSUV, Zeros
+from vgx.parts.residuals import NoResidual
 from vgx.results.values import option_called
 from vgx.results.words import plain
 from vgx.theory import mean_field
@@ -29,6 +31,7 @@ from vgx.training.model import MLP, InitialWeights, fit_to_data
 from vgx.training.probes import LOG10_2
 
 CLASSES = 10
+PLAIN = NoResidual()
 
 
 class Ensemble(NamedTuple):
@@ -51,6 +54,9 @@ BATCHES = (8, 64)
 DEVIATIONS, SLACK = 3.0, 0.01
 """How far a measured factor may be off, in parts of it: so many deviations of a mean over nets, as theory has them, and
 1 % for what is of a higher order than 1 / n."""
+STREAM_SLACK = 0.03
+"""The same of nets with skip connections. Where activations have a mean, the stream grows one, branches lie along it,
+and the part of a gradient that does grows faster: by 1 / n at the top, and e-fold more every few layers."""
 
 
 class Validation(NamedTuple):
@@ -59,12 +65,18 @@ class Validation(NamedTuple):
     activation: Activation
     initializer: Initializer
     normalization: Normalization
+    residual: Residual
     batch: int
     predicted: float
     """At this width."""
     measured: float
     """The geometric mean over nets, too."""
     tolerance: float
+
+    @property
+    def title(self) -> str:
+        """The normalization and the residual, in words."""
+        return self.normalization.title + (f", {self.residual}" if self.residual.skips else "")
 
     @property
     def off(self) -> float:
@@ -79,7 +91,7 @@ class Validation(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Returns the check as `vgx verify --json` prints it."""
-        parts = {name: getattr(self, name).model_dump() for name in ("activation", "initializer", "normalization")}
+        parts = {name: getattr(self, name).model_dump() for name in AXES if name != "residual" or self.residual.skips}
         figures = {name: getattr(self, name) for name in ("batch", "predicted", "measured", "tolerance", "holds")}
         return parts | {name: plain(value) for name, value in figures.items()}
 
@@ -88,9 +100,12 @@ def verify(
     activations: Sequence[Activation],
     initializers: Sequence[Initializer],
     normalizations: Sequence[Normalization],
+    residuals: Sequence[Residual] = (PLAIN,),
+    *,
     ensemble: Ensemble = ENSEMBLE,
 ) -> Iterator[Validation]:
-    """Yields every combination's check. One program is compiled per activation and normalization; weights are data.
+    """Yields every combination's check. One program is compiled per activation, normalization and residual; weights are
+    data.
 
     Raises ConfigError when the nets are too shallow to have an interior layer.
     """
@@ -99,35 +114,45 @@ def verify(
     keep_compiled_programs()
     with numerics("float32", find_devices()[0]):
         weights = {str(initializer): list(_draw(initializer, ensemble)) for initializer in initializers}
-        for activation in activations:
-            for normalization in normalizations:
-                measure = _program(activation, normalization, ensemble)
-                for initializer in initializers:
-                    rule = initializer if isinstance(initializer, LSUV) else None
-                    deltas = [measure(kernels, key, rule) for kernels, key in weights[str(initializer)]]
-                    measured = np.mean([_growth(np.asarray(delta)) for delta in deltas])
-                    predicted, tolerance = _predict(activation, initializer, normalization, ensemble)
-                    parts = activation, initializer, normalization
-                    yield Validation(*parts, ensemble.batch, predicted, 10 ** float(measured), tolerance)
+        for activation, normalization, residual in product(activations, normalizations, residuals):
+            measure = _program(activation, normalization, ensemble, residual)
+            for initializer in initializers:
+                rule = initializer if isinstance(initializer, LSUV) else None
+                deltas = [measure(kernels, key, rule) for kernels, key in weights[str(initializer)]]
+                measured = np.mean([_growth(np.asarray(delta)) for delta in deltas])
+                parts = activation, initializer, normalization, residual
+                predicted, tolerance = _predict(*parts, ensemble)
+                yield Validation(*parts, ensemble.batch, predicted, 10 ** float(measured), tolerance)
 
 
 def _predict(
-    activation: Activation, initializer: Initializer, normalization: Normalization, ensemble: Ensemble
+    activation: Activation,
+    initializer: Initializer,
+    normalization: Normalization,
+    residual: Residual,
+    ensemble: Ensemble,
 ) -> tuple[float, float]:
     """The factor of these nets, and how far a measured one may be off."""
-    curves = expected_curves(activation, initializer, normalization, ensemble)
+    curves = expected_curves(activation, initializer, normalization, ensemble, residual)
     # What the top layer adds to the spread of both ends is the same.
     variance = max(curves.band[1] ** 2 - curves.band[-2] ** 2, 0.0)
     deviation = math.sqrt(variance / ensemble.nets) / ensemble.interior / mean_field.NORM_LOG10
-    return 10 ** _growth(curves.delta_log10), DEVIATIONS * deviation + SLACK
+    slack = STREAM_SLACK if residual.skips else SLACK
+    return 10 ** _growth(curves.stream_grad_log10), DEVIATIONS * deviation + slack
 
 
 def expected_curves(
-    activation: Activation, initializer: Initializer, normalization: Normalization, ensemble: Ensemble
+    activation: Activation,
+    initializer: Initializer,
+    normalization: Normalization,
+    ensemble: Ensemble,
+    residual: Residual = PLAIN,
 ) -> mean_field.Propagation:
     """Returns what theory says of an ensemble's nets."""
     sizes = (*(ensemble.width,) * (ensemble.depth + 1), CLASSES)
     net = Net(sizes, activation, initializer, Zeros(), normalization, 0.0, ensemble.batch)
+    if residual.skips:
+        net = net._replace(residual=residual, branches=(False, *[True] * (ensemble.depth - 1)))
     return mean_field.propagate(net, normal_inputs(ensemble.width))
 
 
@@ -181,15 +206,19 @@ def _draw(initializer: Initializer, ensemble: Ensemble) -> Iterator[tuple[Kernel
 
 
 def _program(
-    activation: Activation, normalization: Normalization, ensemble: Ensemble
+    activation: Activation, normalization: Normalization, ensemble: Ensemble, residual: Residual = PLAIN
 ) -> Callable[[Kernels, jax.Array, LSUV | None], jax.Array]:
-    """The jitted first backward pass: weights, a key and LSUV's rule, if any, to log10 |delta| [L + 1]."""
+    """The jitted first backward pass: weights, a key and LSUV's rule, if any, to log10 of the gradient [L + 1].
+
+    The stream's, where there is one; else |delta|.
+    """
     model = Model(
         depth=ensemble.depth,
         width=ensemble.width,
         activation=activation,
         initializer=Zeros(),
         normalization=normalization,
+        residual=residual,
     )
 
     @partial(jax.jit, static_argnums=2)
@@ -197,7 +226,9 @@ def _program(
         data, classes, noise = jax.random.split(key, 3)
         x = jax.random.normal(data, (ensemble.batch, ensemble.width))
         labels = jax.random.randint(classes, (ensemble.batch,), 0, CLASSES)
-        mlp = MLP(model, tuple(InitialWeights(kernel, jnp.zeros(kernel.shape[::2])) for kernel in kernels))
+        hidden, readout = kernels
+        stacks = [hidden[:1], hidden[1:]] if residual.skips else [hidden]
+        mlp = MLP(model, tuple(InitialWeights(kernel, jnp.zeros(kernel.shape[::2])) for kernel in (*stacks, readout)))
         if rule is not None:
             mlp = fit_to_data(mlp, x, noise, rule)
 
@@ -207,21 +238,37 @@ def _program(
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
         probes = jax.grad(loss)(mlp.empty_probes())
-        return LOG10_2 * jnp.concatenate([probe.delta_log2 for probe in probes])
+        deltas = [probe.delta_log2 for probe in probes]
+        if residual.skips:
+            deltas[1] = probes[1].stream_log2
+        return LOG10_2 * jnp.concatenate(deltas)
 
     return measure
 
 
-def axes_of(texts: Sequence[str]) -> tuple[list[Activation], list[Initializer], list[Normalization]]:
+class Axes(NamedTuple):
+    """What is combined."""
+
+    activation: list[Activation]
+    initializer: list[Initializer]
+    normalization: list[Normalization]
+    residual: list[Residual]
+
+
+AXES = Axes._fields
+
+
+def axes_of(texts: Sequence[str]) -> Axes:
     """Returns what to combine, from texts such as `activation=relu,{name: elu, alpha: 0.5}`.
 
-    An axis that is not given has every activation that needs no option, the usual initializers, and every normalization
-    on either side of the activation. Raises ConfigError when there is no such axis or part.
+    An axis that is not given has every activation that needs no option, the usual initializers, every normalization on
+    either side of the activation, and no residual. Raises ConfigError when there is no such axis or part.
     """
     axes: dict[str, list[Any]] = {
         "activation": list(default_activations()),
         "initializer": [INITIALIZERS.parse(name) for name in GRID_INITIALIZERS],
         "normalization": placed_normalizations(),
+        "residual": [PLAIN],
     }
     for text in texts:
         path, equals, values = text.partition("=")
@@ -235,7 +282,7 @@ def axes_of(texts: Sequence[str]) -> tuple[list[Activation], list[Initializer], 
         if read.faults:
             raise refused(read.faults)
         axes[name] = [_part(name, value, text) for value in read.value]
-    return axes["activation"], axes["initializer"], axes["normalization"]
+    return Axes(**axes)
 
 
 def _part(axis: str, value: Any, text: str) -> Any:

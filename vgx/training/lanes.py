@@ -80,7 +80,8 @@ def lane_axes(program: Program) -> State:
 
 def _state_shape(program: Program) -> State:
     """The shapes of one lane's state, in the precision that jax is set to."""
-    stacks = stacks_of(program.config.model.widths, program.features, program.classes)
+    model = program.config.model
+    stacks = stacks_of(model.widths, program.features, program.classes, first_alone=model.residual.skips)
     weights = partial(draw_weights, Zeros(), Zeros(), stacks)
     return jax.eval_shape(lambda: first_state(program, weights(jax.random.key(0)), numbers_of(program.config)))
 
@@ -120,7 +121,8 @@ def make_initial_states(
     laws: dict[_InitSpec, list[int]] = {}
     for i, config in enumerate(configs):
         model = config.model
-        law = _InitSpec(blank(model.initializer), blank(model.bias), model.widths, program.features, program.classes)
+        of_data = program.features, program.classes
+        law = _InitSpec(blank(model.initializer), blank(model.bias), model.widths, *of_data, model.residual.skips)
         laws.setdefault(law, []).append(i)
 
     back = np.argsort([i for members in laws.values() for i in members])
@@ -154,6 +156,8 @@ class _InitSpec(NamedTuple):
     widths: tuple[int, ...]
     features: int
     classes: int
+    first_alone: bool
+    """Whether the first layer is a stack of its own, as in a net with a stream."""
 
 
 def _initial_numbers(config: Config) -> dict[str, dict[str, float]]:
@@ -166,7 +170,8 @@ def _drawing(law: _InitSpec) -> Any:
 
     def draw(key: Array, numbers: dict[str, dict[str, Array]]) -> tuple[InitialWeights, ...]:
         initializer, bias = fill(law.initializer, numbers["initializer"]), fill(law.bias, numbers["bias"])
-        return draw_weights(initializer, bias, stacks_of(law.widths, law.features, law.classes), lane_keys(key)[0])
+        stacks = stacks_of(law.widths, law.features, law.classes, first_alone=law.first_alone)
+        return draw_weights(initializer, bias, stacks, lane_keys(key)[0])
 
     return jax.jit(jax.vmap(draw), compiler_options=LIGHTLY)
 

@@ -19,17 +19,21 @@ from vgx.config.schema import Model
 from vgx.parts.activations import Activation, Identity
 from vgx.parts.initializers import LSUV, Initializer
 from vgx.parts.normalizations import Affine, BatchNorm, Moments, NoNormalization, Normalization
+from vgx.parts.residuals import NoResidual, Residual, Skip
 from vgx.training.probes import (
     Delta,
     Forward,
     Probe,
     Tier,
     Weights,
+    branch_ratio,
     empty_probe,
     input_square,
     measure_forward,
     restore,
     tap,
+    tap_branch,
+    tap_branch_weights,
     tap_rest,
     tap_weights,
 )
@@ -41,6 +45,13 @@ class Design(NamedTuple):
     activation: Activation
     normalization: Normalization
     dropout: float
+    residual: Residual = NoResidual()
+    """Of the net; a layer that adds to no stream may have to hand one on."""
+    skip: Skip | None = None
+    """Of the layers themselves."""
+    depth: int = 1
+    """Hidden layers of the whole net, which a residual's scale may go by."""
+    reads_out: bool = False
 
 
 class InitialWeights(NamedTuple):
@@ -50,10 +61,17 @@ class InitialWeights(NamedTuple):
     bias: Array
 
 
-def stacks_of(widths: tuple[int, ...], features: int, classes: int) -> list[tuple[tuple[int, int], int]]:
-    """Returns each stack's kernel shape and how many layers it has, from the input up; the last is the readout."""
+def stacks_of(
+    widths: tuple[int, ...], features: int, classes: int, *, first_alone: bool = False
+) -> list[tuple[tuple[int, int], int]]:
+    """Returns each stack's kernel shape and how many layers it has, from the input up; the last is the readout.
+
+    `first_alone` keeps the first layer apart, whatever its shape: it adds to no stream.
+    """
     shapes = list(pairwise([features, *widths, classes]))
-    return [(shape, len(list(group))) for shape, group in groupby(shapes[:-1])] + [(shapes[-1], 1)]
+    hidden = shapes[first_alone:-1]
+    first = [(shape, 1) for shape in shapes[:first_alone]]
+    return [*first, *((shape, len(list(group))) for shape, group in groupby(hidden)), (shapes[-1], 1)]
 
 
 def draw_weights(
@@ -93,8 +111,19 @@ def _linear_backward(residual: tuple[Array, Array], g: Array):
 linear.defvjp(_linear_forward, _linear_backward)
 
 
+class Carried(NamedTuple):
+    """What a layer hands to the one above."""
+
+    x: Array
+    """[B, N], what it passes on."""
+    stream: Array | None
+    """[B, N], where the stream is of pre-activations; None in any other net."""
+    exponent: Array
+    """What the taps carry theirs by."""
+
+
 class Layer(nnx.Module):
-    """One layer: x -> dropout(f(norm(W x + b))), or norm after f; [B, N_in] to [B, N]."""
+    """One layer: x -> dropout(f(norm(W x + b))), or norm after f; [B, N_in] to [B, N]. It may add to a stream."""
 
     def __init__(self, design: Design, kernel: Array, bias: Array):
         n = kernel.shape[-1]
@@ -107,26 +136,27 @@ class Layer(nnx.Module):
         self.activation = design.activation
         self.normalization = design.normalization
         self.dropout = design.dropout
+        self.residual = design.residual
+        self.streams_h = design.residual.streams_preactivations and not design.reads_out
+        self.skip = skip = design.skip
+        self.first_scale = skip.initial_scale(design.depth) if skip else 1.0
+        learns = skip is not None and skip.learns
+        self.scale = nnx.data(nnx.Param(jnp.full((), self.first_scale, kernel.dtype)) if learns else None)
 
     def __call__(
-        self, x: Array, exponent: Array, probe: Probe | None, key: Array | None, tier: Tier
-    ) -> tuple[Array, Array, Moments | None, Forward]:
-        """Returns what the layer passes on in training, the exponent, the batch's moments, and the forward statistics.
+        self, carried: Carried, probe: Probe | None, key: Array | None, tier: Tier
+    ) -> tuple[Carried, Moments | None, Forward]:
+        """Returns what the layer hands on in training, the batch's moments, and the forward statistics.
 
-        `exponent` is what the taps carry theirs by; `probe` None leaves the taps out; `key` is this layer's at this
-        step.
+        `probe` None leaves the taps out; `key` is this layer's at this step.
         """
         noise, drop = (None, None) if key is None else jax.random.split(key)
-        kernel, bias, rest = self.kernel[...], self.bias[...], (self._affine, self._slope)
-        if probe is None:
-            kernel, bias, rest = restore((kernel, bias, rest), exponent)
-            h = linear(x, kernel, bias)
-        else:
-            square = jax.lax.stop_gradient(input_square(x)) if tier == "full" else None
-            kernel, bias, exponent = tap_weights(kernel, bias, exponent, Weights(*probe[2:5]))
-            h, exponent = tap(linear(x, kernel, bias), exponent, Delta(*probe[:2]), square)
-            rest, exponent = tap_rest(rest, exponent, probe.rest_log2)
-        affine, learned = rest
+        h, (affine, learned), scale, exponent = self._linear(carried, probe, tier)
+        ratio = None
+        if self.skip and self.streams_h:
+            h, exponent, ratio = self._add(h, carried.stream, scale, exponent, probe)
+        if self.streams_h and probe is not None:
+            (affine, learned), exponent = tap_rest((affine, learned), exponent, probe.rest_log2)
         z, before = self.normalization.train(h, affine) if self.normalization.before else (h, None)
 
         def activate(z: Array) -> Array:
@@ -141,15 +171,74 @@ class Layer(nnx.Module):
             assert drop is not None
             keep = jax.random.bernoulli(drop, 1 - self.dropout, y.shape)
             y = jnp.where(keep, y / (1 - self.dropout), 0)
-        seen = jax.lax.stop_gradient((self.kernel[...], x, z, slope, y))
-        return y, exponent, before or after, measure_forward(tier, self.activation.steepest, *seen)
+        if self.skip and not self.streams_h:
+            y, exponent, ratio = self._add(y, carried.x, scale, exponent, probe)
+        seen = self.kernel[...], carried.x, h if self.streams_h else z, slope, y
+        forward = measure_forward(tier, self.activation.steepest, *jax.lax.stop_gradient(seen))
+        if self.residual.skips and tier in ("standard", "full"):
+            none = jnp.full((), jnp.nan, jnp.promote_types(h.dtype, jnp.float32))
+            forward = forward._replace(branch_ratio=none if ratio is None else ratio)
+        return Carried(y, h if self.streams_h else None, exponent), before or after, forward
 
-    def evaluate(self, x: Array, running: Moments | None) -> Array:
-        """Returns what the layer passes on in evaluation: no dropout, mean slopes, running moments."""
-        h = linear(x, self.kernel[...], self.bias[...])
+    def _linear(
+        self, carried: Carried, probe: Probe | None, tier: Tier
+    ) -> tuple[Array, tuple[Affine | None, Array | None], Array | float, Array]:
+        """Returns h, the parameters that come after it, the branch's scale, and the exponent; each tapped.
+
+        The taps of parameters stand below the one that divides the gradient that they receive.
+        """
+        x, _, exponent = carried
+        kernel, bias, rest, learned = self.kernel[...], self.bias[...], (self._affine, self._slope), self._learned_scale
+        if probe is None:
+            kernel, bias, rest, learned = restore((kernel, bias, rest, learned), exponent)
+            h = linear(x, kernel, bias)
+        else:
+            square = jax.lax.stop_gradient(input_square(x)) if tier == "full" else None
+            weights, measure = (tap_branch_weights, tap_branch) if self.skip else (tap_weights, tap)
+            kernel, bias, exponent = weights(kernel, bias, exponent, Weights(*probe[2:5]))
+            h, exponent = measure(linear(x, kernel, bias), exponent, Delta(*probe[:2]), square)
+            if learned is not None:
+                assert probe.scale_log2 is not None
+                learned, exponent = tap_rest(learned, exponent, probe.scale_log2)
+            if not self.streams_h:
+                rest, exponent = tap_rest(rest, exponent, probe.rest_log2)
+        return h, rest, self.first_scale if learned is None else learned.astype(x.dtype), exponent
+
+    def _add(
+        self, branch: Array, stream: Array | None, scale: Array | float, exponent: Array, probe: Probe | None
+    ) -> tuple[Array, Array, Array]:
+        """Returns the stream [B, N] with the branch added, tapped where it is whole, and the ratio of their norms."""
+        assert stream is not None
+        added = scale * branch
+        ratio = branch_ratio(jax.lax.stop_gradient(added), jax.lax.stop_gradient(stream))
+        whole = stream + added
+        if probe is not None:
+            assert probe.stream_log2 is not None
+            whole, exponent = tap(whole, exponent, Delta(probe.stream_log2, jnp.zeros_like(exponent)), None)
+        return whole, exponent, ratio
+
+    def evaluate(self, carried: Carried, running: Moments | None) -> Carried:
+        """Returns what the layer hands on in evaluation: no dropout, mean slopes, running moments."""
+        h = linear(carried.x, self.kernel[...], self.bias[...])
+        scale = self.first_scale if self._learned_scale is None else self._learned_scale.astype(h.dtype)
+        if self.skip and self.streams_h:
+            assert carried.stream is not None
+            h = carried.stream + scale * h
         z = self.normalization.evaluate(h, self._affine, running) if self.normalization.before else h
         y = self.activation.evaluate(z, self._slope)
-        return self.normalization.evaluate(y, self._affine, running) if self.normalization.after else y
+        y = self.normalization.evaluate(y, self._affine, running) if self.normalization.after else y
+        if self.skip and not self.streams_h:
+            y = carried.x + scale * y
+        return carried._replace(x=y, stream=h if self.streams_h else None)
+
+    @property
+    def _learned_scale(self) -> Array | None:
+        return None if self.scale is None else self.scale[...]
+
+    @property
+    def learns_scale(self) -> bool:
+        """Whether what its branch is multiplied by is a parameter."""
+        return self.scale is not None
 
     @property
     def learns_after_tap(self) -> bool:
@@ -172,13 +261,16 @@ class MLP(nnx.Module):
     """Stacks of layers from the input up; the last is the readout, linear and alone. Leaves have a layer axis first."""
 
     def __init__(self, model: Model, weights: tuple[InitialWeights, ...]):
-        hidden = Design(model.activation, model.normalization, model.dropout)
+        depth = sum(len(drawn.kernel) for drawn in weights) - 1
+        hidden = Design(model.activation, model.normalization, model.dropout, model.residual, None, depth)
         normalizes_logits = isinstance(model.normalization, BatchNorm) and model.normalization.logits
         logits = (
             model.normalization.model_copy(update={"placement": "before"}) if normalizes_logits else NoNormalization()
         )
-        readout = Design(Identity(), logits, 0.0)
-        designs = [hidden] * (len(weights) - 1) + [readout]
+        readout = Design(Identity(), logits, 0.0, model.residual, reads_out=True)
+        skip = model.residual if isinstance(model.residual, Skip) else None
+        even = [i > 0 and drawn.kernel.shape[1] == drawn.kernel.shape[2] for i, drawn in enumerate(weights[:-1])]
+        designs = [*(hidden._replace(skip=skip if one else None) for one in even), readout]
         self.stacks = nnx.data(
             tuple(jax.vmap(partial(Layer, design))(*drawn) for design, drawn in zip(designs, weights, strict=True))
         )
@@ -186,7 +278,7 @@ class MLP(nnx.Module):
     @classmethod
     def draw(cls, model: Model, features: int, classes: int, key: Array) -> MLP:
         """Returns the net with its initial weights, before LSUV has seen any data."""
-        stacks = stacks_of(model.widths, features, classes)
+        stacks = stacks_of(model.widths, features, classes, first_alone=model.residual.skips)
         return cls(model, draw_weights(model.initializer, model.bias, stacks, key))
 
     @property
@@ -201,7 +293,7 @@ class MLP(nnx.Module):
 
         `zero` is the exponent that the taps start from: a 0 that the compiler must not know.
         """
-        exponent = zero
+        carried = Carried(x, None, zero)
         moments, forwards, start = [], [], 0
         for i, (stack, count) in enumerate(zip(self.stacks, self.counts, strict=True)):
             keys = (
@@ -210,25 +302,27 @@ class MLP(nnx.Module):
 
             def apply(carry, layer_probe_key):
                 layer, probe, key = layer_probe_key
-                x, exponent, moments, forward = layer(*carry, probe, key, tier)
-                return (x, exponent), (moments, forward)
+                carry, moments, forward = layer(carry, probe, key, tier)
+                return carry, (moments, forward)
 
             of_stack = stack, None if probes is None else probes[i], keys
-            (x, exponent), (stack_moments, forward) = _through(apply, (x, exponent), of_stack, count)
+            carried, (stack_moments, forward) = _through(apply, carried, of_stack, count)
             moments.append(stack_moments)
             forwards.append(forward)
             start += count
-        return x, tuple(moments), jax.tree.map(lambda *parts: jnp.concatenate(parts), *forwards)
+        return carried.x, tuple(moments), jax.tree.map(lambda *parts: jnp.concatenate(parts), *forwards)
 
     def evaluate(self, x: Array, running: tuple[Moments | None, ...]) -> Array:
         """Returns the logits [B, C] in evaluation, with each stack's running moments."""
+        carried = Carried(x, None, jnp.zeros((), x.dtype))
         for stack, moments, count in zip(self.stacks, running, self.counts, strict=True):
-            x, _ = _through(lambda x, layer: (layer[0].evaluate(x, layer[1]), None), x, (stack, moments), count)
-        return x
+            of_stack = stack, moments
+            carried, _ = _through(lambda below, one: (one[0].evaluate(below, one[1]), None), carried, of_stack, count)
+        return carried.x
 
     def empty_probes(self) -> tuple[Probe, ...]:
         """Returns the probes of a measured forward pass: one stack of zeros per stack of layers."""
-        return tuple(empty_probe((count,)) for count in self.counts)
+        return tuple(empty_probe((stack.kernel.shape[0],), of_stream=stack.residual.skips) for stack in self.stacks)
 
     def initial_moments(self) -> tuple[Moments | None, ...]:
         """Returns the running moments before the first step: mean 0, variance 1, [L_s, N]; None where none are kept."""
@@ -269,16 +363,17 @@ def fit_to_data(mlp: MLP, x: Array, key: Array | None, rule: LSUV) -> MLP:
     Mishkin and Matas 2016, arXiv:1511.06422, algorithm 1.
     """
     stacks = []
+    carried = Carried(x, None, jnp.zeros(()))
     for stack, count in zip(mlp.stacks, mlp.counts, strict=True):
         keys = None if key is None else jax.random.split(key, count)
 
-        def fit(x, layer_key):
+        def fit(carried, layer_key):
             layer, key = layer_key
-            kernel = _unit_variance(x, layer.kernel[...], layer.bias[...], rule)
+            kernel = _unit_variance(carried.x, layer.kernel[...], layer.bias[...], rule)
             layer = _with_kernel(layer, kernel)
-            return layer(x, jnp.zeros(()), None, key, "none")[0], kernel
+            return layer(carried, None, key, "none")[0], kernel
 
-        x, kernels = _through(fit, x, (stack, keys), count)
+        carried, kernels = _through(fit, carried, (stack, keys), count)
         stacks.append(_with_kernel(stack, kernels))
     return _with_stacks(mlp, tuple(stacks))
 

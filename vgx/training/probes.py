@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -42,6 +43,10 @@ class Probe(NamedTuple):
     """log2 of the norm of the bias's gradient, of any size."""
     rest_log2: Array
     """log2 of the norm of the gradient of normalization's scale and offset and PReLU's slopes together, of any size."""
+    stream_log2: Array | None = None
+    """As `delta_log2`, of the stream that a layer adds to; None in nets without one."""
+    scale_log2: Array | None = None
+    """log2 of the gradient of what the layer's branch is multiplied by, where that is learned; None likewise."""
 
 
 class LayerRecord(namedtuple("LayerRecord", LAYERS, defaults=[None] * len(LAYERS))):
@@ -66,6 +71,7 @@ class Forward(NamedTuple):
     saturated: Array | None = None
     cosine: Array | None = None
     participation: Array | None = None
+    branch_ratio: Array | None = None
     input_exponent: Array | None = None
     """Power of two by which the layer's input was divided before `Probe.noise_log2` was taken."""
 
@@ -187,6 +193,29 @@ tap.defvjp(_tap_forward, _tap_backward)
 
 
 @jax.custom_vjp
+def tap_branch(h: Array, exponent: Array, probe: Delta, input_square: Array | None) -> tuple[Array, Array]:
+    """As `tap`, of a branch that leaves a stream: measures, and divides nothing off.
+
+    So what comes down the branch and what comes down the stream keep one exponent, and can be added.
+    """
+    return h, exponent
+
+
+def _tap_branch_backward(input_square: Array | None, cotangents: tuple[Array, Array]):
+    g, below = cotangents
+    square, k = square_sum(g)
+    if input_square is None:
+        noise, nothing = jnp.zeros_like(below), None
+    else:
+        of_examples = jnp.sum(jnp.square(_wide(g * power_of_two(-k, g.dtype))), -1)
+        noise, nothing = jnp.log2(jnp.sum(of_examples * input_square)) + 2 * (k + below), jnp.zeros_like(input_square)
+    return g, below, Delta(0.5 * jnp.log2(square) + k + below, noise), nothing
+
+
+tap_branch.defvjp(_tap_forward, _tap_branch_backward)
+
+
+@jax.custom_vjp
 def tap_weights(kernel: Array, bias: Array, exponent: Array, probe: Weights) -> tuple[Array, Array, Array]:
     """Returns `kernel`, `bias` and `exponent`; backward, gives their gradients back what the tap above divided off.
 
@@ -197,18 +226,34 @@ def tap_weights(kernel: Array, bias: Array, exponent: Array, probe: Weights) -> 
 
 
 def _tap_weights_backward(_: None, cotangents: tuple[Array, Array, Array]):
+    # The bias's is a sum of what the tap has just kept near size 1, so its squares are in range.
+    return _weights_back(cotangents, lambda bias: 0.5 * jnp.log2(jnp.sum(jnp.square(bias))))
+
+
+def _weights_back(cotangents: tuple[Array, Array, Array], bias_log2: Callable[[Array], Array]):
     kernel, bias, below = cotangents
     seen = scale_by_power(kernel, below)
     probe = Weights(
         kernel_log2=log2_norm(kernel) + below,
         kernel_zero=_share(seen == 0, below.dtype),
-        # A sum of what the tap has just kept near size 1, so its squares are in range.
-        bias_log2=0.5 * jnp.log2(jnp.sum(jnp.square(bias))) + below,
+        bias_log2=bias_log2(bias) + below,
     )
     return seen, scale_by_power(bias, below), below, probe
 
 
 tap_weights.defvjp(lambda kernel, bias, exponent, probe: ((kernel, bias, exponent), None), _tap_weights_backward)
+
+
+@jax.custom_vjp
+def tap_branch_weights(kernel: Array, bias: Array, exponent: Array, probe: Weights) -> tuple[Array, Array, Array]:
+    """As `tap_weights`, of a branch that leaves a stream: what comes down it may be of any size."""
+    return kernel, bias, exponent
+
+
+tap_branch_weights.defvjp(
+    lambda kernel, bias, exponent, probe: ((kernel, bias, exponent), None),
+    lambda _, cotangents: _weights_back(cotangents, log2_norm),
+)
 
 
 @jax.custom_vjp
@@ -251,9 +296,13 @@ def log2_root_sum_square(log2: Array) -> Array:
     return largest + 0.5 * jnp.log2(jnp.sum(jnp.exp2(2 * (log2 - largest)), 0))
 
 
-def empty_probe(layers: tuple[int, ...] = ()) -> Probe:
-    """Returns the probe to hand to the taps of a layer (or, with axes in front, of a stack): zeros."""
-    return Probe(*(jnp.zeros(layers) for _ in Probe._fields))
+def empty_probe(layers: tuple[int, ...] = (), *, of_stream: bool = False) -> Probe:
+    """Returns the probe to hand to the taps of a layer (or, with axes in front, of a stack): zeros.
+
+    `of_stream` probes are those of a net that has one: all its layers have the same fields.
+    """
+    fields = [name for name in Probe._fields if of_stream or name not in Probe._field_defaults]
+    return Probe(**{name: jnp.zeros(layers) for name in fields})
 
 
 def measure_forward(tier: Tier, steepest: float, kernel: Array, x: Array, z: Array, slope: Array, y: Array) -> Forward:
@@ -286,6 +335,11 @@ def measure_forward(tier: Tier, steepest: float, kernel: Array, x: Array, z: Arr
     return standard._replace(
         cosine=_mean_cosine(y), participation=_participation(y), input_exponent=exponent_of(x).astype(z.dtype)
     )
+
+
+def branch_ratio(branch: Array, stream: Array) -> Array:
+    """Returns the norm of what a layer adds over that of the stream it is added to, both [B, N]."""
+    return _norm(_wide(branch)) / _norm(_wide(stream))
 
 
 def _share(which: Array, dtype: jnp.dtype) -> Array:

@@ -158,12 +158,17 @@ def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, confi
     """Returns a step's record from what the taps and the forward pass report, and from the change of the parameters."""
     batch = batch_size_of(config)
     probe = jax.tree.map(lambda *stacks: jnp.concatenate(stacks), *probes)
+    of_example = 0.5 * math.log2(batch)
     layers = LayerRecord(
-        delta_log10=LOG10_2 * (probe.delta_log2 + 0.5 * math.log2(batch)),
+        delta_log10=LOG10_2 * (probe.delta_log2 + of_example),
         weight_grad_log10=LOG10_2 * probe.kernel_log2,
         bias_grad_log10=LOG10_2 * probe.bias_log2,
         weight_grad_zero=probe.kernel_zero,
     )
+    if probe.stream_log2 is not None:
+        added = jnp.asarray((*config.model.branches, False))
+        stream = jnp.where(added, probe.stream_log2, probe.delta_log2)
+        layers = layers._replace(stream_grad_log10=LOG10_2 * (stream + of_example))
     if config.log.statistics in ("standard", "full"):
         assert forward.weight_norm is not None
         change = jnp.concatenate([log2_norms(stack.kernel[...]) for stack in updates.stacks])
@@ -175,7 +180,8 @@ def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, confi
         layers = layers._replace(noise_scale=noise_scale(one_example - 2 * probe.kernel_log2, batch))
     # A stack with nothing after its taps reports nothing there.
     rests = [probe.rest_log2 for probe, stack in zip(probes, updates.stacks, strict=True) if stack.learns_after_tap]
-    norms = jnp.concatenate([probe.kernel_log2, probe.bias_log2, *rests])
+    scales: list[Any] = [p.scale_log2 for p, stack in zip(probes, updates.stacks, strict=True) if stack.learns_scale]
+    norms = jnp.concatenate([probe.kernel_log2, probe.bias_log2, *rests, *scales])
     return Record(LOG10_2 * log2_root_sum_square(norms), layers)
 
 

@@ -12,6 +12,7 @@ from vgx.report.html.binning import Thinned, is_null
 from vgx.report.html.page_data import Axis, Contents, flag, grouped
 from vgx.results.columns import LAYERS, METRICS
 from vgx.results.intervals import normal_quantile
+from vgx.results.prediction import GRADIENTS
 
 Rows = list[dict[str, Any]]
 SUFFIXES = ("", "_low", "_high")
@@ -152,9 +153,10 @@ def predicted_fields(contents: Contents, lane: int) -> dict[str, np.ndarray]:
         if len(forecast.predicted) != contents.axes[number].layers:
             continue
         value, band = (grouped(each, contents.axes[number]) for each in (forecast.predicted, forecast.band))
-        if name == "delta_log10":
+        if name in GRADIENTS:
             # The prediction is relative to the readout's gradient: it hangs on the one that was measured first.
-            value = value + float(cube[name].mean[0, -1])
+            value = value + float(cube["delta_log10"].mean[0, -1])
+        if name == "delta_log10":
             reach = normal_quantile() * band
             made |= {"predicted": value, "predicted_low": value - reach, "predicted_high": value + reach}
         else:

@@ -26,7 +26,7 @@ POINTS = 300
 COURSE_NUMBERS = 150_000
 NEEDED = ("delta_log10", "weight_grad_log10", "weight_grad_zero")
 """What a page of very many lanes still shows."""
-PREDICTED = ("delta_log10", "act_rms", "preact_std", "cosine")
+PREDICTED = ("delta_log10", "stream_grad_log10", "act_rms", "preact_std", "cosine")
 COURSE = tuple(name for name in METRICS if name != "epoch")
 
 
@@ -114,7 +114,7 @@ class Contents(NamedTuple):
 
     def predicted_slope(self, lane: int) -> float:
         """Decades per layer from the top down, NaN where nothing was predicted."""
-        forecast = self.forecasts[lane].get("delta_log10")
+        forecast = self.forecasts[lane].get(self._gradient(lane))
         return math.nan if forecast is None else slope_of(forecast.predicted[:-1])
 
     def measured_slope(self, lane: int) -> float:
@@ -123,8 +123,14 @@ class Contents(NamedTuple):
         if number is None or "delta_log10" not in self.statistics:
             return math.nan
         lowest, highest = self.axes[number].layer_edges
-        curve = self.cubes[lane]["delta_log10"].mean[0, :-1]
+        curve = self.cubes[lane][self._gradient(lane)].mean[0, :-1]
         return float(slopes_of(curve, ((lowest + highest) / 2)[:-1]))
+
+    def _gradient(self, lane: int) -> str:
+        """The statistic that a lane's verdict rests on: the stream's gradient, where its layers add to one."""
+        name = "stream_grad_log10"
+        streams = name in self.statistics and np.isfinite(self.cubes[lane][name].mean[0, :-1]).any()
+        return name if streams else "delta_log10"
 
 
 def gather(run: Run) -> Contents:

@@ -15,7 +15,7 @@ from vgx.data import DATASETS
 from vgx.data.download import verify
 from vgx.data.mirrors import PUBLISHED
 from vgx.errors import VgxError, did_you_mean
-from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, SCHEDULES
+from vgx.parts import ACTIVATIONS, BIASES, CLIPS, INITIALIZERS, NORMALIZATIONS, OPTIMIZERS, RESIDUALS, SCHEDULES
 from vgx.registry import Part, Registry
 from vgx.report.terminal.tables import plain_table
 
@@ -27,6 +27,7 @@ KINDS: dict[str, Registry[Any]] = {
     "initializers": INITIALIZERS,
     "biases": BIASES,
     "normalizations": NORMALIZATIONS,
+    "residuals": RESIDUALS,
     "optimizers": OPTIMIZERS,
     "schedules": SCHEDULES,
     "clips": CLIPS,

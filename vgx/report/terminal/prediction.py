@@ -18,6 +18,7 @@ from vgx.report.terminal.tables import plain_table, right
 from vgx.report.words import describe_config
 from vgx.results.agreement import agreement
 from vgx.results.attribution import Causes, attribute
+from vgx.results.columns import LAYERS
 from vgx.results.values import label
 from vgx.results.verdict import slope_of, thresholds
 from vgx.results.words import counted, figure, signed
@@ -51,11 +52,12 @@ def forecast(
     """
     header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
     header.append("predicted by mean-field theory, before any training\n", "dim")
-    label, marks = "predicted |dloss/dh| relative to the output layer", None
+    symbol = LAYERS["stream_grad_log10" if prediction.residual else "delta_log10"].symbol
+    label, marks = f"predicted {symbol} relative to the output layer", None
     if measured is not None:
         marks = measured[:-1] - measured[-1]
-        label = f"|dloss/dh| relative to the output layer, predicted (bars) and measured ({MARK}),"
-    picture = gradient_picture(prediction.curves.delta_log10[:-1], width, label=label, marks=marks)
+        label = f"{symbol} relative to the output layer, predicted (bars) and measured ({MARK}),"
+    picture = gradient_picture(prediction.curves.stream_grad_log10[:-1], width, label=label, marks=marks)
     parts: list[RenderableType] = [header, picture, Text(), _figures(prediction)]
     if measured is not None:
         parts += [Text(), _against(prediction, measured)]
@@ -65,7 +67,7 @@ def forecast(
 def _against(prediction: Prediction, measured: np.ndarray) -> Table:
     """What was measured, how far that is from the prediction, and the causes of the slope."""
     curves = prediction.curves
-    found = agreement(curves.delta_log10, curves.band, measured[None], np.ones(1, int))
+    found = agreement(curves.stream_grad_log10, curves.band, measured[None], np.ones(1, int))
     slope = slope_of(measured[:-1])
     lines = {"measured": f"{_decades(slope)}, at the first step"}
     lines["agreement"] = found.sentence
@@ -77,7 +79,7 @@ def _against(prediction: Prediction, measured: np.ndarray) -> Table:
 
 
 def _shares(causes: Causes) -> str:
-    shown = {name: value for name, value in causes._asdict().items() if name != "dropout" or value}
+    shown = {name: value for name, value in causes._asdict().items() if name not in ("dropout", "skip") or value}
     return ", ".join(f"{name.replace('normalization', 'norm')} {signed(value, 3)}" for name, value in shown.items())
 
 
@@ -142,7 +144,7 @@ def outlook_table(
 def _figures(prediction: Prediction) -> Table:
     limit, slope = prediction.limit, prediction.slope
     q, c, factor = (figure(None if math.isnan(value) else value, "{:.4g}") for value in limit.fixed_point)
-    known = math.isfinite(prediction.curves.delta_log10[0])
+    known = math.isfinite(prediction.curves.stream_grad_log10[0])
     lines = {"slope": f"{_decades(slope)}, from the top down"} if math.isfinite(slope) else {}
     reasons = prediction.reasons
     lines |= {label: f"-: {reasons[name]}" for name, label in UNDEFINED.items() if name in reasons}
@@ -175,7 +177,7 @@ def _by_parts(rows: Sequence[Parts], cell: Callable[[Parts], Text]) -> list[Rend
     """A table for each normalization, of a row for each activation and a column for each initializer."""
     by_title: dict[str, list[Parts]] = {}
     for row in rows:
-        by_title.setdefault(row.normalization.title, []).append(row)
+        by_title.setdefault(row.title, []).append(row)
     parts: list[RenderableType] = []
     for title, group in by_title.items():
         table = plain_table(Column(title, min_width=17))
@@ -194,7 +196,7 @@ def checks_table(checks: Sequence[Validation]) -> RenderableType:
         parts += [Text(f"batches of {batch}\n", "bold"), *_by_parts(list(group), _deviation)]
     off = [check for check in checks if not check.holds]
     for check in off:
-        where = f"{check.activation}, {check.initializer}, {check.normalization.title}, batches of {check.batch}"
+        where = f"{check.activation}, {check.initializer}, {check.title}, batches of {check.batch}"
         figures = f"factor {check.measured:.4g} measured, {check.predicted:.4g} ± {check.tolerance:.1%} predicted"
         parts.append(Text(f"off: {where}: {figures}", "red"))
     widest = max((check.tolerance for check in checks), default=0.0)

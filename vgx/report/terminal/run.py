@@ -22,6 +22,7 @@ from vgx.report.words import describe_config, flat_note
 from vgx.results.agreement import agreement_of
 from vgx.results.columns import LAYERS, SHARPNESS, known_statistic, known_step
 from vgx.results.curves import evenly
+from vgx.results.prediction import GRADIENTS
 from vgx.results.store import Run, config_of
 from vgx.results.values import swept_options
 from vgx.results.verdict import thresholds
@@ -96,7 +97,7 @@ def _layers(
     name = known_statistic(run, statistic, rows)
     column = LAYERS[name]
     values = column.shown(rows[name])
-    marks = _predicted(run, name, lane, values)
+    marks = _predicted(run, name, lane, rows)
     title = f"{column.title}, at step {step:,} by layer" + (
         "" if marks is None else f" ({MARK} predicted at the start)"
     )
@@ -114,13 +115,16 @@ def _layers(
     return [*parts, Text(), heat_map(run, lane, name, steps, len(rows) - 1)] if over_steps else parts
 
 
-def _predicted(run: Run, statistic: str, lane: int, values: np.ndarray) -> np.ndarray | None:
-    """What theory says of a statistic at the start, [L]; of the gradient, relative to the output layer."""
-    mine = (pc.field("lane") == lane) & (pc.field("statistic") == statistic) & (pc.field("layer") < len(values))
+def _predicted(run: Run, statistic: str, lane: int, rows: pa.Table) -> np.ndarray | None:
+    """What theory says of a statistic at the start, [L]; of a gradient, by the output layer's at the step of `rows`."""
+    mine = (pc.field("lane") == lane) & (pc.field("statistic") == statistic) & (pc.field("layer") < len(rows))
     predicted = run.prediction(["predicted"], where=mine)["predicted"].to_numpy()
-    if not len(predicted) or not np.isfinite(values[-1]):
+    if not len(predicted):
         return None
-    return predicted + values[-1] if statistic == "delta_log10" else predicted
+    if statistic not in GRADIENTS:
+        return predicted
+    top = rows["delta_log10"].to_numpy()[-1]
+    return predicted + top if np.isfinite(top) else None
 
 
 def _swept(run: Run, lane: int) -> str:
