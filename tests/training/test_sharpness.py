@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,9 +21,9 @@ from vgx.results.columns import SHARPNESS
 from vgx.runner.stopping import Interrupted
 from vgx.training.chunks import make_sharpness
 from vgx.training.inputs import to_device
-from vgx.training.lanes import make_initial_states, make_lanes, spread_over
+from vgx.training.lanes import lane_axes, make_initial_states, make_lanes, spread_over
 from vgx.training.program import Program, shared_config
-from vgx.training.sharpness import MOST, largest_eigenvalue
+from vgx.training.sharpness import MOST, largest_eigenvalue, sharpness
 
 EXAMPLES, RATE = 20, 0.05
 SETTINGS: dict[str, Any] = {
@@ -189,9 +190,25 @@ def test_it_is_shown(run, tmp_path):
     assert 'id="chart-stability"' in page
 
 
+def test_lanes_that_are_mapped_find_what_each_finds_alone(float64):
+    config = config_of(normalization="batch")
+    program, mesh, _, data = start(config)
+    state = make_initial_states(program, [config] * 3, mesh)(make_lanes([config] * 3, [0, 1, 2], 1), data, 0)
+    together = jax.jit(jax.vmap(partial(sharpness, program), (lane_axes(program), None)))(state, data)
+    alone = make_sharpness(program, mesh)(state, data)  # on a CPU one after the other
+    assert len(set(np.asarray(alone).round(6))) == 3
+    np.testing.assert_allclose(together, alone, rtol=1e-9)
+
+
 def test_what_cannot_be_measured_is_refused():
     settings = {"model": {"normalization": "batch"}, "log": {"sharpness": {"examples": 1}}}
     with pytest.raises(ConfigError, match=r"log\.sharpness\.examples: batch norm needs at least 2"):
         vgx.load_config(settings)
     with pytest.raises(ConfigError, match="expected a mapping of keys to values, found true"):
         vgx.load_config({"log": {"sharpness": True}})
+
+
+def test_devices_that_share_a_net_find_what_one_finds(run, tmp_path):
+    two = vgx.train(config_of(), runs=tmp_path, devices_per_run=2)
+    ours, theirs = ([row["sharpness"] for row in one.metrics().to_pylist() if row["sharpness"]] for one in (run, two))
+    assert theirs == pytest.approx(ours, rel=1e-6)  # sums in another order, in float64

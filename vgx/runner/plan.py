@@ -29,6 +29,8 @@ SHARE = 0.4
 """About how fast a step is, by the operations of its matrix products, as a share of the speed of one large product."""
 
 
+HESSIAN_PRODUCTS = 20
+"""About what a sharpness takes, each with three times the operations of a gradient."""
 IDLE = 0.1
 """The share of the workers' time that may be lost at the end of a sweep, before programs are parted among rounds."""
 MEASURE_SECONDS = 0.2
@@ -144,6 +146,10 @@ def _rounds(
     held_out = sum(len(split.labels) for split in (dataset.validation, dataset.test) if split is not None)
     each_lane = steps * _products(shared, features, dataset.classes)
     each_lane += -(-steps // config.train.evaluate_every) * held_out * _forward(config, features, dataset.classes) / 2
+    if config.log.sharpness:
+        seen = min(config.log.sharpness.examples, examples) / batch_size_of(shared)
+        each_step = _products(shared, features, dataset.classes)
+        each_lane += -(-steps // config.train.evaluate_every) * HESSIAN_PRODUCTS * 3 * seen * each_step
     groups = [tuple(members[start : start + capacity]) for start in range(0, len(members), capacity)]
     return [PlannedRound(key, group, steps, capacity, capacity * each, capacity * each_lane) for group in groups]
 

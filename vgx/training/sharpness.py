@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from vgx.config.schema import Config
 from vgx.parts.activations import Activation
 from vgx.parts.initializers import Zeros
 from vgx.parts.losses import LOSSES
@@ -71,6 +72,15 @@ def sharpness(program: Program, state: State, data: Images) -> Array:
         return jax.jvp(jax.grad(loss), (parameters,), (v,))[1]
 
     return largest_eigenvalue(product, jax.random.normal(jax.random.key(0), parameters.shape, wide))
+
+
+def sharpness_bytes(config: Config, parameters: int) -> int:
+    """Returns about how much memory that takes, of a net whose state takes `parameters` bytes; 0 where it is not asked
+    for."""
+    if config.log.sharpness is None:
+        return 0
+    activations = master_dtype(config).itemsize * config.log.sharpness.examples * sum(config.model.widths)
+    return (MOST + 8) * parameters + 16 * activations
 
 
 def noiseless(program: Program, mlp: MLP) -> Any:
