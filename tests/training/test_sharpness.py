@@ -101,6 +101,15 @@ def test_nothing_is_dropped_and_random_slopes_are_at_their_mean(float64):
     assert found == pytest.approx(written_out(config, state, data, slope=0.2), rel=0.01)
 
 
+@pytest.mark.parametrize("residual", ["pre_activation", "post_activation"])
+def test_nothing_is_dropped_where_layers_add_to_a_stream(residual, float64):
+    def found(dropout: float) -> float:
+        program, mesh, state, data = start(config_of(residual=residual, width=[5] * 3, dropout=dropout))
+        return float(make_sharpness(program, mesh)(state, data)[0])
+
+    assert found(0.4) == pytest.approx(found(0.0), rel=1e-9)
+
+
 @pytest.mark.parametrize(
     "values",
     [np.linspace(-9, 1, 200), np.array([3.0, -1.0]), -np.arange(1.0, 60), np.zeros(5), np.geomspace(1e-9, 7, 300)],

@@ -90,7 +90,7 @@ def noiseless(program: Program, mlp: MLP) -> Any:
         return mlp
     quiet = _Noiseless(model.activation) if model.activation.random else model.activation
     model = model.model_copy(update={"dropout": 0.0, "activation": quiet})
-    stacks = stacks_of(model.widths, program.features, program.classes)
+    stacks = stacks_of(model.widths, program.features, program.classes, first_alone=model.residual.skips)
     weights = partial(draw_weights, Zeros(), Zeros(), stacks)
     like = jax.eval_shape(lambda: MLP(model, weights(jax.random.key(0))))
     return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(mlp))
