@@ -16,7 +16,8 @@ Schema = dict[str, Any]
 PAGES: dict[str, tuple[Registry[Any], ...]] = {
     "activations": (ACTIVATIONS,),
     "initializers": (INITIALIZERS, BIASES),
-    "normalizations": (NORMALIZATIONS, RESIDUALS),
+    "normalizations": (NORMALIZATIONS,),
+    "residuals": (RESIDUALS,),
     "optimizers": (OPTIMIZERS, SCHEDULES, CLIPS),
     "datasets": (DATASETS,),
     "experiments": (STATISTICS, COMPARISONS),

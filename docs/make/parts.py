@@ -22,7 +22,11 @@ How weights and biases are drawn. What matters to a gradient is the variance: fa
 fan_out that of its outputs.
 """,
     "normalizations": """\
-What normalizes a hidden layer's values, and where: `before` the activation or `after` it. Below them, skip connections.
+What normalizes a hidden layer's values, and where: `before` the activation or `after` it.
+""",
+    "residuals": """\
+Whether a hidden layer adds to what it receives, in place of replacing it: [skip connections](../how-to/residual.md). Layers
+are counted from 1, h_l = W_l x_{l-1} + b_l, N is the normalization, s the scale.
 """,
     "optimizers": """\
 What turns a gradient into a step, the schedule of its learning rate, and bounds on the gradient.
