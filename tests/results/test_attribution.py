@@ -18,6 +18,10 @@ class Factors(NamedTuple):
     slope_square: np.ndarray
     normalization: np.ndarray
 
+    @property
+    def skip(self) -> np.ndarray:
+        return np.append(np.ones(len(self.factor) - 1), math.nan)
+
 
 def layers(depth: int, weights: float, derivative: float, normalization: float = 1.0, keep: float = 1.0) -> Factors:
     def everywhere(value: float) -> np.ndarray:

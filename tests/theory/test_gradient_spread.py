@@ -10,7 +10,7 @@ import pytest
 from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS
 from vgx.parts.initializers import Zeros
 from vgx.theory import mean_field
-from vgx.theory.gradient_spread import _log_of_mean
+from vgx.theory.gradient_spread import log_of_mean
 from vgx.theory.layer_response import Net, Signal
 from vgx.theory.readout import readout_of
 from vgx.theory.unit_moments import unit_moments
@@ -182,10 +182,10 @@ def test_moments_of_a_unit_are_those_of_normals_that_are_drawn(name, c):
 
 def test_the_logarithm_of_a_mean_of_log_normals_is_that_of_one_or_of_many():
     variance = np.array([0.0, 0.3, 2.0])
-    mean, spread = _log_of_mean(variance, 1)
+    mean, spread = log_of_mean(variance, 1)
     assert mean == pytest.approx(np.zeros(3), abs=1e-9)
     assert spread == pytest.approx(variance, rel=0.02)
-    mean, spread = _log_of_mean(np.array([0.0, 0.3]), 100_000)
+    mean, spread = log_of_mean(np.array([0.0, 0.3]), 100_000)
     assert mean == pytest.approx(np.array([0.0, 0.15]), abs=1e-3)
     assert spread == pytest.approx(np.array([0.0, math.expm1(0.3) / 100_000]), rel=0.1, abs=1e-12)
 

@@ -52,7 +52,11 @@ def series_of(metrics: pa.Table, layers: pa.Table, count: int) -> list[Series]:
     for layer in (*evenly(np.arange(1, width), count).tolist(), width):
         rows = layers.slice(layer - 1).take(np.arange(0, len(layers) - layer + 1, width))
         name = "readout" if layer == width else f"layer_{layer:0{len(str(width - 1))}d}"
-        found += [_series(f"{statistic}/{name}", rows["step"], rows[statistic]) for statistic in LAYERS]
+        found += [
+            _series(f"{statistic}/{name}", rows["step"], rows[statistic])
+            for statistic in LAYERS
+            if statistic in rows.column_names
+        ]
     return [one for one in found if len(one.steps)]
 
 

@@ -90,7 +90,8 @@ def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
     if net.residual.skips:
         down = streams.descent(net, responses)
         delta, stream = NORM_LOG10 * down.delta, NORM_LOG10 * down.stream
-        factor = np.exp(np.clip(-np.diff(np.append(down.stream, 0.0)), -700, 700))
+        with np.errstate(invalid="ignore"):  # no gradient comes down
+            factor = np.exp(np.clip(-np.diff(np.append(down.stream, 0.0)), -700, 700))
         finite = finite if wide else streams.stream_spread(net, signal, responses, down)
     else:
         with np.errstate(divide="ignore"):

@@ -118,7 +118,7 @@ def descent(net: Net, responses: Sequence[LayerResponse]) -> Descent:
         own = x + _log(gain)
         to_weights = _log(width * response.weight)
         if before:
-            share = math.exp(min(own - stream, 700.0)) if skipped else math.inf
+            share = math.exp(min(own - stream, 700.0)) if skipped and stream > -math.inf else math.inf
             stream = np.logaddexp(own, stream) if skipped else own
             delta = stream + 2 * _log(scale) if adds else stream
             found.append((delta, stream, share))
