@@ -86,7 +86,7 @@ def test_a_first_stage_takes_time_too(nowhere):
 
 
 def test_evaluations_take_time(nowhere):
-    tree = on_two_sets(train={"batch_size": 16, "steps": 100_000, "evaluate_every": 100_000})
+    tree = on_two_sets(train={"batch_size": 16, "steps": 10_000_000, "evaluate_every": 10_000_000})
     rare = expected_seconds(load_experiment(tree), nowhere)
     often = expected_seconds(load_experiment(tree | {"train": tree["train"] | {"evaluate_every": 1}}), nowhere)
     assert often > 3 * rare
