@@ -25,8 +25,8 @@ fan_out that of its outputs.
 What normalizes a hidden layer's values, and where: `before` the activation or `after` it.
 """,
     "residuals": """\
-Whether a hidden layer adds to what it receives, in place of replacing it: [skip connections](../how-to/residual.md). Layers
-are counted from 1, h_l = W_l x_{l-1} + b_l, N is the normalization, s the scale.
+Whether a hidden layer adds to what it receives, in place of replacing it: [skip connections](../how-to/residual.md).
+Layers are counted from 1, h_l = W_l x_{l-1} + b_l, N is the normalization, s the scale.
 """,
     "optimizers": """\
 What turns a gradient into a step, the schedule of its learning rate, and bounds on the gradient.
