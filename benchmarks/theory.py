@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 import time
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, RESIDUALS, Resi
 from vgx.theory.predict import GRID_INITIALIZERS, default_activations, placed_normalizations
 from vgx.theory.validate import BATCHES, PLAIN, SLACK, STREAM_SLACK, Ensemble, Validation, verify
 
-RESULTS = Path(__file__).with_name("THEORY.md")
+RESULTS, RESIDUAL = (Path(__file__).with_name(name) for name in ("THEORY.md", "RESIDUAL.md"))
 SMALL_NAMES, SMALL_BATCHES, SMALL_NETS = ("relu", "tanh", "logistic", "elu", "gelu"), (4, 8, 16, 32), 16
 
 
@@ -81,23 +82,32 @@ On average {mean:.2%} off, at the most {worst.off:+.2%} ({where})."""
 
 
 def main() -> None:
-    bench, began = Ensemble(), time.monotonic()
-    checks, small, sizes = measured([PLAIN], BATCHES), small_batches(), " and ".join(map(str, BATCHES))
-    streams = measured([RESIDUALS.parse(name) for name in ("pre_activation", "post_activation")], BATCHES[-1:])
-    machine = f"jax {jax.__version__}, {platform.system()} {platform.machine()}, {time.monotonic() - began:.0f} s"
-    RESULTS.write_text(f"""# Theory against measurement
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--residual", action="store_true", help="of nets with skip connections: writes RESIDUAL.md")
+    (write_residual if parser.parse_args().residual else write)()
 
-`python -m benchmarks.theory` (`vgx verify` prints the same), {datetime.now(UTC):%Y-%m-%d}, {machine}.
+
+def heading(title: str, command: str, began: float, batches: tuple[int, ...]) -> str:
+    """The top of a page: what was run, when, where, and on what."""
+    machine = f"jax {jax.__version__}, {platform.system()} {platform.machine()}, {time.monotonic() - began:.0f} s"
+    bench, sizes = Ensemble(), " and ".join(map(str, batches))
+    return f"""# {title}
+
+`{command}` (`vgx verify` prints the same), {datetime.now(UTC):%Y-%m-%d}, {machine}.
 
 Growth of the squared gradient per layer at initialization: as predicted for this width, and how far off it was
 measured, in per cent. Nets of {bench.depth} layers of {bench.width}, batches of {sizes} normal inputs; the geometric
 mean over {bench.interior} interior layers and {bench.nets} nets.
+"""
 
+
+def write() -> None:
+    began, checks, small = time.monotonic(), measured([PLAIN], BATCHES), small_batches()
+    RESULTS.write_text(f"""{heading("Theory against measurement", "python -m benchmarks.theory", began, BATCHES)}
 Within three deviations over draws, as theory has them, and {SLACK:.0%}: {summary(checks)}
 
-With skip connections, within the same and {STREAM_SLACK:.0%}: {summary(streams)}
-
-How many nets lie in theory's bands, and how wrong a theory is found out, is in [CALIBRATION.md](CALIBRATION.md).
+Of nets with skip connections, [RESIDUAL.md](RESIDUAL.md) says it. How many nets lie in theory's bands, and how wrong a
+theory is found out, is in [CALIBRATION.md](CALIBRATION.md).
 
 ## Batch norm after the activation, small batches
 
@@ -105,7 +115,18 @@ Measured and predicted, {SMALL_NETS} nets for each.
 
 {small}
 {table(checks)}
-{table(streams)}
+""")
+
+
+def write_residual() -> None:
+    began, batches = time.monotonic(), BATCHES[-1:]
+    checks = measured([RESIDUALS.parse(name) for name in ("pre_activation", "post_activation")], batches)
+    command = "python -m benchmarks.theory --residual"
+    RESIDUAL.write_text(f"""{heading("Theory of residual nets against measurement", command, began, batches)}
+The growth is the stream's, of branches that are added as they are (scale 1).
+
+Within three deviations over draws, as theory has them, and {STREAM_SLACK:.0%}: {summary(checks)}
+{table(checks)}
 """)
 
 

@@ -132,7 +132,7 @@ def test_orthogonal_draws_the_matrix_that_jax_draws(shape, float64):
 
 LANES = """
 import jax, numpy as np
-from vgx.training.model import draw_weights, stacks_of
+from vgx.training.weights import draw_weights, stacks_of
 from vgx.parts.initializers import Orthogonal, Zeros
 draw = lambda key: draw_weights(Orthogonal(), Zeros(), stacks_of((128,) * 20, 784, 10), key)
 keys = jax.vmap(jax.random.key)(np.arange(6, dtype=np.uint32))

@@ -139,8 +139,7 @@ def sweep(
     """
     path, asked = sweep_path(sweep, runs), sweep.cells
     existing_run(path, (cell.config for cell in sweep.cells), overwrite)
-    data = DataSets(sweep)
-    configs = [cell.config for cell in sweep.cells]
+    data, configs = DataSets(sweep), [cell.config for cell in sweep.cells]
     with _place(on, device, devices_per_run, memory, sweep) as place:
         for batch_size in {batch_size_of(config, len(data(config).train.labels)) for config in configs}:
             resolve_per_run(devices_per_run, len(place.devices), 1, batch_size)

@@ -21,7 +21,7 @@ import numpy as np
 from vgx.parts.activations import Identity
 from vgx.parts.normalizations import BatchNorm, NoNormalization, Normalization
 from vgx.theory import streams
-from vgx.theory.gradient_spread import gradient_spread, no_spread
+from vgx.theory.gradient_spread import GradientSpread, gradient_spread, no_spread
 from vgx.theory.idle_units import dead_share, saturated_share
 from vgx.theory.layer_response import HUGE, TINY, LayerResponse, Net, Signal, in_range, response_of, same_signal
 from vgx.theory.readout import alike
@@ -86,18 +86,7 @@ def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
     slope_square = np.array([response.slope_square for response in responses[:-1]])
     with np.errstate(divide="ignore", invalid="ignore"):
         normalization = gain * (1 - net.dropout) / slope_square
-    finite = no_spread(len(responses))
-    if net.residual.skips:
-        down = streams.descent(net, responses)
-        delta, stream = NORM_LOG10 * down.delta, NORM_LOG10 * down.stream
-        with np.errstate(invalid="ignore"):  # no gradient comes down
-            factor = np.exp(np.clip(-np.diff(np.append(down.stream, 0.0)), -700, 700))
-        finite = finite if wide else streams.stream_spread(net, signal, responses, down)
-    else:
-        with np.errstate(divide="ignore"):
-            delta = stream = _from_above(0.5 * np.log10(product))
-        factor = product
-        finite = finite if wide else gradient_spread(net, signal, responses)
+    factor, delta, stream, finite = _come_down(net, signal, responses, product, wide)
     with np.errstate(divide="ignore", invalid="ignore"):
         skip = factor / product
     act_rms = finite.act_factor * [_reported(response.signal.square) for response in responses]
@@ -126,6 +115,25 @@ def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
         preact_band=bands[1],
         by_size=finite.by_size,
     )
+
+
+def _come_down(
+    net: Net, signal: Signal, responses: list[LayerResponse], product: np.ndarray, wide: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, GradientSpread]:
+    """The factors, the gradient at h and at the stream, in log10 of an infinite width, and what a finite one adds.
+
+    `product` is what the layers alone would make the factors, [L].
+    """
+    finite = no_spread(len(responses))
+    if net.residual.skips:
+        down = streams.descent(net, responses)
+        with np.errstate(invalid="ignore"):  # no gradient comes down
+            factor = np.exp(np.clip(-np.diff(np.append(down.stream, 0.0)), -700, 700))
+        finite = finite if wide else streams.stream_spread(net, signal, responses, down)
+        return factor, NORM_LOG10 * down.delta, NORM_LOG10 * down.stream, finite
+    with np.errstate(divide="ignore"):
+        delta = _from_above(0.5 * np.log10(product))
+    return product, delta, delta, finite if wide else gradient_spread(net, signal, responses)
 
 
 def _normalizes_logits(norm: Normalization) -> bool:

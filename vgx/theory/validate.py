@@ -27,8 +27,9 @@ from vgx.results.words import plain
 from vgx.theory import mean_field
 from vgx.theory.layer_response import Net, Signal
 from vgx.theory.predict import GRID_INITIALIZERS, default_activations, placed_normalizations
-from vgx.training.model import MLP, InitialWeights, fit_to_data
+from vgx.training.model import MLP, fit_to_data
 from vgx.training.probes import LOG10_2
+from vgx.training.weights import InitialWeights
 
 CLASSES = 10
 PLAIN = NoResidual()

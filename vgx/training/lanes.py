@@ -22,7 +22,6 @@ from vgx.config.schema import Config
 from vgx.parts.initializers import LSUV, Initializer, Zeros
 from vgx.training.batches import batch_size_of
 from vgx.training.inputs import BATCH, Images, master_dtype, place
-from vgx.training.model import InitialWeights, draw_weights, stacks_of
 from vgx.training.program import Program, blank, fill, floats, numbers_of
 from vgx.training.sharpness import sharpness_bytes
 from vgx.training.step import (
@@ -33,6 +32,7 @@ from vgx.training.step import (
     fit_lane,
     lane_keys,
 )
+from vgx.training.weights import InitialWeights, draw_weights, stacks_of
 
 LIGHTLY = {"xla_backend_optimization_level": 1}
 """For programs that run once: XLA compiles random draws much sooner, and they come out the same to the bit."""

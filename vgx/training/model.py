@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +16,7 @@ from jax import Array
 
 from vgx.config.schema import Model
 from vgx.parts.activations import Activation, Identity
-from vgx.parts.initializers import LSUV, Initializer
+from vgx.parts.initializers import LSUV
 from vgx.parts.normalizations import Affine, BatchNorm, Moments, NoNormalization, Normalization
 from vgx.parts.residuals import NoResidual, Residual, Skip
 from vgx.training.probes import (
@@ -37,6 +36,7 @@ from vgx.training.probes import (
     tap_rest,
     tap_weights,
 )
+from vgx.training.weights import InitialWeights, draw_weights, stacks_of
 
 
 class Design(NamedTuple):
@@ -52,43 +52,6 @@ class Design(NamedTuple):
     depth: int = 1
     """Hidden layers of the whole net, which a residual's scale may go by."""
     reads_out: bool = False
-
-
-class InitialWeights(NamedTuple):
-    """One stack's initial weights: [L_s, N_in, N] and [L_s, N]."""
-
-    kernel: Array
-    bias: Array
-
-
-def stacks_of(
-    widths: tuple[int, ...], features: int, classes: int, *, first_alone: bool = False
-) -> list[tuple[tuple[int, int], int]]:
-    """Returns each stack's kernel shape and how many layers it has, from the input up; the last is the readout.
-
-    `first_alone` keeps the first layer apart, whatever its shape: it adds to no stream.
-    """
-    shapes = list(pairwise([features, *widths, classes]))
-    hidden = shapes[first_alone:-1]
-    first = [(shape, 1) for shape in shapes[:first_alone]]
-    return [*first, *((shape, len(list(group))) for shape, group in groupby(hidden)), (shapes[-1], 1)]
-
-
-def draw_weights(
-    initializer: Initializer, bias: Initializer, stacks: list[tuple[tuple[int, int], int]], key: Array
-) -> tuple[InitialWeights, ...]:
-    """Returns the initial weights of a net whose stacks are `stacks_of(...)`: what no activation has a say in."""
-
-    def draw(shape: tuple[int, int], key: Array) -> InitialWeights:
-        of_kernel, of_bias = jax.random.split(key)
-        return InitialWeights(initializer(of_kernel, shape), bias(of_bias, shape[1:]))
-
-    keys = jax.random.split(key, sum(count for _, count in stacks))
-    drawn, start = [], 0
-    for shape, count in stacks:
-        drawn.append(jax.vmap(partial(draw, shape))(keys[start : start + count]))
-        start += count
-    return tuple(drawn)
 
 
 @jax.custom_vjp

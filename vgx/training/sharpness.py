@@ -22,9 +22,10 @@ from vgx.parts.activations import Activation
 from vgx.parts.initializers import Zeros
 from vgx.parts.losses import LOSSES
 from vgx.training.inputs import Images, encode, master_dtype, shared
-from vgx.training.model import MLP, draw_weights, stacks_of
+from vgx.training.model import MLP
 from vgx.training.program import Program
 from vgx.training.step import State
+from vgx.training.weights import draw_weights, stacks_of
 
 MOST = 64
 """Products with the Hessian, at the most; 10 to 30 are usual."""

@@ -23,9 +23,10 @@ from vgx.parts.losses import LOSSES
 from vgx.parts.normalizations import Moments
 from vgx.training.batches import batch_size_of
 from vgx.training.inputs import Images, compute_dtype, devices_per_batch, encode, master_dtype, shared
-from vgx.training.model import MLP, InitialWeights, fit_to_data
+from vgx.training.model import MLP, fit_to_data
 from vgx.training.probes import LOG10_2, Forward, LayerRecord, Probe, log2_norms, log2_root_sum_square, noise_scale
 from vgx.training.program import Program, fill
+from vgx.training.weights import InitialWeights
 
 EVALUATION_BATCH = 1000
 LSUV_EXAMPLES = 1024
