@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -57,9 +58,9 @@ def small_batches() -> str:
     return "\n".join(lines)
 
 
-def measured(residuals: list[Residual], batches: tuple[int, ...]) -> list[Validation]:
-    """Every combination of activation, initializer and normalization, told as it comes."""
-    initializers, checks = [INITIALIZERS.parse(name) for name in GRID_INITIALIZERS], []
+def measured(names: Sequence[str], residuals: list[Residual], batches: tuple[int, ...]) -> list[Validation]:
+    """Every combination of activation, normalization and these initializers, told as it comes."""
+    initializers, checks = [INITIALIZERS.parse(name) for name in names], []
     for batch in batches:
         parts = default_activations(), initializers, placed_normalizations(), residuals
         for check in verify(*parts, ensemble=Ensemble(batch=batch)):
@@ -102,7 +103,7 @@ mean over {bench.interior} interior layers and {bench.nets} nets.
 
 
 def write() -> None:
-    began, checks, small = time.monotonic(), measured([PLAIN], BATCHES), small_batches()
+    began, checks, small = time.monotonic(), measured(GRID_INITIALIZERS, [PLAIN], BATCHES), small_batches()
     RESULTS.write_text(f"""{heading("Theory against measurement", "python -m benchmarks.theory", began, BATCHES)}
 Within three deviations over draws, as theory has them, and {SLACK:.0%}: {summary(checks)}
 
@@ -120,7 +121,8 @@ Measured and predicted, {SMALL_NETS} nets for each.
 
 def write_residual() -> None:
     began, batches = time.monotonic(), BATCHES[-1:]
-    checks = measured([RESIDUALS.parse(name) for name in ("pre_activation", "post_activation")], batches)
+    kinds = [RESIDUALS.parse(name) for name in ("pre_activation", "post_activation")]
+    checks = measured(("he_normal", "orthogonal"), kinds, batches)
     command = "python -m benchmarks.theory --residual"
     RESIDUAL.write_text(f"""{heading("Theory of residual nets against measurement", command, began, batches)}
 The growth is the stream's, of branches that are added as they are (scale 1).
