@@ -27,15 +27,13 @@ from vgx.parts.normalizations import BatchNorm, NoNormalization
 from vgx.parts.residuals import Skip
 from vgx.theory.finite_layers import finite_layers, noise_of, rules_of
 from vgx.theory.gradient_spread import LARGEST, GradientSpread, log_of_mean, no_spread
-from vgx.theory.layer_response import HUGE, Affinity, LayerResponse, Net, Signal, affinity_of, in_range, respond
+from vgx.theory.layer_response import HUGE, TINY, Affinity, LayerResponse, Net, Signal, affinity_of, in_range, respond
 from vgx.theory.limits import CRITICAL, FixedPoint, Limit
-from vgx.theory.moments import safe_divide, table
+from vgx.theory.moments import gaussian_expectations, safe_divide
 from vgx.theory.readout import readout_of
 
 AHEAD = 200
 """Layers that are followed beyond a net's own, to see where they lead."""
-DRIFT = 1.01
-"""Of a deviation, to take derivatives by."""
 
 
 class Descent(NamedTuple):
@@ -207,37 +205,63 @@ def stream_spread(net: Net, signal: Signal, responses: Sequence[LayerResponse], 
 def _aligned(net: Net, responses: Sequence[LayerResponse], down: Descent) -> np.ndarray:
     """How much larger the mean of |dloss/ds|^2 is than where skip and branch have no cross term, in logarithms: [L].
 
-    W is not independent of the slopes f'(W x): what a branch sends down has a part k u along x, with u the gradient's
-    part along the direction of equal entries and k = s E[h f'(h)] / |x|. Where x has a mean, m of its root mean square,
-    that part adds to u itself. Per layer, with p that along x, relative to a square of 1,
+    W is not independent of the slopes f'(W x). Along x = m + t, m the mean over units and t the rest, a branch sends
 
-        u^2 <- u^2 (1 + k m)^2 + a / n      the square <- 1 + a + 2 k u p + (k u)^2
+        <x, W^T delta> / |x| = s sum f'(h) h g / |x|
 
-    so that it begins with 1 / n at the top and grows e-fold every few layers. A normalization of h takes the part along
-    x out; under pre_activation it is less, and is left out.
+    down, which the parts of the gradient g along the mean (alpha) and along t (beta, since t has f(h) in it) feed, and
+    which adds to both in turn. So their squares begin with 1 / n at the top and grow e-fold every few layers. A
+    normalization takes the part along h out, and so all of this; under pre_activation it is less, and is left out.
     """
     found = np.zeros(len(responses) - 1)
-    if net.residual.streams_preactivations or net.normalization.before:
+    if net.residual.streams_preactivations or net.normalization.before or net.normalization.after:
         return found
-    scale, n, total = scale_of(net), net.sizes[-2], 0.0
-    top = responses[-2].signal
-    u_u, u_v = 1 / n, safe_divide(top.mean, math.sqrt(top.square)) / n
+    n, total, along = net.sizes[-2], 0.0, Along(1 / net.sizes[-2], 1 / net.sizes[-2], 0.0)
     for i in range(len(responses) - 2, 0, -1):
         if net.branches[i]:
-            above, below = responses[i].signal, responses[i - 1].signal
-            mean, std, _ = responses[i].preact
-            of_f = table(net.activation, mean)
-            slight = [float(of_f.moments(std * ratio).mean) for ratio in (1 / DRIFT, 1.0, DRIFT)]
-            drift = (slight[2] - slight[0]) / (2 * math.log(DRIFT))
-            root = math.sqrt(below.square) or 1.0
-            grown, overlap, k = math.sqrt(above.square) / root, below.mean / root, scale * drift / root
-            past = grown * u_v - scale * slight[1] / root * u_u
-            a = down.share[i - 1]
-            square = 1 + a + 2 * k * past + k**2 * u_u
-            u_v = (1 + k * overlap) * (past + k * u_u) / square
-            u_u = (u_u * (1 + k * overlap) ** 2 + a / n) / square
-            total += math.log(max(square, 1e-9) / (1 + a))
+            a, signals = down.share[i - 1], (responses[i - 1].signal, responses[i].signal)
+            grown, along = _below(net, responses[i].preact, signals, a, along)
+            total += math.log(max(grown, 1e-9) / (1 + a))
         else:
-            u_u, u_v = 1 / n, 0.0
+            along = Along(1 / n, 1 / n, 0.0)
         found[i - 1] = total
     return found
+
+
+class Along(NamedTuple):
+    """Of a gradient with the square 1: mean squares of its parts along the mean of x and the rest of x, and product."""
+
+    mean: float
+    rest: float
+    both: float
+
+
+def _below(
+    net: Net, preact: tuple[float, float, float], signals: tuple[Signal, Signal], a: float, above: Along
+) -> tuple[float, Along]:
+    """The growth of a gradient's square over a layer that adds to the stream, and its parts below."""
+    scale, n, (mean, std, _), (low, high) = scale_of(net), net.sizes[-2], preact, signals
+    _, h, f, slope, expect = gaussian_expectations(net.activation, mean, std)
+    moved = slope * h
+    f_mean, drift = expect(f), expect(moved)
+    spread = math.sqrt(max(expect(f**2) - f_mean**2, TINY))
+    met = expect((moved - drift) * (f - f_mean)) / spread
+    free = max(expect((moved - drift) ** 2) - met**2, 0.0)
+    root = math.sqrt(low.square)
+    flat, rest = low.mean / root, math.sqrt(max(low.square - low.mean**2, TINY)) / root
+    whole = math.sqrt(max(high.square - high.mean**2, TINY))
+    kept, own = min(rest * root / whole, 1.0), min(scale * spread / whole, 1.0)
+    # What of the branch lies along x: by the gradient's own two parts, and by what is independent of them.
+    by_mean, by_rest = scale * drift / root, scale * met * own / root
+    by_other = scale * met * kept / root
+    square = by_mean**2 * above.mean + 2 * by_mean * by_rest * above.both + by_rest**2 * above.rest
+    square += (by_other**2 + scale**2 * free / low.square) / n
+    with_mean = by_mean * above.mean + by_rest * above.both
+    with_rest = kept * (by_mean * above.both + by_rest * above.rest) - own * by_other / n
+    grown = 1 + a + 2 * (flat * with_mean + rest * with_rest) + square - a / n
+    below_rest = kept**2 * above.rest + own**2 / n
+    return grown, Along(
+        (above.mean + 2 * flat * with_mean + flat**2 * square + rest**2 * a / n) / grown,
+        (below_rest + 2 * rest * with_rest + rest**2 * square + flat**2 * a / n) / grown,
+        (kept * above.both + rest * with_mean + flat * with_rest + flat * rest * (square - a / n)) / grown,
+    )
