@@ -107,8 +107,8 @@ def write() -> None:
     RESULTS.write_text(f"""{heading("Theory against measurement", "python -m benchmarks.theory", began, BATCHES)}
 Within three deviations over draws, as theory has them, and {SLACK:.0%}: {summary(checks)}
 
-Of nets with skip connections, [RESIDUAL.md](RESIDUAL.md) says it. How many nets lie in theory's bands, and how wrong a
-theory is found out, is in [CALIBRATION.md](CALIBRATION.md).
+How many nets lie in theory's bands, and how wrong a theory is found out, is in [CALIBRATION.md](CALIBRATION.md); nets
+with skip connections are in [RESIDUAL.md](RESIDUAL.md).
 
 ## Batch norm after the activation, small batches
 
