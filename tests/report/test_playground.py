@@ -145,7 +145,9 @@ def test_a_thousand_layers_stay_within_a_thousandth_of_a_decade(visit, path, som
     ],
     ids=str,
 )
-def test_it_cures_as_python_does(visit, path, some):
+def test_it_cures_as_python_does(visit, path, some, monkeypatch):
+    """But for skip connections: the playground's nets have none."""
+    monkeypatch.setattr("vgx.theory.cure._residuals", lambda config: iter(()))
     one = settings(**some)
     found = visit(path).evaluate(
         """one => {
