@@ -57,6 +57,13 @@ def test_a_net_without_skips_has_no_such_columns_on_disk(tmp_path):
     assert not set(OF_STREAMS) & set(parquet.read_schema(plain.files("layers")[0]).names)
 
 
+def test_theory_is_told_of_a_stream_that_a_branch_is_as_large_as(run):
+    """With a scale of 1 under pre_activation both have the same gradient, and both are told of."""
+    of_lane = (pc.field("lane") == 1) & (pc.field("statistic") == "stream_grad_log10")
+    assert len(run[1].prediction(where=of_lane)) == 5
+    assert len(run[1].prediction(where=(pc.field("lane") == 0) & (pc.field("statistic") == "stream_grad_log10"))) == 0
+
+
 def test_theory_is_told_of_the_stream_and_holds(tmp_path):
     model = {"depth": 12, "width": 128, "residual": {"name": "pre_activation", "scale": "depth"}}
     config = vgx.load_config(BASE | {"model": model, "train": BASE["train"] | {"steps": 1}})

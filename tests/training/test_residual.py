@@ -4,58 +4,16 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vgx import load_config
+from tests.training.test_probes import BATCH, CLASSES, FEATURES, config_of, examples, mean_loss, measured, net, shaken
 from vgx.config.schema import Config
 from vgx.errors import ConfigError
 from vgx.training.model import MLP
-from vgx.training.probes import LayerRecord
-from vgx.training.step import make_record
-
-FEATURES, CLASSES, BATCH = 12, 5, 8
-
-
-def config_of(**sections: Any) -> Config:
-    return load_config({"data": {"name": "synthetic", "features": FEATURES, "classes": CLASSES}, **sections})
-
-
-def net(config: Config, *, shaken: bool = False, features: int = FEATURES) -> MLP:
-    mlp = jax.jit(partial(MLP.draw, config.model, features, CLASSES))(jax.random.key(0))
-    random = np.random.default_rng(3)
-    return (
-        jax.tree.map(lambda leaf: leaf + jnp.asarray(0.1 * random.normal(size=leaf.shape), leaf.dtype), mlp)
-        if shaken
-        else mlp
-    )
-
-
-def examples(features: int = FEATURES, batch: int = BATCH) -> tuple[jax.Array, jax.Array]:
-    random = np.random.default_rng(0)
-    return jnp.asarray(random.normal(size=(batch, features))), jnp.asarray(random.integers(0, CLASSES, batch))
-
-
-def mean_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels])
-
-
-def measured(config: Config, mlp: MLP, x: jax.Array, labels: jax.Array) -> tuple[LayerRecord, float, Any]:
-    @jax.jit
-    def take(mlp, x, labels):
-        def loss(mlp, probes):
-            logits, _, forward = mlp(x, jnp.zeros(()), probes, None, config.log.statistics)
-            return mean_loss(logits.astype(jnp.promote_types(x.dtype, jnp.float32)), labels), forward
-
-        (gradient, probes), forward = jax.grad(loss, (0, 1), has_aux=True)(mlp, mlp.empty_probes())
-        return make_record(probes, forward, gradient, config), gradient
-
-    record, gradient = take(mlp, x, labels)
-    return jax.tree.map(np.asarray, record.layers), float(record.gradient_log10), gradient
 
 
 def by_hand(config: Config, mlp: MLP, x: jax.Array, at_h: list, at_stream: list) -> tuple[jax.Array, list, list]:
@@ -106,7 +64,7 @@ NAMES = ["batch norm", "layer norm after", "rms norm", "as wide as its input"]
 def test_every_statistic_is_that_of_plain_float64_autodiff(model, kind, scale, float64):
     model = model | {"residual": {"name": kind, "scale": scale}}
     config = config_of(model=model, train={"batch_size": BATCH, "precision": "float64"})
-    mlp, (x, labels) = net(config, shaken=True), examples()
+    mlp, (x, labels) = shaken(net(config)), examples()
     zeros = [jnp.zeros((BATCH, width)) for width in [*config.model.widths, CLASSES]]
 
     def loss(mlp, at_h, at_stream):
@@ -186,7 +144,7 @@ def test_evaluation_is_training_where_the_two_agree(kind, float64):
     config = config_of(
         model={"depth": 5, "width": 9, "activation": "elu", "normalization": "layer", "residual": residual}
     )
-    mlp, (x, _) = net(config, shaken=True), examples()
+    mlp, (x, _) = shaken(net(config)), examples()
     logits = mlp(x, jnp.zeros(()), None, None, "none")[0]
     np.testing.assert_allclose(mlp.evaluate(x, mlp.initial_moments()), logits, rtol=1e-12)
 

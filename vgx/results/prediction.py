@@ -23,6 +23,8 @@ class Predicted(Protocol):
     @property
     def stream_grad_log10(self) -> np.ndarray: ...
     @property
+    def has_stream(self) -> bool: ...
+    @property
     def act_rms(self) -> np.ndarray: ...
     @property
     def preact_std(self) -> np.ndarray: ...
@@ -63,10 +65,7 @@ def prediction_rows(curves: Predicted, lane: int) -> pa.Table:
         "preact_std": curves.preact_band,
     }
     tables = []
-    streams = (
-        [] if np.array_equal(curves.stream_grad_log10, curves.delta_log10, equal_nan=True) else ["stream_grad_log10"]
-    )
-    for name in (*STATISTICS, *streams):
+    for name in (*STATISTICS, *(["stream_grad_log10"] if curves.has_stream else [])):
         values = [_nullable(x) for x in (getattr(curves, name), bands.get(name, np.full(layers, np.nan)))]
         tables.append(pa.Table.from_arrays([*keys, pa.array([name] * layers), *values], schema=prediction_schema()))
     return pa.concat_tables(tables)

@@ -63,6 +63,8 @@ class Propagation(NamedTuple):
     """The same of `preact_std`."""
     by_size: float
     """The largest deviation of ln |dloss/dh|^2 that an example's own |h| makes."""
+    has_stream: bool = False
+    """Whether layers add to a stream."""
 
 
 def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
@@ -114,6 +116,7 @@ def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
         act_band=bands[0],
         preact_band=bands[1],
         by_size=finite.by_size,
+        has_stream=net.residual.skips,
     )
 
 

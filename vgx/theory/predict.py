@@ -71,8 +71,6 @@ class Prediction(NamedTuple):
     """On the predicted gradient."""
     ends: tuple[End, ...] = ()
     """Where theory is near to what it knows nothing of."""
-    residual: bool = False
-    """Whether layers add to a stream."""
 
     @property
     def slope(self) -> float:
@@ -109,7 +107,7 @@ class Prediction(NamedTuple):
         `measured` is each layer's gradient at the first step [L + 1], in log10, the stream's where there is one; it
         adds itself to the layers, relative to the readout's, and the causes of its slope.
         """
-        shown = [*SHOWN, *(["stream_grad_log10"] if self.residual else [])]
+        shown = [*SHOWN, *(["stream_grad_log10"] if self.curves.has_stream else [])]
         columns = [getattr(self.curves, name).tolist() for name in shown]
         layers = [
             {"layer": layer} | {name: _finite(value) for name, value in zip(shown, row, strict=True)}
@@ -136,7 +134,7 @@ class Prediction(NamedTuple):
     def _against(self, layers: list[dict[str, Any]], measured: np.ndarray) -> dict[str, Any]:
         relative = (measured - measured[-1]).tolist()
         for layer, delta, band in zip(layers, relative, self.curves.band.tolist(), strict=True):
-            name = "stream_grad_log10" if self.residual else "delta_log10"
+            name = "stream_grad_log10" if self.curves.has_stream else "delta_log10"
             layer |= {f"measured_{name}": _finite(delta), "band": _finite(band)}
         causes = attribute(self.curves, measured)
         by_cause = {name: _finite(value) for name, value in causes._asdict().items()}
@@ -278,7 +276,7 @@ def predict(config: Config, source: InputStatistics | None = None) -> Prediction
     curves = mean_field.propagate(net, source.signal)
     expected = LayerCurves(curves.stream_grad_log10[:-1], dead=curves.dead[:-1], saturated=curves.saturated[:-1])
     leads = streams.limit(net, source.signal) if net.residual.skips else limit(net, source.signal)
-    return Prediction(curves, leads, judge(expected), ends_of(net, curves), net.residual.skips)
+    return Prediction(curves, leads, judge(expected), ends_of(net, curves))
 
 
 def net_of(config: Config, source: InputStatistics) -> Net:

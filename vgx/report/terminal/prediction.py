@@ -52,7 +52,7 @@ def forecast(
     """
     header = Text.assemble((config["name"], "bold"), f"  {describe_config(config)}\n")
     header.append("predicted by mean-field theory, before any training\n", "dim")
-    symbol = LAYERS["stream_grad_log10" if prediction.residual else "delta_log10"].symbol
+    symbol = LAYERS["stream_grad_log10" if prediction.curves.has_stream else "delta_log10"].symbol
     label, marks = f"predicted {symbol} relative to the output layer", None
     if measured is not None:
         marks = measured[:-1] - measured[-1]
