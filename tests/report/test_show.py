@@ -15,7 +15,8 @@ from vgx.errors import RunError
 from vgx.parts.activations import ACTIVATIONS
 from vgx.report.terminal.bars import MARK, decades, picture, sparkline
 from vgx.report.terminal.heatmap import HeatMap
-from vgx.report.terminal.run import layer_table, runs_table, show
+from vgx.report.terminal.layer_rows import layer_table
+from vgx.report.terminal.run import runs_table, show
 from vgx.report.words import flat_share
 from vgx.results.prediction import prediction_schema
 from vgx.training.probes import SATURATED

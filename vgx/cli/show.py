@@ -25,7 +25,9 @@ def show(
     step: Annotated[int | None, typer.Option(help="The step to show; the last recorded one by default.")] = None,
     lane: Annotated[int | None, typer.Option(help="The lane to show; of a single run the first by default.")] = None,
     statistic: Annotated[str | None, typer.Option(help="A column of the layer table, instead of the gradient.")] = None,
-    layer: Annotated[int | None, typer.Option(help="A layer to show over the steps.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="A layer to show over the steps: its number, or its path in a watched run.")
+    ] = None,
     rows: GridRows = None,
     columns: GridColumns = None,
     value: GridValue = None,
@@ -39,9 +41,11 @@ def show(
     from vgx.report.terminal.run import show
     from vgx.report.terminal.sweep import show_sweep
     from vgx.report.terminal.working import working
+    from vgx.results.values import known_layer
 
     console, found = make_console(), newest_run(run, runs)
     of_grid, of_lane = (rows, columns, value, best_over), (lane, step, statistic, layer)
+    number = None if layer is None else known_layer(found, layer)
     as_grid = found.is_sweep and of_lane == (None,) * 4
     if not as_grid and of_grid != (None,) * 4:
         raise RunError(f"{found.path}: --rows, --columns, --value and --best-over are for the grid of a sweep alone")
@@ -50,8 +54,8 @@ def show(
         if as_grid:
             return show_sweep(found, rows, columns, value, best_over, console.width)
         if found.is_sweep and lane is None:
-            return cells_map(found, statistic, step, layer)
-        return show(found, step, lane or 0, console.width, statistic, layer, over_steps=not follow)
+            return cells_map(found, statistic, step, number)
+        return show(found, step, lane or 0, console.width, statistic, number, over_steps=not follow)
 
     if follow:
         from vgx.cli.follow import follow as following

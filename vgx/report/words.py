@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 
 from vgx.results.comparison import Divergence, Figure, GroupOutcome, RunComparison
+from vgx.results.values import label
 from vgx.results.words import mean_and_spread
 
 
@@ -17,6 +19,10 @@ def describe_config(config: dict[str, Any], swept: Sequence[str] = ()) -> str:
 
     `swept` are the paths that cells differ in: there the base config's own values are nobody's.
     """
+
+    if "watched" in config:
+        words = [f"{key} {label(value)}" for key, value in config["watched"].items() if key != "name"]
+        return shorten(", ".join(words) or "no config was handed over", 120, placeholder=" ...")
 
     def shared(path: str) -> bool:
         return not any(path == other or path.startswith(f"{other}.") for other in swept)

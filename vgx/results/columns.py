@@ -249,8 +249,10 @@ def known_statistic(run: Run, name: str | None, rows: Any = None) -> str:
     Raises RunError when there is none of that name, or when `rows`, a table of layers, have nothing of it.
     """
     if name is None:
-        streams = rows is not None and rows["stream_grad_log10"].null_count < len(rows)
-        return "stream_grad_log10" if streams else "delta_log10"
+        measured = LAYERS if rows is None else [known for known in LAYERS if rows[known].null_count < len(rows)]
+        if rows is not None and "stream_grad_log10" in measured:
+            return "stream_grad_log10"
+        return next(iter(measured), "delta_log10")  # in a watched run the gradient itself may be missing
     if name not in LAYERS:
         near = did_you_mean(name, list(LAYERS)) or f"; there are: {', '.join(LAYERS)}"
         raise RunError(f"{run.path}: no statistic is called '{name}'{near}")

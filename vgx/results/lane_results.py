@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +13,10 @@ import pyarrow.compute as pc
 
 from vgx.results.columns import DEAD_UNITS, FINAL
 from vgx.results.curves import curves_of, rows_by_lane
+from vgx.results.layer_names import chains_of
+from vgx.results.nonfinite import BACKWARD, FORWARD, broken, first_not_finite, place_in
 from vgx.results.store import LaneResult, Run
-from vgx.results.verdict import Fit, LayerCurves, Verdict, divergence_in_words, judge, slope_of
+from vgx.results.verdict import Fit, LayerCurves, Places, Verdict, divergence_in_words, judge, slope_of
 
 WINDOW = 0.25
 """The last share of the recorded steps, on which a verdict rests."""
@@ -44,20 +47,28 @@ class JudgedLane(NamedTuple):
 
 
 def judge_lanes(run: Run, lanes: Sequence[int], seeds: Sequence[int], hidden: int) -> list[JudgedLane]:
-    """Returns how these lanes of a run with `hidden` layers ended, and notes the seed of each."""
+    """Returns how these lanes of a run with `hidden` layers ended, and notes the seed of each.
+
+    Of a watched run `hidden` is one less than its layers: the last one's gradient is where a verdict begins.
+    """
     bad, finals = _ends(run, lanes)
-    examined = _examined(run, lanes)
+    noted = first_not_finite(run) if run.is_watched else None
+    if run.is_watched:  # a loop may leave out a step that is not finite, and go on
+        bad = {lane: noted.step for lane in lanes if noted and not noted.recovered}
+    examined, paths = _examined(run, lanes), run.paths
+    nothing = "no layer was recorded (log.statistics: none)" if not run.is_watched else "no gradient was recorded"
     results = []
     for lane, seed, read in zip(lanes, seeds, _layers_of(run, lanes, hidden, bad), strict=True):
-        diverged = (bad[lane], _first_bad_layer(read.at_bad)) if lane in bad else None
-        verdict = _verdict(read, hidden, diverged, examined.get(lane), finals[lane].get("train_accuracy"))
+        layer = noted.layer if noted else (place_in(read.at_bad) or (None, None))[1]
+        diverged = (bad[lane], layer) if lane in bad else None
+        verdict = _verdict(read, hidden, diverged, examined.get(lane), finals[lane].get("train_accuracy"), paths)
         result = LaneResult(
             lane=lane,
             seed=seed,
             status="diverged" if diverged else "done",
             verdict=verdict.word if verdict else None,
             slope=verdict.slope if verdict and math.isfinite(verdict.slope) else None,
-            evidence=verdict.evidence if verdict else "no layer was recorded (log.statistics: none)",
+            evidence=verdict.evidence if verdict else nothing,
             diverged_step=diverged[0] if diverged else None,
             diverged_layer=diverged[1] if diverged else None,
             **{name: finals[lane].get(name) for name in FINAL},
@@ -127,7 +138,8 @@ def _examined(run: Run, lanes: Sequence[int]) -> dict[int, _Examined]:
 
 def first_bad_steps(metrics: pa.Table) -> dict[int, int]:
     """Returns, for each lane that diverged, the first step at which its loss or gradient was NaN or infinite."""
-    bad = ~np.isfinite(metrics["train_loss"].to_numpy()) | _broken(metrics["gradient_log10"])
+    loss = metrics["train_loss"]
+    bad = loss.is_valid().to_numpy() & ~np.isfinite(loss.to_numpy()) | broken(metrics["gradient_log10"])
     lane, step = metrics["lane"].to_numpy()[bad], metrics["step"].to_numpy()[bad]
     return {int(number): int(step[lane == number].min()) for number in np.unique(lane)}
 
@@ -145,7 +157,7 @@ class _Layers(NamedTuple):
 
 def _layers_of(run: Run, lanes: Sequence[int], hidden: int, bad: Mapping[int, int]) -> Iterator[_Layers]:
     """Yields what a verdict on each lane rests on. Read for many lanes at a time."""
-    columns = ["lane", "step", "layer", "act_rms", "stream_grad_log10", *LayerCurves._fields]
+    columns = list(dict.fromkeys(["lane", "step", "layer", *FORWARD, *BACKWARD, *LayerCurves._fields]))
     lane, step, layer = (pc.field(name) for name in ("lane", "step", "layer"))
     recorded = run.layers(["lane", "step"], where=lane.isin(list(lanes)) & (layer == 1))
     steps = {one: recorded["step"].to_numpy()[rows] for one, rows in rows_by_lane(recorded).items()}
@@ -177,26 +189,13 @@ def _window(recorded: int) -> int:
     return min(recorded, max(math.ceil(WINDOW * recorded), LEAST_STEPS))
 
 
-def _first_bad_layer(layers: pa.Table) -> int | None:
-    """The layer where it began, if that step was recorded: forward it meets the lowest first, backward the highest."""
-    for column, pick in (("act_rms", 0), ("delta_log10", -1)):
-        broken = _broken(layers[column])
-        if broken.any():
-            return int(layers["layer"].to_numpy()[broken][pick])
-    return None
-
-
-def _broken(column: pa.ChunkedArray) -> np.ndarray:
-    """Where a column that was measured is NaN or infinity (minus infinity is the logarithm of an honest 0)."""
-    return column.is_valid().to_numpy() & ~(column.to_numpy() < np.inf)
-
-
 def _verdict(
     read: _Layers,
     hidden: int,
     diverged: tuple[int, int | None] | None,
     examined: _Examined | None,
     train_accuracy: float | None,
+    paths: Sequence[str] = (),
 ) -> Verdict | None:
     """The verdict on a lane: on how it ended if that is not healthy, else on how it began.
 
@@ -204,29 +203,35 @@ def _verdict(
     predicts it. Of dead units in small batches only evaluations tell: the first of them how it began. A net whose
     gradient explodes from the first step on, and then becomes NaN or infinite, explodes.
     """
-    layers = read.layers
+    layers, say = read.layers, partial(judge, paths=paths)
     steps = layers["step"].to_numpy()[:: hidden + 1]
     if len(steps) == 0:
-        return judge(LayerCurves(np.full(hidden, np.nan)), diverged) if diverged else None
+        return judge(LayerCurves(np.full(max(hidden, 1), np.nan)), diverged) if diverged else None
+    judged = slice(None) if paths else slice(-1)
     curves = {
-        name: None if layers[name].null_count == len(layers) else curves_of(layers, name).hidden
+        name: None if layers[name].null_count == len(layers) else curves_of(layers, name).values[:, judged]
         for name in LayerCurves._fields
     }
     gradient = gradients_of(layers)
-    curves["delta_log10"] = gradient[:, :-1]
+    if paths and curves["delta_log10"] is None:
+        if curves["weight_grad_log10"] is None and diverged is None:
+            return None
+        gradient = curves_of(layers, "weight_grad_log10").values
+    curves["delta_log10"] = gradient[:, judged]
 
     def over(window: slice, evaluations: slice, fit: Fit | None = None) -> Verdict:
         """On each layer's median over these recorded steps, and these evaluations."""
         medians: Any = {name: None if x is None else _median(x[window]) for name, x in curves.items()}
         if examined:
             medians["dead"] = _median(examined.dead[evaluations])
-        return judge(LayerCurves(**medians), diverged, fit)
+        return say(LayerCurves(**medians), diverged, fit)
 
     if diverged:
-        before = gradients_of(read.before_bad)[:, :-1]
-        began = judge(LayerCurves(gradient[0, :-1]))
-        if began.word == "exploding" and judge(LayerCurves(before[-1])).word == "exploding":
-            return began._replace(evidence=f"{began.evidence}; then {divergence_in_words(*diverged)}")
+        before = gradients_of(read.before_bad)[:, judged]
+        began = say(LayerCurves(gradient[0, judged]))
+        if began.word == "exploding" and len(before) and say(LayerCurves(before[-1])).word == "exploding":
+            where = divergence_in_words(*diverged, Places(tuple(paths)))
+            return began._replace(evidence=f"{began.evidence}; then {where}")
     first = 1 if len(steps) > 1 else 0  # the first recorded step is further back than WINDOW
     late = int(np.sum(examined.steps >= steps[first])) if examined else 0
     fit = None if train_accuracy is None else Fit(train_accuracy, float(_median(gradient[first:, -1:])[0]))
@@ -238,7 +243,8 @@ def _verdict(
         fitted = fit is not None and fit.perfect
         return start._replace(evidence=f"{end.evidence}; at step {steps[0]}, {start.evidence}") if fitted else start
     begun = examined.steps[0] if examined and start.word == "dead" else steps[0]
-    now = f"it {end.evidence}" if math.isnan(end.slope) else f"{end.slope:+.3f} decades per layer"
+    unit = "block" if chains_of(paths) else "layer"
+    now = f"it {end.evidence}" if math.isnan(end.slope) else f"{end.slope:+.3f} decades per {unit}"
     return start._replace(evidence=f"at step {begun}, {start.evidence}; by step {steps[-1]} {now}")
 
 

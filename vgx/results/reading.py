@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypeVar, cast
 
 import pyarrow as pa
 import yaml
@@ -33,13 +33,12 @@ _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @_OPEN
-class Meta(TypedDict):
-    """`meta.json`."""
+class _State(TypedDict):
+    """How far a run is."""
 
     format: NotRequired[_Count]
     status: Literal["running", "done", "interrupted", "failed"]
     step: _Count
-    devices: Annotated[list[str], Field(min_length=1)]
     seconds: _Seconds
     compile_seconds: _Seconds
     steps_per_second: _Seconds | None
@@ -52,6 +51,30 @@ class Meta(TypedDict):
     programs: NotRequired[_Count]
     rounds: NotRequired[_Count]
     rounds_done: NotRequired[_Count]
+
+
+@_OPEN
+class Meta(_State):
+    """`meta.json`."""
+
+    devices: Annotated[list[str], Field(min_length=1)]
+
+
+@_OPEN
+class _FirstNotFinite(TypedDict):
+    step: _Count
+    direction: Literal["forward", "backward", "loss"]
+    layer: Annotated[int, Field(ge=1)] | None
+    loss_step: _Count | None
+    recovered: bool
+
+
+@_OPEN
+class WatchedMeta(_State):
+    """`meta.json` of a watched run, whose devices are not vgx's to know."""
+
+    watched: Literal[True]
+    first_not_finite: NotRequired[_FirstNotFinite]
 
 
 @_OPEN
@@ -137,6 +160,16 @@ class RunConfig(TypedDict):
     sweep: NotRequired[_Sweep]
 
 
+@_OPEN
+class WatchedConfig(TypedDict):
+    """`config.yaml` of a watched run."""
+
+    name: str
+    seeds: Annotated[list[int], Field(min_length=1, max_length=1)]
+    watched: dict[str, Any]
+    """The config that its loop handed over, whatever stands in it."""
+
+
 T = TypeVar("T")
 
 
@@ -151,6 +184,8 @@ def read_json(path: Path, kind: type[T]) -> T:
         raise RunError(
             f"{path}: format {number} is newer than this vgx, which reads up to {FORMAT}; install a newer vgx"
         )
+    if kind is Meta and isinstance(value, dict) and "watched" in value:
+        return cast(T, valid(path, WatchedMeta, value))
     return valid(path, kind, value)
 
 
@@ -161,6 +196,8 @@ def read_yaml(path: Path, kind: type[T]) -> T:
         value = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError):
         raise Damaged(path, "is no YAML that vgx writes") from None
+    if kind is RunConfig and isinstance(value, dict) and "watched" in value:
+        return cast(T, valid(path, WatchedConfig, value))
     return valid(path, kind, value)
 
 

@@ -20,7 +20,7 @@ import pyarrow.dataset
 from pyarrow import parquet
 
 from vgx.errors import Damaged, RunError, did_you_mean
-from vgx.results import directories, manifest
+from vgx.results import directories, layer_names, manifest
 from vgx.results.columns import DEAD_UNITS, FINAL, LAYERS, METRICS, OF_STREAMS
 from vgx.results.curves import Curves, curves_of, rows_by_lane
 from vgx.results.manifest import Part
@@ -156,6 +156,27 @@ class Run:
         return "sweep" in self._file("config.yaml", read_yaml, RunConfig)
 
     @property
+    def is_watched(self) -> bool:
+        """Whether `vgx.watch.Log` wrote this: a net that vgx did not build, whose layers have paths."""
+        return "watched" in self._file("config.yaml", read_yaml, RunConfig)
+
+    @property
+    def named_layers(self) -> list[layer_names.NamedLayer]:
+        """Of a watched run, path, type and shape of each layer, number 1 first; none of others."""
+        return list(self._file(layer_names.FILE, layer_names.read, None)) if self.is_watched else []
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of `named_layers`."""
+        return [layer.path for layer in self.named_layers]
+
+    @property
+    def precision(self) -> str:
+        """That of its tables."""
+        config = self._file("config.yaml", read_yaml, RunConfig)
+        return "float32" if "watched" in config else config["train"]["precision"]
+
+    @property
     def rounds(self) -> dict[int, dict[str, Any]]:
         """Of a sweep, how far each round of lanes is, by its number: the contents of `rounds/0000.json`, ..."""
         folder = self.path / "rounds"
@@ -165,11 +186,11 @@ class Run:
 
     def metrics(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
         """Returns a row per lane and step, in order of step (a sweep's round by round); null where not measured."""
-        return self._table("metrics", metrics_schema(self._precision), columns, where)
+        return self._table("metrics", metrics_schema(self.precision), columns, where)
 
     def layers(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
         """Returns a row per recorded step, lane and layer in that order, a sweep's round by round; `where` filters."""
-        return self._table("layers", layers_schema(self._precision), columns, where)
+        return self._table("layers", layers_schema(self.precision), columns, where)
 
     def curves(
         self, column: str, lanes: Iterable[int] | None = None, *, steps: Iterable[int] | None = None
@@ -200,7 +221,7 @@ class Run:
 
         Of runs in batches under 32 alone, which are too small to tell; of others, and older ones, there are no rows.
         """
-        schema = examined_schema(self._precision)
+        schema = examined_schema(self.precision)
         files = [path for path in self.files("metrics") if DEAD_UNITS in parquet.read_schema(path).names]
         return _rows(files, schema, ["lane", "step", DEAD_UNITS], where & pc.field(DEAD_UNITS).is_valid())
 
@@ -208,7 +229,7 @@ class Run:
         self, table: str, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None
     ) -> Iterator[pa.Table]:
         """Yields `metrics` or `layers` part by part: a long run's table need not be in memory at once."""
-        schema = {"metrics": metrics_schema, "layers": layers_schema}[table](self._precision)
+        schema = {"metrics": metrics_schema, "layers": layers_schema}[table](self.precision)
         for path in self.files(table):
             yield _rows([path], schema, columns, where)
 
@@ -237,6 +258,7 @@ class Run:
         """
         path, done = self.path / "lanes.parquet", self.meta["status"] == "done"
         again = "run the same command again" if self.is_sweep else "run the same command with --resume"
+        again = "open its log with resume=True and close it" if self.is_watched else again
         if not path.exists():
             if done:
                 raise Damaged(path, "is missing", f"{again} to make it from the tables")
@@ -253,7 +275,7 @@ class Run:
 
         Of a run that is written, what is not yet in the list of parts is left out. Runs of format 1 have no list.
         """
-        schema = {"metrics": metrics_schema, "layers": layers_schema}[table](self._precision)
+        schema = {"metrics": metrics_schema, "layers": layers_schema}[table](self.precision)
         meta, parts = self.meta, manifest.read(self.path)
         files = table_files(self.path / table)
         if parts is None:
@@ -277,10 +299,6 @@ class Run:
         """Raises Damaged when a part of a table is missing, or not what was written."""
         for table in ("metrics", "layers"):
             self.files(table)
-
-    @property
-    def _precision(self) -> str:
-        return self._file("config.yaml", read_yaml, RunConfig)["train"]["precision"]
 
     def _file(self, name: str, reader: Callable[[Path, Any], Any], kind: Any) -> Any:
         """A small file, read again when it has changed."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from vgx.errors import did_you_mean
+from vgx.errors import RunError, did_you_mean
 from vgx.results.columns import swept_columns
 from vgx.results.store import Run
 
@@ -77,3 +77,18 @@ def column(values: Sequence[Any]) -> list[Any]:
 def swept_options(run: Run) -> list[str]:
     """Returns the paths that the lanes of a sweep differ in, the axes first; none of a single run."""
     return swept_columns(run.lanes().column_names)
+
+
+def known_layer(run: Run, word: str) -> int:
+    """Returns the number of the layer that `word` is: a number, or of a watched run a path or the end of one.
+
+    Raises RunError when it is neither.
+    """
+    if word.isascii() and word.isdigit():
+        return int(word)
+    if not run.is_watched:
+        raise RunError(f"{run.path}: --layer {word[:60]}: expected a number; the layers of this run have no names")
+    try:
+        return run.paths.index(option_called(word, run.paths, "layer")) + 1
+    except ValueError as error:
+        raise RunError(f"{run.path}: --layer: {error}") from None

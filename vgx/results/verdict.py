@@ -4,10 +4,12 @@ where float32 ends, none depends on a scale."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from vgx.results.layer_names import chains_of, member_names
 from vgx.results.words import signed
 
 Word = Literal["healthy", "vanishing", "exploding", "saturated", "dead", "diverged"]
@@ -121,6 +123,34 @@ class Fit(NamedTuple):
         return self.train_accuracy == 1 and self.readout_log10 < UNDERFLOW
 
 
+class Places(NamedTuple):
+    """What layers are called in a verdict."""
+
+    names: tuple[str, ...] = ()
+    """[L], their paths in a watched run; empty where they are numbers."""
+    noun: str = "layer"
+    """What a slope counts."""
+
+    def one(self, layer: int) -> str:
+        """`layer 3`, of a layer counted from 1; or its name."""
+        return self.names[layer - 1] if self.names else f"layer {layer}"
+
+    def some(self, which: np.ndarray) -> str:
+        """`layer 3`, `layers 1-12` or `12 layers from 1 to 40`: the layers that a mask [L] picks; or their names."""
+        numbers = np.flatnonzero(which) + 1
+        first, last = (self.names[i - 1] if self.names else str(i) for i in (numbers[0], numbers[-1]))
+        if len(numbers) == 1:
+            return self.one(numbers[0])
+        if len(numbers) == 2 and self.names:
+            return f"{first} and {last}"
+        if not self.names and numbers[-1] - numbers[0] + 1 == len(numbers):
+            return f"layers {first}-{last}"
+        return f"{len(numbers)} layers from {first} to {last}"
+
+
+NUMBERED = Places()
+
+
 class Change(NamedTuple):
     """By how much the gradient changes on its way down from one layer to another."""
 
@@ -196,32 +226,61 @@ def _largest_rise(values: np.ndarray) -> tuple[tuple[int, int], float]:
     return (int(np.argmin(values[: end + 1])), end), float(rises[end])
 
 
-def judge(curves: LayerCurves, diverged: tuple[int, int | None] | None = None, fit: Fit | None = None) -> Verdict:
+def judge(
+    curves: LayerCurves,
+    diverged: tuple[int, int | None] | None = None,
+    fit: Fit | None = None,
+    paths: Sequence[str] = (),
+) -> Verdict:
     """Returns the verdict on one lane by RULES, but for a divergence that follows from an explosion.
 
+    A net of named layers is no chain. Where they stand in numbered blocks, each path over the blocks is one, such as
+    `blocks.*.mlp.up`, and the slope, per block, is of the one whose gradient changes most from the output to the input;
+    else the order of the forward pass is taken for the chain.
+
     Args:
-        curves: of its hidden layers.
+        curves: of its hidden layers, or of all that have names.
         diverged: the step, and the layer if known, of the first NaN or infinity.
         fit: how far it has fitted, where that is known.
+        paths: [L], the layers' names where they have some.
     """
-    slope, span = slope_of(curves.delta_log10), span_of(curves.delta_log10)
-    word, reason = _judge(curves, span, diverged, fit)
-    return Verdict(word, slope, span, f"{reason}; {_travel(curves.delta_log10)}" if math.isfinite(slope) else reason)
+    delta, places, along = curves.delta_log10, Places(tuple(paths)), ""
+    fault = _fault(curves, diverged, fit, places)
+    if chains := chains_of(paths):
+        pattern, members = max(chains.items(), key=lambda chain: _departure(delta[chain[1]]))
+        others = f", of {len(chains)} such paths the one that changes most" if len(chains) > 1 else ""
+        delta, along = delta[members], f"along {pattern}{others}: "
+        places = Places(tuple(member_names([paths[i] for i in members])), "block")
+    elif paths:
+        along = "in the order of the forward pass: "
+    slope, span = slope_of(delta), span_of(delta)
+    word, reason = fault or _by_span(span)
+    return Verdict(word, slope, span, f"{reason}; {along}{_travel(delta, places)}" if math.isfinite(slope) else reason)
 
 
-def _judge(
-    curves: LayerCurves, span: float, diverged: tuple[int, int | None] | None, fit: Fit | None
-) -> tuple[Word, str]:
+def _departure(delta_log10: np.ndarray) -> float:
+    """How many decades a gradient changes over layers, to find the largest; those where none is known come last."""
+    change = abs(span_of(delta_log10))
+    return -1.0 if math.isnan(change) else change
+
+
+def _fault(
+    curves: LayerCurves, diverged: tuple[int, int | None] | None, fit: Fit | None, places: Places
+) -> tuple[Word, str] | None:
+    """The word, and why, of a lane about which the change of its gradient over the layers has nothing to say."""
     if diverged is not None:
-        return "diverged", divergence_in_words(*diverged)
+        return "diverged", divergence_in_words(*diverged, places)
     if fit is not None and fit.perfect:
         return "healthy", "has fitted: training accuracy 1, and no gradient is left"
-    fault = _units_fault(curves) or _underflow(curves)
-    if fault is not None:
+    fault = _units_fault(curves, places) or _underflow(curves, places)
+    blocked = np.isneginf(curves.delta_log10)
+    if fault is not None or not blocked.any():
         return fault
-    if span == -math.inf:
-        blocked = np.isneginf(curves.delta_log10)
-        return "vanishing", f"no gradient reaches {'the hidden layers' if blocked.all() else named_layers(blocked)}"
+    everywhere = "any layer" if places.names else "the hidden layers"
+    return "vanishing", f"no gradient reaches {everywhere if blocked.all() else places.some(blocked)}"
+
+
+def _by_span(span: float) -> tuple[Word, str]:
     if span <= -SPAN:
         return "vanishing", "the gradient shrinks on its way down"
     if span >= SPAN:
@@ -229,14 +288,14 @@ def _judge(
     return "healthy", "the gradient keeps its size"
 
 
-def _units_fault(curves: LayerCurves) -> tuple[Word, str] | None:
+def _units_fault(curves: LayerCurves, places: Places) -> tuple[Word, str] | None:
     """Whether too many units are dead or saturated."""
-    dead, saturated = curves.dead, curves.saturated
+    (dead, of_dead), (saturated, of_saturated) = (_known(x, places) for x in (curves.dead, curves.saturated))
     if dead is not None:
         if np.any(dead == 1):
-            return "dead", f"every unit of {named_layers(dead == 1)} is dead"
+            return "dead", f"every unit of {of_dead.some(dead == 1)} is dead"
         if np.any(dead >= DEAD_LAYER):
-            return "dead", f"{_share(np.max(dead))} of the units of layer {np.argmax(dead) + 1} are dead"
+            return "dead", f"{_share(np.max(dead))} of the units of {of_dead.one(int(np.argmax(dead)) + 1)} are dead"
         if np.mean(dead) >= DEAD:
             return "dead", f"{_share(np.mean(dead))} of the hidden units are dead"
     if saturated is not None:
@@ -245,26 +304,34 @@ def _units_fault(curves: LayerCurves) -> tuple[Word, str] | None:
         full = saturated >= SATURATED_LAYER
         if np.mean(full) >= 0.5:
             least = _share(np.min(saturated[full]))
-            return "saturated", f"{least} or more of the entries of {named_layers(full)} are saturated"
+            return "saturated", f"{least} or more of the entries of {of_saturated.some(full)} are saturated"
     return None
 
 
-def _underflow(curves: LayerCurves) -> tuple[Word, str] | None:
+def _known(values: np.ndarray | None, places: Places) -> tuple[np.ndarray | None, Places]:
+    """What was measured of named layers, of which not all need have it, and those layers."""
+    if values is None or not places.names:
+        return values, places
+    known = np.flatnonzero(~np.isnan(values))
+    return (values[known], Places(tuple(places.names[i] for i in known))) if len(known) else (None, places)
+
+
+def _underflow(curves: LayerCurves, places: Places) -> tuple[Word, str] | None:
     """Whether a layer's weight gradient is lost to the optimizer."""
     zeros, norm = curves.weight_grad_zero, curves.weight_grad_log10
     if zeros is None:
         return None
     if np.any(zeros == 1):
-        return "vanishing", f"the optimizer sees only zeros in {named_layers(zeros == 1)}"
+        return "vanishing", f"the optimizer sees only zeros in {places.some(zeros == 1)}"
     lost = (zeros >= ZEROS) if norm is None else (zeros >= ZEROS) & (norm < UNDERFLOW)
     if not np.any(lost):
         return None
-    return "vanishing", f"{_share(np.max(zeros[lost]))} of the weights' gradient underflows in {named_layers(lost)}"
+    return "vanishing", f"{_share(np.max(zeros[lost]))} of the weights' gradient underflows in {places.some(lost)}"
 
 
-def divergence_in_words(step: int, layer: int | None) -> str:
+def divergence_in_words(step: int, layer: int | None, places: Places = NUMBERED) -> str:
     """Returns where NaN or infinity began."""
-    return f"NaN or infinity at step {step}" + (f", first in layer {layer}" if layer else "")
+    return f"NaN or infinity at step {step}" + (f", first in {places.one(layer)}" if layer else "")
 
 
 def _share(value: Any) -> str:
@@ -272,21 +339,21 @@ def _share(value: Any) -> str:
     return f"{math.floor(round(float(value) * 1000, 3)) / 10:g}%"
 
 
-def _travel(delta_log10: np.ndarray) -> str:
+def _travel(delta_log10: np.ndarray, places: Places) -> str:
     """The slope that fits the gradient best, and by how much it changes from where to where, in words."""
     slope, change = slope_of(delta_log10), largest_change(delta_log10)
     assert change is not None
-    fit = f"{signed(slope)} decades per layer ({signed(20 * slope, 1)} dB, fitted)"
+    fit = f"{signed(slope)} decades per {places.noun} ({signed(20 * slope, 1)} dB, fitted)"
     layers = np.flatnonzero(np.isfinite(delta_log10))
     low, high = int(layers[0]), int(layers[-1])
     ends = float(delta_log10[low] - delta_log10[high])
     if abs(change.decades - ends) < NOTABLE:
-        whole = (low, high) == (0, len(delta_log10) - 1)
-        where = "from top to bottom" if whole else f"from layer {high + 1} to layer {low + 1}"
+        whole = (low, high) == (0, len(delta_log10) - 1) and not places.names
+        where = "from top to bottom" if whole else f"from {places.one(high + 1)} to {places.one(low + 1)}"
         return f"{fit}, {signed(ends, 1)} {where}"
     after = float(delta_log10[low] - delta_log10[change.end - 1])
     rest = f", recovers by {signed(after, 1)}" if abs(after) >= NOTABLE else ""
-    return f"{fit}, {signed(change.decades, 1)} from layer {change.start} to layer {change.end}{rest}"
+    return f"{fit}, {signed(change.decades, 1)} from {places.one(change.start)} to {places.one(change.end)}{rest}"
 
 
 def thresholds() -> str:
@@ -294,17 +361,4 @@ def thresholds() -> str:
     return (
         f"vanishing/exploding from {SPAN:g} decades, dead from {DEAD:.0%} of units ({DEAD_LAYER:.0%} of a layer's), "
         f"saturated from {SATURATED:.0%}"
-    )
-
-
-def named_layers(which: np.ndarray) -> str:
-    """Returns `layer 3`, `layers 1-12` or `12 layers from 1 to 40`: the layers that a mask [L] picks."""
-    numbers = np.flatnonzero(which) + 1
-    first, last = numbers[0], numbers[-1]
-    if len(numbers) == 1:
-        return f"layer {first}"
-    return (
-        f"layers {first}-{last}"
-        if last - first + 1 == len(numbers)
-        else f"{len(numbers)} layers from {first} to {last}"
     )

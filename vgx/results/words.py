@@ -46,7 +46,11 @@ def mean_and_spread(mean: float, spread: float, form: str) -> str:
 def speed_of(meta: Mapping[str, Any], unit: str = "steps") -> str:
     """Returns `, 431 steps/s once compiled` from a run's meta.json, to go on with; nothing where none was measured."""
     speed = meta.get("steps_per_second")
-    return f", {speed:,.0f} {unit}/s once compiled" if speed else ""
+    if not speed:
+        return ""
+    if meta.get("watched"):  # its loop may take more than a second for a step, and need not be compiled
+        return f", {speed:{',.0f' if speed >= 10 else '.2g'}} {unit}/s"
+    return f", {speed:,.0f} {unit}/s once compiled"
 
 
 def plain(value: Any) -> Any:

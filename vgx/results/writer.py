@@ -17,9 +17,10 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from vgx.errors import Damaged
-from vgx.results import directories, manifest
+from vgx.results import directories, layer_names, manifest
 from vgx.results.columns import SHARPNESS
 from vgx.results.files import explained
+from vgx.results.layer_names import NamedLayer
 from vgx.results.manifest import Part
 from vgx.results.prediction import prediction_schema
 from vgx.results.reading import FORMAT, table_files
@@ -110,6 +111,11 @@ class RunWriter:
         with self._in_place("lanes.parquet") as draft:
             parquet.write_table(lanes, draft)
 
+    def write_layer_names(self, layers: Sequence[NamedLayer]) -> None:
+        """Writes `layers.parquet`, a row per layer of a watched run."""
+        with self._in_place(layer_names.FILE) as draft:
+            parquet.write_table(layer_names.to_table(layers), draft)
+
     def write_prediction(self, parts: Iterable[pa.Table]) -> None:
         """Writes `prediction.parquet`, part by part."""
         with self._in_place("prediction.parquet") as draft, parquet.ParquetWriter(draft, prediction_schema()) as file:
@@ -160,6 +166,10 @@ class RunWriter:
                 for path in table_files(self.path / table):
                     if f"{table}/{path.name}" not in self._parts:
                         path.unlink()
+
+    def ends(self) -> list[int]:
+        """Returns the last step of each part."""
+        return [self._reach_of(part).last for part in self._parts.values()]
 
     def _reach_of(self, part: Part) -> Reach:
         """What a part holds, read once."""

@@ -19,7 +19,7 @@ from vgx.errors import TheoryError
 from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, Activation, Initializer, Normalization
 from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Placed, RMSNorm
 from vgx.results.attribution import attribute
-from vgx.results.verdict import SPAN, LayerCurves, Verdict, judge, named_layers, slope_of
+from vgx.results.verdict import NUMBERED, SPAN, LayerCurves, Verdict, judge, slope_of
 from vgx.theory import mean_field, streams
 from vgx.theory.ends import End, ends_of
 from vgx.theory.layer_response import Net, Signal
@@ -148,9 +148,9 @@ def reasons_of(curves: mean_field.Propagation) -> dict[str, str]:
     if not math.isfinite(slope_of(delta)):
         found["slope"] = f"it takes two hidden layers{' with a gradient' if len(delta) > 1 else ''}"
     if (none := np.isneginf(delta)).any():
-        found["delta_log10"] = f"no gradient reaches {named_layers(none)}: {_barrier(curves)}"
+        found["delta_log10"] = f"no gradient reaches {NUMBERED.some(none)}: {_barrier(curves)}"
     if (mute := np.isnan(cosine)).any():
-        found["cosine"] = f"{named_layers(mute)}: 0 is passed on, which has no direction"
+        found["cosine"] = f"{NUMBERED.some(mute)}: 0 is passed on, which has no direction"
     return found
 
 
@@ -158,10 +158,10 @@ def _barrier(curves: mean_field.Propagation) -> str:
     """What keeps a gradient from passing."""
     off, unconnected = curves.slope_square[:-1] == 0, curves.weight_gain[:-1] == 0
     if off.any():
-        return f"every unit of {named_layers(off)} is off"
+        return f"every unit of {NUMBERED.some(off)} is off"
     if unconnected.any():
-        return f"the weights above {named_layers(unconnected)} are 0"
-    return f"the normalization of {named_layers(curves.factor[:-1] == 0)} lets none pass"
+        return f"the weights above {NUMBERED.some(unconnected)} are 0"
+    return f"the normalization of {NUMBERED.some(curves.factor[:-1] == 0)} lets none pass"
 
 
 def _finite(value: float) -> float | None:

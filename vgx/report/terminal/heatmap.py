@@ -40,7 +40,8 @@ class HeatMap(NamedTuple):
         coloured = console.color_system is not None and not console.no_color
         halves = 2 if coloured and not self.separate else 1
         most = self.values.shape[1] if self.separate else halves * self.height
-        label = max(AXIS - 2, *(len(name) for name in self.rows)) if self.separate else AXIS - 2
+        told = self.rows if self.separate else (self.rows[0], self.rows[-1])
+        label = max(AXIS - 2, *map(len, told))
         label = min(label, options.max_width // 2)
         cells, shares = self._cells(max(options.max_width - label - 2, 10), most)
         finite = cells[np.isfinite(cells)]

@@ -20,6 +20,7 @@ from vgx.report.terminal.tables import plain_table, right
 from vgx.results.columns import LAYERS, known_statistic, known_step, swept_columns
 from vgx.results.curves import evenly
 from vgx.results.divergence import aligned
+from vgx.results.layer_names import short_names
 from vgx.results.store import Run
 from vgx.results.values import in_words
 from vgx.results.words import compact, counted, power_of_ten
@@ -28,20 +29,27 @@ MAX_CELLS = 60
 """Lines of a map of a sweep."""
 
 
-def heat_map(run: Run, lane: int, statistic: str, steps: np.ndarray, layers: int) -> RenderableType:
-    """Returns a lane's statistic as a map of steps and hidden layers.
+def heat_map(run: Run, lane: int, statistic: str, steps: np.ndarray) -> RenderableType:
+    """Returns a lane's statistic as a map of steps and hidden layers; of a watched run, all layers that have it.
 
     Args:
         run: what to show.
         lane: of it.
         statistic: a column of the layer table.
         steps: [T], the recorded ones.
-        layers: L.
     """
     column, shown = LAYERS[statistic], evenly(steps, 4 * WIDEST)
-    values = column.shown(run.curves(statistic, [lane], steps=shown)[lane].hidden)
+    found = run.curves(statistic, [lane], steps=shown)
+    if lane not in found:
+        return Text()
     ends = (f"step {shown[0]:,}", f"{shown[-1]:,}" if len(shown) > 1 else "")
-    names = [str(layer) for layer in range(1, layers + 1)]
+    if paths := run.paths:
+        values = column.shown(found[lane].values)
+        some = np.flatnonzero(~np.isnan(values).all(0))
+        values, names = values[:, some], short_names([paths[i] for i in some])
+    else:
+        values = column.shown(found[lane].hidden)
+        names = [str(layer) for layer in range(1, values.shape[1] + 1)]
     title = Text(f"{column.title}, by layer and step", "bold")
     return Group(title, HeatMap(values, names, ends, column.is_log))
 
@@ -66,7 +74,9 @@ def layer_over_steps(
     if not len(steps):
         raise RunError(f"{run.path}: {_no_layer(run, layer, lane)}")
     at = len(steps) - 1 if step is None else int(np.searchsorted(steps, known_step(run, step, steps)))
-    where = f"layer {layer}, steps {steps[0]:,} to {steps[-1]:,}"
+    named = run.paths
+    layer_name = named[layer - 1] if named else f"layer {layer}"
+    where = f"{layer_name}, steps {steps[0]:,} to {steps[-1]:,}"
     if statistic is not None:
         column = LAYERS[name := known_statistic(run, statistic, rows)]
         values, ends = column.shown(rows[name]), (f"step {steps[0]:,}", f"{steps[-1]:,}")
@@ -76,7 +86,7 @@ def layer_over_steps(
         first, then = (_said(x, column.is_log) for x in (values[0], values[at]))
         said = f"{first} at step {steps[0]:,}, {then} at step {steps[at]:,}"
         return Group(drawn, Text(f"\n{said}"))
-    return _statistics_table(rows, steps, at, where if len(where) < 27 else f"layer {layer}", width)
+    return _statistics_table(rows, steps, at, where if len(where) < 27 else layer_name, width)
 
 
 def _said(value: float, log: bool) -> str:
@@ -105,6 +115,8 @@ def _statistics_table(rows: pa.Table, steps: np.ndarray, at: int, where: str, wi
 
 def _no_layer(run: Run, layer: int, lane: int) -> str:
     first = run.layers(["layer"], where=(pc.field("lane") == lane))["layer"].to_numpy()
+    if run.is_watched:
+        return f"has no layer {layer}; its layers are 1 to {len(run.paths)}, or their paths"
     if len(first):
         return f"has no layer {layer}; its layers are 1 to {first.max() - 1}, and {first.max()} is the readout"
     lanes = run.layers(["lane"], where=pc.field("layer") == 1)["lane"].to_numpy()

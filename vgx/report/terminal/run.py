@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,27 +16,25 @@ from rich.text import Text
 from vgx.errors import RunError
 from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.bars import MARK, picture, sparkline
+from vgx.report.terminal.layer_rows import layer_table, left_out
 from vgx.report.terminal.over_steps import heat_map, layer_over_steps
 from vgx.report.terminal.tables import plain_table, right
 from vgx.report.words import describe_config, flat_note
 from vgx.results.agreement import agreement_of
 from vgx.results.columns import LAYERS, SHARPNESS, known_statistic, known_step
-from vgx.results.curves import evenly
+from vgx.results.layer_names import short_names
+from vgx.results.nonfinite import first_not_finite
 from vgx.results.prediction import GRADIENTS
 from vgx.results.store import Run, config_of
 from vgx.results.values import swept_options
-from vgx.results.verdict import thresholds
+from vgx.results.verdict import Places, thresholds
 from vgx.results.words import counted, figure, plain, speed_of
 
 if TYPE_CHECKING:
     from vgx.results.expectations import ExpectationResult
 
-SHOWN_LAYERS = 12
-"""Rows of a layer table; a deeper net is sampled evenly."""
 SHOWN_LANES = 20
 """Verdicts that are listed, a line each."""
-SHOWN_COLUMNS = [name for name in LAYERS if name not in ("bias_grad_log10", "weight_norm", "preact_mean")]
-"""Of a layer table; more do not fit in 80 characters."""
 
 
 def show(
@@ -66,13 +64,9 @@ def show(
     if run.is_sweep:
         header.append(f"lane {lane} of {meta['lanes']:,}: {_swept(run, lane)}", "dim")
     else:
-        where = f"{len(meta['devices'])} x " * (len(meta["devices"]) > 1) + meta["devices"][0]
-        if (share := meta.get("devices_per_run", 1)) != 1:
-            where += f", {share} for each run"
-        if (together := meta.get("processes", 1)) > 1:
-            where += f", in {together} processes"
-        took = f"after {meta['seconds']:.1f} s{speed_of(meta)} on {where}"
+        took = f"after {meta['seconds']:.1f} s{speed_of(meta)}{_devices(meta)}"
         header.append(f"{meta['status']} at step {meta['step']:,} {took}", "dim")
+        header.append(f", {counted(len(run.paths), 'layer')} watched" if run.is_watched else "", "dim")
     parts: list[RenderableType] = [header, _loss_line(run, lane, width)]
     steps = run.recorded_steps([lane])
     if layer is not None:
@@ -84,8 +78,34 @@ def show(
     elif known := run.layers(["lane"], where=pc.field("layer") == 1)["lane"].to_pylist():
         raise RunError(f"{run.path}: has no lane {lane}: it has {max(known) + 1}, from 0")
     elif step is not None or statistic is not None:
-        raise RunError(f"{run.path}: no layers are recorded (log.statistics: {config['log']['statistics']})")
-    return Group(*parts, Text(), verdicts(run, lane if run.is_sweep else None))
+        why = "" if run.is_watched else f" (log.statistics: {config['log']['statistics']})"
+        raise RunError(f"{run.path}: no layers are recorded{why}")
+    return Group(*parts, Text(), *_not_finite(run, lane), verdicts(run, lane if run.is_sweep else None))
+
+
+def _devices(meta: Mapping[str, Any]) -> str:
+    """What a run was on; of a watched one nobody knows."""
+    devices = meta.get("devices")
+    if not devices:
+        return ""
+    where = f" on {f'{len(devices)} x ' * (len(devices) > 1)}{devices[0]}"
+    if (share := meta.get("devices_per_run", 1)) != 1:
+        where += f", {share} for each run"
+    if (together := meta.get("processes", 1)) > 1:
+        where += f", in {together} processes"
+    return where
+
+
+def _not_finite(run: Run, lane: int) -> list[Text]:
+    """Where NaN or infinity began in each lane that is told of, a sentence each."""
+    ended = {row["lane"]: row for row in run.lanes().to_pylist()}
+    lanes = [lane] if run.is_sweep or not ended else list(ended)[:SHOWN_LANES]
+    sentences, places = [], Places(tuple(run.paths))
+    for each in lanes:
+        if found := first_not_finite(run, each):
+            seed = f"seed {ended[each]['seed']}: " if len(lanes) > 1 else ""
+            sentences.append(Text.assemble((seed, "dim"), (found.sentence(places), "yellow")))
+    return sentences
 
 
 def _layers(
@@ -96,23 +116,31 @@ def _layers(
     rows = run.layers(where=(pc.field("step") == step) & (pc.field("lane") == lane))
     name = known_statistic(run, statistic, rows)
     column = LAYERS[name]
-    values = column.shown(rows[name])
-    marks = _predicted(run, name, lane, rows)
+    marks, paths = _predicted(run, name, lane, rows), run.paths
     title = f"{column.title}, at step {step:,} by layer" + (
         "" if marks is None else f" ({MARK} predicted at the start)"
     )
+    drawn, ends = (rows.filter(pc.field(name).is_valid()), None) if paths else (rows.slice(0, len(rows) - 1), None)
+    if paths and len(drawn):
+        names = short_names([paths[i - 1] for i in drawn["layer"].to_pylist()])
+        ends = names[0], names[-1]
+    form = column.axis_form
     parts = [
         Text(),
-        picture(values[:-1], width, title=title, marks=marks, log=column.is_log, form=column.axis_form),
+        picture(column.shown(drawn[name]), width, title=title, marks=marks, log=column.is_log, ends=ends, form=form),
         Text(),
-        layer_table(rows, width),
+        layer_table(rows, width, paths),
     ]
-    if note := flat_note(run.config["model"]["activation"]) if rows["saturated"].null_count < len(rows) else "":
+    if (
+        not paths
+        and rows["saturated"].null_count < len(rows)
+        and (note := flat_note(run.config["model"]["activation"]))
+    ):
         parts.append(Text(note, "dim"))
-    if len(rows) > SHOWN_LAYERS:
-        layers = counted(len(rows) - 1, "layer")
-        parts.append(Text(f"{SHOWN_LAYERS - 1} of {layers} and the readout; --layer N shows another", "dim"))
-    return [*parts, Text(), heat_map(run, lane, name, steps, len(rows) - 1)] if over_steps else parts
+    if missing := left_out(len(rows), paths):
+        which = "--layer PATH" if paths else "--layer N"
+        parts.append(Text(f"{missing}; {which} shows another", "dim"))
+    return [*parts, Text(), heat_map(run, lane, name, steps)] if over_steps else parts
 
 
 def _predicted(run: Run, statistic: str, lane: int, rows: pa.Table) -> np.ndarray | None:
@@ -139,51 +167,20 @@ def _loss_line(run: Run, lane: int, width: int) -> Text:
     metrics = run.metrics(["lane", "step", "train_loss", "test_accuracy", *SHARPNESS]).filter(pc.field("lane") == lane)
     if not len(metrics):
         return Text("nothing is written yet", "dim")
-    loss, form = metrics["train_loss"].to_numpy(), "{:.3g}"
+    loss, form = metrics["train_loss"].drop_null().to_numpy(), "{:.3g}"
     accuracy = metrics["test_accuracy"].drop_null()
-    text = Text.assemble(
-        ("loss ", "dim"),
-        f"{figure(loss[0], form)} ",
-        (sparkline(loss, max(10, width - 45)), "cyan"),
-        f" {figure(loss[-1], form)}",
-    )
+    text = Text()
+    if len(loss):
+        text.append("loss ", "dim").append(f"{figure(loss[0], form)} ")
+        text.append(sparkline(loss, max(10, width - 45)), "cyan").append(f" {figure(loss[-1], form)}")
     if len(accuracy):
-        text.append("  test accuracy ", "dim").append(figure(accuracy[-1].as_py()))
+        text.append(f"{'  ' * bool(text)}test accuracy ", "dim").append(figure(accuracy[-1].as_py()))
     sharpness, stability = (metrics[name].drop_null().to_numpy() for name in SHARPNESS)
     if len(sharpness):
         text.append("\nsharpness ", "dim").append(f"{figure(sharpness[0], form)} ")
         text.append(sparkline(sharpness, max(10, width - 60)), "cyan").append(f" {figure(sharpness[-1], form)}")
         text.append("  learning rate x sharpness / 2 ", "dim").append(figure(stability[-1], "{:.2f}"))
     return text
-
-
-def layer_table(rows: pa.Table, width: int) -> RenderableType:
-    """Returns one step's layers as a table of at most SHOWN_LAYERS rows, the readout last.
-
-    Columns that `width` does not hold go to a second table below the first: no figure is cut.
-    """
-    picked = evenly(np.arange(len(rows)), SHOWN_LAYERS)
-    layers = ["out" if i == len(rows) - 1 else str(rows["layer"][int(i)]) for i in picked]
-    columns = {
-        LAYERS[name].heading: [figure(rows[name][int(i)].as_py(), LAYERS[name].form) for i in picked]
-        for name in SHOWN_COLUMNS
-        if rows[name].null_count < len(rows)
-    }
-    first = max(map(len, ["layer", *layers]))
-    widths = {heading: max(map(len, [heading, *figures])) for heading, figures in columns.items()}
-    gap = 2 if first + sum(widths.values()) + 2 * len(widths) <= width else 1
-    groups: list[list[str]] = [[]]
-    for heading in columns:
-        if first + sum(widths[each] + gap for each in [*groups[-1], heading]) > width and groups[-1]:
-            groups.append([])
-        groups[-1].append(heading)
-    tables = []
-    for headings in groups:
-        table = plain_table(*map(right, ("layer", *headings)), padding=(0, gap, 0, 0))
-        for i, layer in enumerate(layers):
-            table.add_row(layer, *(columns[heading][i] for heading in headings))
-        tables += [Text(), table] if tables else [table]
-    return Group(*tables)
 
 
 def verdicts(run: Run, lane: int | None = None) -> Text:

@@ -1,0 +1,151 @@
+"""The layers of a watched run by name: their paths, shortened, in blocks, and as chains from input to output.
+
+A path such as `blocks.3.mlp.up` has a block, `blocks.3`, and a role in it; the same role in every block is a chain,
+`blocks.*.mlp.up`. Names are joined by dots and have numbers of their own, or end in one: `layer1.0.conv2`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from vgx.errors import Damaged
+from vgx.results.reading import read_table
+
+FILE = "layers.parquet"
+SCHEMA = pa.schema(
+    [
+        pa.field("layer", pa.int32(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("type", pa.string()),
+        pa.field("shape", pa.list_(pa.int64())),
+    ]
+)
+LONGEST = 28
+"""Characters of a short name, where so many tell it from the others."""
+_NUMBER = re.compile(r"[0-9]+")
+_ENDS_IN_NUMBER = re.compile(r".*[0-9]")
+
+
+class NamedLayer(NamedTuple):
+    """A row of `layers.parquet`."""
+
+    path: str
+    type: str | None
+    """Of its module: `Linear`; None where nobody said."""
+    shape: tuple[int, ...] | None
+    """Of its kernel, likewise."""
+
+
+class Block(NamedTuple):
+    """Neighbouring layers of one block, in the order of the forward pass."""
+
+    name: str
+    """`blocks.3`; empty for layers of none."""
+    start: int
+    """Its first layer, counted from 0."""
+    stop: int
+
+
+def to_table(layers: Sequence[NamedLayer]) -> pa.Table:
+    """Returns `layers.parquet` of these layers, numbered from 1 in the order of the forward pass."""
+    rows = [layer._asdict() | {"layer": number} for number, layer in enumerate(layers, start=1)]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def read(path: Path, kind: None = None) -> list[NamedLayer]:
+    """Returns the layers of a `layers.parquet`, none where there is no such file yet.
+
+    Raises Damaged when it is not what vgx wrote.
+    """
+    del kind  # as other readers of small files take it
+    if not path.exists():
+        return []
+    rows = read_table(path, SCHEMA).to_pylist()
+    paths = [row["path"] for row in rows]
+    if [row["layer"] for row in rows] != list(range(1, len(rows) + 1)) or len(set(paths)) < len(paths):
+        raise Damaged(path, "does not number its layers from 1, each with a path of its own")
+    return [NamedLayer(row["path"], row["type"], row["shape"] and tuple(row["shape"])) for row in rows]
+
+
+def short_names(paths: Sequence[str], longest: int = LONGEST) -> list[str]:
+    """Returns a name for each path, all different: without what all begin with, the middle of long ones left out."""
+    return elided(without_shared(paths), longest)
+
+
+def without_shared(paths: Sequence[str]) -> list[str]:
+    """Returns paths without the names that all of them begin with; each keeps its last."""
+    parts = [path.split(".") for path in paths]
+    shared = 0
+    while len(parts) > 1 and all(len(own) > shared + 1 and own[shared] == parts[0][shared] for own in parts):
+        shared += 1
+    return [".".join(own[shared:]) for own in parts]
+
+
+def elided(names: Sequence[str], longest: int = LONGEST) -> list[str]:
+    """Returns names in so many characters, the middle of longer ones left out; in more where some would be alike."""
+    for most in range(longest, max(map(len, names), default=0)):
+        shortened = [_elided(name, most) for name in names]
+        if len(set(shortened)) == len(set(names)):
+            return shortened
+    return list(names)
+
+
+def _elided(name: str, most: int) -> str:
+    """A name in so many characters: its beginning, and more of its end, which tells it from its neighbours."""
+    if len(name) <= most:
+        return name
+    head = (most - 1) // 3
+    return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
+
+
+def block_of(path: str) -> str:
+    """Returns the block that a path is in: up to its first number, or name that ends in one; empty for none."""
+    above = path.split(".")[:-1]
+    for pattern in (_NUMBER, _ENDS_IN_NUMBER):
+        for i, part in enumerate(above, start=1):
+            if pattern.fullmatch(part):
+                return ".".join(above[:i])
+    return ""
+
+
+def blocks_of(paths: Sequence[str]) -> list[Block]:
+    """Returns the blocks of layers in the order of the forward pass; one that is left and met again is two."""
+    blocks: list[Block] = []
+    for i, path in enumerate(paths):
+        name = block_of(path)
+        if blocks and blocks[-1].name == name:
+            blocks[-1] = blocks[-1]._replace(stop=i + 1)
+        else:
+            blocks.append(Block(name, i, i + 1))
+    return blocks
+
+
+def chains_of(paths: Sequence[str]) -> dict[str, list[int]]:
+    """Returns the chains of a net, two layers or more each, by their pattern: `blocks.*.mlp.up`.
+
+    None where most layers are in no chain: then the order of the forward pass is all that is known.
+    """
+    chains: dict[str, list[int]] = {}
+    for i, path in enumerate(paths):
+        if pattern := _pattern(path):
+            chains.setdefault(pattern, []).append(i)
+    chains = {pattern: members for pattern, members in chains.items() if len(members) > 1}
+    return chains if sum(map(len, chains.values())) > len(paths) / 2 else {}
+
+
+def _pattern(path: str) -> str:
+    """What a path has in common with those of the same role in other blocks; empty for a path without a number."""
+    if block := block_of(path):
+        return re.sub(r"[0-9]+(?=\.|$)", "*", block) + path[len(block) :]
+    above, _, last = path.rpartition(".")
+    return f"{above}.*".lstrip(".") if _NUMBER.fullmatch(last) else ""
+
+
+def member_names(paths: Sequence[str]) -> list[str]:
+    """Returns what tells the layers of one chain apart: their blocks, or themselves where they are in none."""
+    return [block_of(path) or path for path in paths]
