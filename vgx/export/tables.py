@@ -18,10 +18,15 @@ def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
     """Writes a CSV file for each table of the run, and its config: NaN as `nan`, -inf as `-inf`, null as nothing."""
     del output, layers
     for name, schema in (("metrics", metrics_schema), ("layers", layers_schema)):
-        with csv.CSVWriter(draft / f"{name}.csv", schema(run.config["train"]["precision"])) as writer:
+        with csv.CSVWriter(draft / f"{name}.csv", schema(run.precision)) as writer:
             for part in run.batches(name):
                 writer.write_table(part)
     csv.write_csv(_safe(run.lanes()), draft / "lanes.csv")
+    if run.paths:
+        names = {"layer": range(1, len(run.paths) + 1), "path": run.paths}
+        types = [(one.type, " x ".join(map(str, one.shape or ())) or None) for one in run.named_layers]
+        names |= {"type": [kind for kind, _ in types], "shape": [shape for _, shape in types]}
+        csv.write_csv(_safe(pa.table(names)), draft / "layer_names.csv")
     if len(prediction := run.prediction()):
         csv.write_csv(_safe(prediction), draft / "prediction.csv")
     (draft / "config.yaml").write_bytes((run.path / "config.yaml").read_bytes())
@@ -42,8 +47,9 @@ def write_npz(run: Run, draft: Path, output: Path, layers: int) -> None:
     """Writes the run as arrays over lanes, steps and layers.
 
     `metrics.<name>` are [R, T] over `metrics.step`, `layers.<name>` [R, T, L + 1] over `layers.step` and
-    `layers.layer`, `lanes.<name>` [R]; `config` is JSON. A column with nulls has `null.<name>` beside it, True where
-    nothing was measured (the number there is NaN); a column that is null throughout is left out.
+    `layers.layer`, of a watched run with `layers.path` [L + 1], `lanes.<name>` [R]; `config` is JSON. A column with
+    nulls has `null.<name>` beside it, True where nothing was measured (the number there is NaN); a column that is null
+    throughout is left out.
     """
     del output, layers
     lanes = run.lanes()
@@ -68,6 +74,8 @@ def write_npz(run: Run, draft: Path, output: Path, layers: int) -> None:
             arrays[f"{table}.{name}"] = values
             if unknown.any():
                 arrays[f"null.{table}.{name}"] = unknown
+    if run.paths:
+        arrays["layers.path"] = np.array(run.paths)
     with draft.open("wb") as file:  # of a name, numpy would make one that ends in .npz
         np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 

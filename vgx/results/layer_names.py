@@ -83,6 +83,8 @@ def without_shared(paths: Sequence[str]) -> list[str]:
     shared = 0
     while len(parts) > 1 and all(len(own) > shared + 1 and own[shared] == parts[0][shared] for own in parts):
         shared += 1
+    while shared and any(_NUMBER.fullmatch(own[shared]) for own in parts):
+        shared -= 1  # a number says nothing without its name
     return [".".join(own[shared:]) for own in parts]
 
 

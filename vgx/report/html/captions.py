@@ -60,6 +60,13 @@ DEFINITIONS = {
     "stability": "The learning rate times half the sharpness: above 1, gradient descent on a quadratic is unstable.",
 }
 """What each figure draws, which a page shows on request."""
+OF_NAMED = {
+    "gradient": "The root mean square over examples of the norm of one example's gradient at what each layer leaves, "
+    "the layers in the order of the forward pass.",
+    "heat": "Each cell is one layer at one step, or a group of them, the first of the forward pass at the foot. The "
+    "line is the step that is shown above; a click chooses another.",
+}
+"""The same of a watched run, where it is another thing."""
 
 
 def captions(contents: Contents, lanes: Sequence[int]) -> dict[str, str]:

@@ -118,12 +118,27 @@ def layer_boxes(axis: Axis) -> Rows:
     return [
         {
             "layer": (int(a) + int(b)) / 2,
-            "layers": "readout" if a == b == axis.layers else range_of(a, b),
+            **_called(axis, int(a), int(b)),
             "y": int(a) - 0.5,
             "y2": int(b) + 0.5,
         }
         for a, b in zip(*axis.layer_edges, strict=True)
     ]
+
+
+def _called(axis: Axis, first: int, last: int) -> dict[str, Any]:
+    """What a bin of layers is called: in a column of layers, and by itself; and whether it is the readout."""
+    if axis.names:
+        name = " – ".join(dict.fromkeys((axis.names[first - 1], axis.names[last - 1])))
+        return {"layers": name, "place": name, "readout": False}
+    if first == last == axis.layers:
+        return {"layers": "readout", "place": "readout", "readout": True}
+    return {"layers": range_of(first, last), "place": f"layer {range_of(first, last)}", "readout": False}
+
+
+def ranges(contents: Contents) -> dict[str, Axes]:
+    """Returns what the axes of the figures hold; the last of named layers is drawn as all others are."""
+    return {key: axis._replace(readout=axis.readout or bool(contents.paths)) for key, axis in AXES.items()}
 
 
 def range_of(first: int, last: int) -> str:
@@ -176,7 +191,7 @@ def axis_ends(contents: Contents, lanes: Sequence[int], steps: slice = slice(Non
             spread = np.sqrt(np.maximum(rms * rms - mean * mean, 0.0))
             made |= {"act_below": mean - spread, "act_above": mean + spread}
     found = {}
-    for key, axis in AXES.items():
+    for key, axis in ranges(contents).items():
         drawn = slice(None, None if axis.readout else -1)
         zero = [np.zeros(1)] if axis.zero else []
         low, high = ends([made[field][..., drawn] for field in axis.fields if field in made] + zero, axis.least)

@@ -7,7 +7,7 @@ and with a `_flag` where it is no number to draw.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -113,7 +113,7 @@ class _ByLayer:
     ):
         self.base = alt.Chart(alt.NamedData(name="layers"))
         if hidden:
-            self.base = self.base.transform_filter("datum.layers != 'readout'")
+            self.base = self.base.transform_filter("!datum.readout")
         self.title, self.log10, self.form, self.zero = title, log10, form, zero
         self.scale = alt.Scale(domain=list(colours), range=list(colours.values()))
 
@@ -155,12 +155,16 @@ class _ByLayer:
         return figure.add_params(*parameters("lo", "hi", "top"), zoom())
 
 
-def gradient() -> Any:
-    """The gradient against the layer, over what theory predicts of it."""
-    by_layer = _ByLayer("|dloss/dh| of one example", {"measured": BLUE, PREDICTED: VERMILLION}, log10=True)
-    return by_layer.chart(
+def gradient(predicted: bool = True) -> Any:
+    """The gradient against the layer, over what theory predicts of it, if it does."""
+    colours = {"measured": BLUE} | ({PREDICTED: VERMILLION} if predicted else {})
+    by_layer = _ByLayer("|dloss/dh| of one example", colours, log10=True)
+    theory = [
         by_layer.band("predicted_low", "predicted_high", VERMILLION),
         *by_layer.line("predicted", PREDICTED, (6, 4), points=False),
+    ]
+    return by_layer.chart(
+        *theory * predicted,
         by_layer.band("delta_log10_low", "delta_log10_high", BLUE),
         *by_layer.line("delta_log10", "measured"),
         by_layer.flags("delta_log10"),
@@ -208,28 +212,32 @@ def activations() -> Any:
     )
 
 
-def sizes(predicted: bool) -> Any:
-    """How large what each layer receives and passes on is, with the prediction if there is one."""
-    colours = {"standard deviation of h": GREEN, "root mean square of x": PURPLE}
+SIZES = {"preact_std": "standard deviation of h", "act_rms": "root mean square of x"}
+SHARES = {"dead": "dead units", "saturated": "flat entries", "weight_grad_zero": "zeros to the optimizer"}
+
+
+def sizes(predicted: bool, fields: Collection[str] = tuple(SIZES)) -> Any:
+    """How large what each layer receives and passes on is, as far as measured, and the prediction if there is one."""
+    colours = dict(zip(SIZES.values(), (GREEN, PURPLE), strict=True))
+    colours = {SIZES[field]: colours[SIZES[field]] for field in SIZES if field in fields}
     by_layer = _ByLayer("size", colours | ({"predicted": GREY} if predicted else {}), hidden=True, zero=True)
     marks = [
         by_layer.line("predicted_" + field, "predicted", (6, 4), points=False) for field in ("preact_std", "act_rms")
     ]
     return by_layer.chart(
         *(mark for pair in marks * predicted for mark in pair),
-        *by_layer.line("preact_std", "standard deviation of h"),
-        *by_layer.line("act_rms", "root mean square of x"),
-        by_layer.flags("act_rms"),
+        *(mark for field, name in SIZES.items() if field in fields for mark in by_layer.line(field, name)),
+        by_layer.flags("act_rms" if "act_rms" in fields else "preact_std"),
     )
 
 
-def shares() -> Any:
-    """Which share of each layer does not move."""
-    colours = {"dead units": VERMILLION, "flat entries": ORANGE, "zeros to the optimizer": SKY}
+def shares(fields: Collection[str] = tuple(SHARES)) -> Any:
+    """Which share of each layer does not move, as far as measured."""
+    looks = zip(SHARES, (VERMILLION, ORANGE, SKY), ((), (6, 3), (2, 2)), strict=True)
+    drawn = [(field, colour, dash) for field, colour, dash in looks if field in fields]
+    colours = {SHARES[field]: colour for field, colour, _ in drawn}
     by_layer = _ByLayer("share of units, or of entries", colours, form="~%", hidden=True, zero=True)
-    fields = ("dead", "saturated", "weight_grad_zero")
-    dashes = ((), (6, 3), (2, 2))
-    lines = [by_layer.line(*each) for each in zip(fields, colours, dashes, strict=True)]
+    lines = [by_layer.line(field, SHARES[field], dash) for field, _, dash in drawn]
     return by_layer.chart(*(mark for pair in lines for mark in pair))
 
 

@@ -12,7 +12,6 @@ from vgx.report.html.binning import Thinned, is_null
 from vgx.report.html.captions import captions, choices, groups
 from vgx.report.html.chart_rows import (
     ACCURACY_LEAST,
-    AXES,
     LEVEL,
     axis_ends,
     colour_ends,
@@ -21,6 +20,7 @@ from vgx.report.html.chart_rows import (
     map_of,
     predicted_fields,
     range_of,
+    ranges,
     step_boxes,
     together,
 )
@@ -63,7 +63,8 @@ def packed(contents: Contents) -> dict[str, Any]:
     thin = bool(np.any(first != last))
     return {
         "sweep": contents.is_sweep,
-        "ranges": {key: axis._asdict() for key, axis in AXES.items()},
+        "named": bool(contents.paths),
+        "ranges": {key: axis._asdict() for key, axis in ranges(contents).items()},
         "signs": {word: [sign.letter, sign.colour, ink_on(sign.colour)] for word, sign in VERDICTS.items()},
         "tracks": TRACKS,
         "categories": CATEGORIES[:TRACKS],

@@ -36,6 +36,8 @@ def recorded_steps(contents: Contents, lanes: Sequence[int]) -> list[int]:
 def unrecorded_finding(contents: Contents, lanes: Sequence[int]) -> str:
     """Returns why there are no layers of these lanes."""
     row = contents.lanes[lanes[0]]
+    if contents.run.is_watched:
+        return "No layer was recorded here."
     tier = row.get("log.statistics") or contents.config["log"]["statistics"]
     if tier == "none":
         return "No layer was recorded here: log.statistics is none."
@@ -51,7 +53,7 @@ def gradient_finding(contents: Contents, lanes: Sequence[int]) -> str:
     rows = [layer_rows(contents, lanes, step, ["delta_log10"]) for step in ends]
     text = f"{_when(contents, lanes, ends[0])} the gradient is {_travel(rows[0])}"
     if len(rows[0]) > 2 and len(ends) > 1:
-        low, high = rows[1][0], rows[1][-2]
+        low, high = rows[1][0], _top(rows[1])
         text += f"; {_when(contents, lanes, ends[1]).lower()} {_size(high)} and {_size(low)}"
     return f"{text}."
 
@@ -65,10 +67,17 @@ def _when(contents: Contents, lanes: Sequence[int], step: int) -> str:
 
 
 def _travel(rows: Rows) -> str:
-    low, high = rows[0], rows[-2]
-    if low is high:
-        return f"{_size(low)} in the only hidden layer"
+    low, high = rows[0], _top(rows)
+    if low["readout"] or high is low:
+        return f"{_size(low)} in the only {'hidden ' * any(row['readout'] for row in rows)}layer"
+    if not rows[-1]["readout"]:
+        return f"{_size(high)} in {high['place']} and {_size(low)} in {low['place']}"
     return f"{_size(high)} in the top hidden layer and {_size(low)} in layer 1"
+
+
+def _top(rows: Rows) -> dict:
+    """The row of the top hidden layer; of named ones the last."""
+    return rows[-2] if rows[-1]["readout"] and len(rows) > 1 else rows[-1]
 
 
 def _size(row: dict) -> str:
@@ -87,9 +96,12 @@ def weights_finding(contents: Contents, lanes: Sequence[int]) -> str:
     rows = layer_rows(contents, lanes, steps[-1], names)
     unseen = [row for row in rows if row.get("seen") == "only zeros"]
     blind = [row["layers"] for row in unseen]
-    precision = contents.lanes[lanes[0]].get("train.precision") or contents.config["train"]["precision"]
+    precision = contents.lanes[lanes[0]].get("train.precision") or contents.run.precision
     if not blind:
-        return f"{when} the optimizer saw something of every layer, in {precision}."
+        said = "" if contents.run.is_watched else f", in {precision}"
+        return f"{when} the optimizer saw something of every layer{said}."
+    if contents.paths:
+        return f"{when} the optimizer saw only zeros in {_listed([row['place'] for row in unseen])}."
     where = f"layers {blind[0].split('–')[0]} to {blind[-1].split('–')[-1]}" if len(blind) > 1 else f"layer {blind[0]}"
     lost = any(row.get("weight_grad_log10") is not None for row in unseen)
     why = f"the true gradient is below the least {precision} number" if lost else "there is no gradient"
@@ -103,7 +115,7 @@ def signal_finding(contents: Contents, lanes: Sequence[int], key: str) -> str:
     if not steps or not known:
         return ""
     rows = layer_rows(contents, lanes, steps[-1], known)
-    rows = rows if key == "updates" else rows[:-1]
+    rows = rows if key == "updates" or not rows[-1]["readout"] else rows[:-1]
     text = {"activations": _means, "sizes": _sizes, "shares": _shares, "updates": _updates}[key](contents, lanes, rows)
     return f"{_when(contents, lanes, steps[-1])} {text}." if text else ""
 
@@ -137,7 +149,8 @@ def _sizes(contents: Contents, lanes: Sequence[int], rows: Rows) -> str:
         return ""
     if rows[0] is rows[-1]:
         return f"what the layer passes on has a size of {bottom:.2g}"
-    return f"what a layer passes on has a size of {bottom:.2g} in layer 1 and of {top:.2g} at the top"
+    high = rows[-1]["place"] if contents.paths else "the top"
+    return f"what a layer passes on has a size of {bottom:.2g} in {rows[0]['place']} and of {top:.2g} at {high}"
 
 
 def _shares(contents: Contents, lanes: Sequence[int], rows: Rows) -> str:
@@ -151,6 +164,8 @@ def _shares(contents: Contents, lanes: Sequence[int], rows: Rows) -> str:
             most = found[1]
             share = f"{100 * most[name]:.2g} %".replace("1e+02", "100")
             parts.append(f"up to {share} of {many} ({_place(most)})" if most[name] > 0 else none)
+    if contents.run.is_watched:
+        return " and ".join(parts)
     activation = _activation(contents, lanes[0])
     share = flat_share(activation)
     normal = f"; about {100 * share:.0f} % is normal for {activation['name']}" if share else ""
@@ -176,7 +191,12 @@ def _updates(contents: Contents, lanes: Sequence[int], rows: Rows) -> str:
 
 
 def _place(row: dict) -> str:
-    return row["layers"] if row["layers"] == "readout" else f"layer {row['layers']}"
+    return row["place"]
+
+
+def _listed(places: Sequence[str]) -> str:
+    """A few places by name, of more how many."""
+    return " and ".join(places) if len(places) < 3 else f"{len(places)} layers from {places[0]} to {places[-1]}"
 
 
 def course_finding(contents: Contents, lanes: Sequence[int], names: Sequence[str]) -> str:

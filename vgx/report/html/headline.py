@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vgx.report.html.page_data import Contents
+from vgx.results.layer_names import chains_of
 from vgx.results.words import mean_and_spread, power_of_ten
 
 NOTABLE = 1.5
@@ -57,6 +58,8 @@ def headline(contents: Contents, lanes: Sequence[int]) -> str:
 
 def _travel(contents: Contents, lanes: Sequence[int]) -> str:
     """How much of the gradient each layer passes on, and what is left below the last; nothing where no slope says."""
+    if contents.paths:  # no chain of layers: the evidence says along which of them the gradient changes
+        return ""
     slope, layers = slope_in(contents, lanes), hidden_layers(contents, lanes)
     word = contents.verdict(lanes[0])
     if not math.isfinite(slope) or layers < 2 or (word != "healthy" and abs(slope * layers) < NOTABLE):
@@ -94,7 +97,8 @@ def tiles(contents: Contents, lanes: Sequence[int]) -> list[Tile]:
     slope, predicted = slope_in(contents, lanes), contents.predicted_slope(lanes[0])
     if math.isfinite(slope):
         theory = f"theory: {power_of_ten(predicted)} at the start" if math.isfinite(predicted) else ""
-        found.append(Tile("passed on by a layer", power_of_ten(slope), theory))
+        unit = "block" if chains_of(contents.paths) else "layer"
+        found.append(Tile(f"passed on by a {unit}", power_of_ten(slope), theory))
     return found
 
 

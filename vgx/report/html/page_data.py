@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from vgx.report.html.binning import Bins, Thinned, bins, thin
 from vgx.results.agreement import agreement, agreement_of
 from vgx.results.columns import LAYERS, METRICS
+from vgx.results.layer_names import short_names
 from vgx.results.store import Run
 from vgx.results.values import label, swept_options
 from vgx.results.verdict import slope_of, slopes_of
@@ -39,6 +40,8 @@ class Axis(NamedTuple):
     """L + 1."""
     by_step: Bins
     by_layer: Bins
+    names: tuple[str, ...] = ()
+    """[L + 1] of a watched run, whose last layer is one like the others; of others empty."""
 
     @property
     def step_edges(self) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +101,11 @@ class Contents(NamedTuple):
     @property
     def is_sweep(self) -> bool:
         return self.run.is_sweep
+
+    @property
+    def paths(self) -> list[str]:
+        """Of a watched run's layers; none of others, whose layers are numbers."""
+        return self.run.paths
 
     def label(self, lane: int) -> str:
         """A lane in words: what was swept, and its seed."""
@@ -206,7 +214,8 @@ def _cubes(
     for depth in depths:
         same = [rows for rows, its in zip(where, depth_of, strict=True) if its == depth]
         steps = np.unique(np.concatenate([np.unique(step[rows]) for rows in same]))
-        axes.append(_axis(steps, depth, len(numbers) * len(names)))
+        axis = _axis(steps, depth, len(numbers) * len(names))
+        axes.append(axis._replace(names=tuple(short_names(run.paths))))
     axis_of = [None if depth is None else depths.index(depth) for depth in depth_of]
     cubes: list[dict[str, Thinned]] = []
     for rows, number in zip(where, axis_of, strict=True):

@@ -7,13 +7,15 @@ from typing import Any
 
 import yaml
 
-from vgx.report.html.captions import COURSES, DEFINITIONS, captions, course_of
+from vgx.report.html.captions import COURSES, DEFINITIONS, OF_NAMED, captions, course_of
 from vgx.report.html.encode import TOLD, seeds_menu
 from vgx.report.html.findings import FINDINGS, members
 from vgx.report.html.headline import tiles, words_of
 from vgx.report.html.page_data import Contents
 from vgx.report.words import describe_config
 from vgx.results.columns import LAYERS
+from vgx.results.nonfinite import first_not_finite
+from vgx.results.verdict import Places
 from vgx.results.words import speed_of
 
 TITLES = {
@@ -54,20 +56,28 @@ def lane_figures(contents: Contents, lanes: Sequence[int]) -> dict[str, Any]:
         "notes": notes_on(contents),
         "thinned": thinning(contents),
         "said": dict.fromkeys(("no-layers", "gradient", "weights", *FINDINGS), "") | captions(contents, lanes),
-        "about_of": DEFINITIONS,
+        "about_of": DEFINITIONS | (OF_NAMED if contents.paths else {}),
+        "ends_of_layers": _ends(contents, lanes),
         "words": words_of(contents, lanes),
         "tiles": tiles(contents, lanes),
         "verdicts": [_verdict(contents, i, lanes) for i in range(len(contents.lanes))],
         "statistics": [(name, LAYERS[name].label) for name in contents.statistics],
         "courses": [(key, TITLES[key], had) for key, names in COURSES.items() if (had := course_of(contents, names))],
         "config": yaml.safe_dump(contents.config, sort_keys=False, allow_unicode=True),
-        "facts": _facts(contents.meta, len(contents.lanes)),
+        "facts": _facts(contents.meta, len(contents.lanes), len(contents.paths)),
         "where": str(contents.run.path),
     }
 
 
+def _ends(contents: Contents, lanes: Sequence[int]) -> tuple[str, str]:
+    """What the map's first and last layer are called."""
+    number = contents.axis_of[lanes[0]]
+    names = () if number is None else contents.axes[number].names
+    return (names[0], names[-1]) if names else ("layer 1", "readout")
+
+
 def notes_on(contents: Contents) -> list[str]:
-    """Returns what a reader must know first: that the run has not ended."""
+    """Returns what a reader must know first: that the run has not ended, and where it broke."""
     status, step = contents.meta["status"], contents.meta["step"]
     notes = []
     if status == "interrupted":
@@ -76,7 +86,17 @@ def notes_on(contents: Contents) -> list[str]:
         )
     elif status != "done":
         notes.append(f"This run is noted as {status}, at step {step:,}: what is here is what it had written.")
-    return notes
+    return notes + ([] if contents.is_sweep else _not_finite(contents))
+
+
+def _not_finite(contents: Contents) -> list[str]:
+    """Where NaN or infinity began in each lane that is told of, a sentence each."""
+    places, sentences = Places(tuple(contents.paths)), []
+    for i in range(min(len(contents.lanes), TOLD)):
+        if found := first_not_finite(contents.run, contents.lanes[i]["lane"]):
+            seed = f"Seed {contents.lanes[i]['seed']}: " if len(contents.lanes) > 1 else ""
+            sentences.append(f"{seed}{found.sentence(places)}")
+    return sentences
 
 
 def thinning(contents: Contents) -> str:
@@ -98,7 +118,7 @@ def thinning(contents: Contents) -> str:
     )
 
 
-def _facts(meta: Mapping[str, Any], lanes: int) -> dict[str, Any]:
+def _facts(meta: Mapping[str, Any], lanes: int, layers: int) -> dict[str, Any]:
     """The machine and the time."""
     facts = {
         "status": meta["status"],
@@ -110,10 +130,13 @@ def _facts(meta: Mapping[str, Any], lanes: int) -> dict[str, Any]:
         "steps per second": f"{meta['steps_per_second']:,.1f}" if meta.get("steps_per_second") else None,
         "devices": ", ".join(meta.get("devices", [])),
         "host": ", ".join(f"{key} {value}" for key, value in meta.get("host", {}).items()),
-        "precision": f"{meta.get('precision')}, matrix products {meta.get('matmul_precision')}",
+        "precision": f"{meta['precision']}, matrix products {meta.get('matmul_precision')}"
+        if "precision" in meta
+        else None,
         "versions": ", ".join(f"{key} {value}" for key, value in meta.get("versions", {}).items()),
         "git commit": meta.get("git_commit"),
         "programs": meta.get("programs"),
-        "lanes": f"{lanes:,}",
+        "layers watched": meta.get("watched") and f"{layers:,}",
+        "lanes": f"{lanes:,}" if not meta.get("watched") else None,
     }
     return {name: value for name, value in facts.items() if value not in (None, "")}

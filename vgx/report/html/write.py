@@ -14,6 +14,7 @@ from vgx.report.html.captions import COURSES, constant, course_of
 from vgx.report.html.chart_rows import Rows
 from vgx.report.html.encode import packed, score_of
 from vgx.report.html.images import figures_folder, lane_stills, sweep_stills, vegalite_version, vl_convert, write_stills
+from vgx.report.html.layer_axis import with_names
 from vgx.report.html.page_data import Contents, gather
 from vgx.report.html.render import page
 from vgx.report.html.run_page import run_page
@@ -118,15 +119,15 @@ def lane_specs(contents: Contents) -> dict[str, Mapping[str, Any]]:
     has = set(contents.statistics)
     specs: dict[str, Any] = {}
     if "delta_log10" in has:
-        specs["gradient"] = charts.gradient()
+        specs["gradient"] = charts.gradient(predicted=not contents.paths)
     if "weight_grad_log10" in has:
         specs["weights"] = charts.weights()
     if {"act_mean", "act_rms"} <= has:
         specs["activations"] = charts.activations()
-    if "preact_std" in has:
-        specs["sizes"] = charts.sizes(any(contents.forecasts))
+    if "preact_std" in has or ("act_rms" in has and contents.paths):
+        specs["sizes"] = charts.sizes(any(contents.forecasts), has)
     if {"dead", "saturated"} & has and not _all_zero(contents, ("dead", "saturated", "weight_grad_zero")):
-        specs["shares"] = charts.shares()
+        specs["shares"] = charts.shares(has)
     if "update_ratio" in has:
         specs["updates"] = charts.updates()
     if has:
@@ -135,8 +136,8 @@ def lane_specs(contents: Contents) -> dict[str, Mapping[str, Any]]:
         specs |= {"tracks_log10": step_charts.tracks(log10=True), "tracks": step_charts.tracks()}
     if "delta_log10" in has:
         specs["strip"] = step_charts.heat(log10=True, bare=True)
-    specs |= course_charts(contents)
-    return {key: chart.to_dict() for key, chart in specs.items()}
+    drawn = {key: with_names(chart.to_dict(), contents.paths) for key, chart in specs.items()}
+    return drawn | {key: chart.to_dict() for key, chart in course_charts(contents).items()}
 
 
 def course_charts(contents: Contents) -> dict[str, Any]:

@@ -61,11 +61,13 @@ function badge(word) {
 const shown = (row, field) => row[field + "_flag"] || (row[field] == null ? "not measured" : power(row[field]));
 
 function sentence() {
-  const axis = axisOf(state.lanes), hidden = state.rows.slice(0, -1);
+  const axis = axisOf(state.lanes), hidden = DATA.named ? state.rows : state.rows.slice(0, -1);
   const low = hidden[0], high = hidden[hidden.length - 1], where = axis.steps[state.step].when;
   const many = state.lanes.length > 1 ? `, the median of ${state.lanes.length} seeds` : "";
+  if (DATA.named && hidden.length > 1)
+    return `${where}: |dloss/dh| is ${shown(low, "delta_log10")} at ${low.place} and ${shown(high, "delta_log10")} at ${high.place}`;
   if (low.delta_log10_flag === "" && low.delta_log10 == null) return `${where}: no gradient was measured here${many}`;
-  if (hidden.length === 1) return `${where}: |dloss/dh| is ${shown(low, "delta_log10")} in the only hidden layer${many}`;
+  if (hidden.length === 1) return `${where}: |dloss/dh| is ${shown(low, "delta_log10")} in the only ${DATA.named ? "" : "hidden "}layer${many}`;
   return `${where}: |dloss/dh| is ${shown(low, "delta_log10")} at layer 1 and ${shown(high, "delta_log10")}`
     + ` at layer ${high.layers}, the top${many}`;
 }
@@ -82,7 +84,7 @@ async function showStep() {
   state.rows = layerRows(state.lanes, state.step);
   const text = sentence(), now = middleOf(axis.steps[state.step]);
   stepper.show();
-  byId("gradient-now").textContent = text;
+  if (byId("gradient-now")) byId("gradient-now").textContent = text;
   describe("gradient", text);
   await Promise.all(Object.keys(choice().ends).filter(id => views[id]).map(id => {
     const [lo, hi] = endsNow(id);
@@ -210,12 +212,12 @@ function layerTable(columns) {
 
 function cellTable() {
   const rows = cellRows(state.lanes, state.statistic), byStep = new Map();
-  const layers = axisOf(state.lanes).layers.map(place => place.layers);
+  const {layers: places} = axisOf(state.lanes), layers = places.map(place => place.layers);
   for (const row of rows) {
     if (!byStep.has(row.steps)) byStep.set(row.steps, {});
     byStep.get(row.steps)[row.layers] = row.said;
   }
-  return [["step", ...layers.map(name => name === "readout" ? name : "layer " + name)],
+  return [["step", ...places.map(({place}) => place)],
           [...byStep].map(([step, cells]) => [step, ...layers.map(name => cells[name] ?? "")])];
 }
 

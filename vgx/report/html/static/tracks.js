@@ -5,7 +5,7 @@ const tracked = {layers: []};  // by the numbers of their groups
 
 /* The lowest, the middle and the highest hidden layer. */
 function firstTracks(axis) {
-  const top = axis.layers.length - 2;
+  const top = axis.layers.length - (DATA.named ? 1 : 2);
   return [...new Set([0, top >> 1, Math.max(top, 0)])];
 }
 
@@ -48,7 +48,7 @@ async function showTracks() {
 
 const brief = row => row.value === null ? row.said
   : logarithmic(state.statistic) ? power(row.value) : String(Number(row.value.toPrecision(2)));
-const placeOf = (axis, g) => axis.layers[g].layers === "readout" ? "readout" : `layer ${axis.layers[g].layers}`;
+const placeOf = (axis, g) => axis.layers[g].place;
 
 /* The chosen layers, each to be taken out, and a menu of the others. */
 function showChips(axis) {
