@@ -32,13 +32,14 @@ class Series(NamedTuple):
     """Float64; NaN and infinities as measured, and nothing where nothing was."""
 
 
-def series_of(metrics: pa.Table, layers: pa.Table, count: int) -> list[Series]:
+def series_of(metrics: pa.Table, layers: pa.Table, count: int, paths: Sequence[str] = ()) -> list[Series]:
     """Returns the curves of one lane: metrics, the gradient's slope, and statistics of some layers and the readout.
 
     Args:
         metrics: rows of the lane, in order of step.
         layers: likewise, in order of step and layer.
         count: how many hidden layers have curves, evenly over the depth; a net with fewer has all.
+        paths: of a watched run's layers, which name their curves.
     """
     measured = [name for name in METRICS if name in metrics.column_names]  # some are of runs alone that ask for them
     found = [_series(TAGS[name], metrics["step"], metrics[name]) for name in measured]
@@ -46,12 +47,14 @@ def series_of(metrics: pa.Table, layers: pa.Table, count: int) -> list[Series]:
         return [one for one in found if len(one.steps)]
     steps, delta = curves_of(layers, "delta_log10")
     width = delta.shape[1]
-    slopes = slopes_of(delta[:, :-1])
-    kept = ~np.isnan(slopes)
-    found.append(Series("gradient/slope", steps[kept], slopes[kept]))
+    if not paths:  # named layers are no chain
+        slopes = slopes_of(delta[:, :-1])
+        kept = ~np.isnan(slopes)
+        found.append(Series("gradient/slope", steps[kept], slopes[kept]))
     for layer in (*evenly(np.arange(1, width), count).tolist(), width):
         rows = layers.slice(layer - 1).take(np.arange(0, len(layers) - layer + 1, width))
         name = "readout" if layer == width else f"layer_{layer:0{len(str(width - 1))}d}"
+        name = paths[layer - 1] if paths else name
         found += [
             _series(f"{statistic}/{name}", rows["step"], rows[statistic])
             for statistic in LAYERS

@@ -53,7 +53,7 @@ class EventFile:
     def _event(self, step: int, values: Sequence[Any]) -> Any:
         return self._proto.Event(wall_time=time.time(), step=step, summary=self._summary(value=values))
 
-    def scalars(self, metrics: pa.Table, layers: pa.Table, count: int) -> None:
+    def scalars(self, metrics: pa.Table, layers: pa.Table, count: int, paths: Sequence[str] = ()) -> None:
         """Appends a lane's rows, an event a step. Values become float32: the format has no other scalar."""
         value, largest = self._summary.Value, float(np.finfo(np.float32).max)
         self._append(
@@ -65,7 +65,7 @@ class EventFile:
                         for tag, x in values.items()
                     ],
                 )
-                for step, values in by_step(series_of(metrics, layers, count))
+                for step, values in by_step(series_of(metrics, layers, count, paths))
             ]
         )
 
@@ -110,7 +110,7 @@ def write_tensorboard(run: Run, draft: Path, output: Path, layers: int) -> None:
         mine = pc.field("lane") == lane["lane"]
         if run.is_sweep:
             file.options(options_of(lane))
-        file.scalars(run.metrics(where=mine), run.layers(where=mine), layers)
+        file.scalars(run.metrics(where=mine), run.layers(where=mine), layers, run.paths)
         _add_picture(run, lane["lane"], file)
 
 
@@ -119,7 +119,8 @@ def _add_picture(run: Run, lane: int, file: EventFile) -> None:
     steps = run.recorded_steps([lane])
     if len(steps):
         curves = run.curves("delta_log10", [lane], steps=evenly(steps, PICTURE_STEPS))
-        file.picture(int(steps[-1]), curves[lane].hidden)
+        if lane in curves:
+            file.picture(int(steps[-1]), curves[lane].values if run.is_watched else curves[lane].hidden)
 
 
 class LiveEvents:

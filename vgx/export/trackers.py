@@ -26,7 +26,7 @@ def _lanes(run: Run, layers: int) -> list[tuple[dict[str, Any], list[Series]]]:
     found = []
     for lane in begun(run):
         mine = pc.field("lane") == lane["lane"]
-        found.append((lane, series_of(run.metrics(where=mine), run.layers(where=mine), layers)))
+        found.append((lane, series_of(run.metrics(where=mine), run.layers(where=mine), layers, run.paths)))
     return found
 
 

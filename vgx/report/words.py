@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from vgx.results.comparison import Divergence, Figure, GroupOutcome, RunComparison
+from vgx.results.layer_names import short_names
 from vgx.results.values import label
+from vgx.results.verdict import Places
 from vgx.results.words import mean_and_spread
 
 
@@ -136,6 +138,9 @@ def _sentence(compared: RunComparison, divergence: Divergence) -> str:
 def _places(compared: RunComparison, which: np.ndarray) -> str:
     """`layers 1-27 of 30`, or relative depths where the depths differ."""
     count = len(compared.positions)
+    if compared.paths:
+        names = short_names(compared.paths)
+        return Places(tuple(names)).some(np.isin(np.arange(count), which)) if len(which) < count else "all layers"
     if has_layers(compared):
         names, noun, whole = [str(i + 1) for i in which], "layer", f" of {count}"
     else:
@@ -149,6 +154,23 @@ def _places(compared: RunComparison, which: np.ndarray) -> str:
     return f"{gaps}{noun}s {ranged}{whole if not gaps else ''}"
 
 
+def alone_in_words(compared: RunComparison) -> list[str]:
+    """Returns what is not compared of watched runs, since not all have layers of these paths, a sentence each."""
+    if not any(compared.alone):
+        return []
+    if not compared.paths:
+        return ["no layer has the same path in all: aligned by relative depth"]
+    names = [one.name for one in compared.groups]
+    form = "only {} has {}" if len(names) == 2 else "not all have what {} has: {}"
+    return [form.format(name, _few(paths)) for name, paths in zip(names, compared.alone, strict=True) if paths]
+
+
+def _few(paths: Sequence[str], most: int = 4) -> str:
+    """The first of some paths, and how many more."""
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return f"{', '.join(paths[:most])}{more}"
+
+
 def has_layers(compared: RunComparison) -> bool:
-    """Returns whether all are of one depth and each position is a layer of theirs."""
-    return {one.layers for one in compared.groups} == {len(compared.positions)}
+    """Returns whether all are of one depth and each position is a layer of theirs, or of the same path in each."""
+    return bool(compared.paths) or {one.layers for one in compared.groups} == {len(compared.positions)}

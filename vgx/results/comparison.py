@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from vgx.errors import RunError
+from vgx.results.alignment import align
 from vgx.results.columns import known_statistic, swept_columns
 from vgx.results.curves import evenly, rows_by_lane
 from vgx.results.divergence import Divergence, Trajectory, aligned, divergence_of, trajectory_of
@@ -19,7 +20,6 @@ from vgx.results.values import in_words, option_called, scalar
 
 MAX_GROUPS = 8
 """Groups in one comparison."""
-MAX_POSITIONS = 100
 MAX_STEPS = 256
 """Of a run that recorded more steps, so many are compared, evenly spread."""
 LEFT_OUT = ("name", "seeds", "expect", "import", "sweep", "log", "data.max_bytes")
@@ -38,7 +38,9 @@ class RunGroup(NamedTuple):
 
     @property
     def layers(self) -> int:
-        """Hidden layers: L."""
+        """Hidden layers, of a watched run all: L."""
+        if self.run.is_watched:
+            return len(self.run.paths)
         model = self.config["model"]
         return len(model["width"]) if isinstance(model["width"], list) else model["depth"]
 
@@ -82,6 +84,10 @@ class RunComparison(NamedTuple):
     statistic: str
     positions: np.ndarray
     """[P], relative depths, from 0 at the first hidden layer to 1 at the top; empty where no layers are recorded."""
+    paths: tuple[str, ...]
+    """[P], of watched runs that have layers of the same path, which stand side by side; else empty."""
+    alone: tuple[tuple[str, ...], ...]
+    """Of watched runs, for each group the paths that not all have; else empty."""
     trajectories: tuple[Trajectory, ...]
     divergences: tuple[Divergence, ...]
     """Of each group but the first."""
@@ -175,11 +181,12 @@ def compare(groups: Sequence[RunGroup], statistic: str = "delta_log10") -> RunCo
     """
     named = _named(groups)
     known_statistic(groups[0].run, statistic)
-    layers = [one.layers for one in named]
-    positions = np.linspace(0, 1, min(max(layers), MAX_POSITIONS)) if max(layers) > 1 else np.ones(1)
     raw = [_curves(one, statistic) for one in named]
     recorded = all(steps.size for steps, _ in raw)
-    trajectories = [trajectory_of(steps, aligned(values, positions)) for steps, values in raw] if recorded else []
+    measured = [np.any(~np.isnan(values), axis=(0, 1), keepdims=True)[0, 0] for _, values in raw]
+    alignment = align([one.run.paths for one in named], [one.layers for one in named], measured)
+    positions = alignment.positions
+    trajectories = [trajectory_of(steps, alignment.at(i, values)) for i, (steps, values) in enumerate(raw) if recorded]
     losses = [trajectory_of(*_metric(one, "train_loss")) for one in named]
     bands = [_band(one, positions) if statistic == "delta_log10" else None for one in named]
     ends = [_evaluated(one) for one in named]
@@ -192,6 +199,8 @@ def compare(groups: Sequence[RunGroup], statistic: str = "delta_log10") -> RunCo
         accuracy=least,
         statistic=statistic,
         positions=positions if recorded else positions[:0],
+        paths=alignment.paths if recorded else (),
+        alone=alignment.alone,
         trajectories=tuple(trajectories),
         divergences=tuple(
             divergence_of(statistic, trajectories[0], trajectory, bands[0], band)
@@ -230,12 +239,13 @@ def _curves(one: RunGroup, statistic: str) -> tuple[np.ndarray, np.ndarray]:
     steps = evenly(one.run.recorded_steps(one.lanes), MAX_STEPS)
     curves = one.run.curves(statistic, one.lanes, steps=steps)
     if len(steps) and not curves:
-        tier = one.config["log"]["statistics"]
-        raise RunError(f"{one.run.path}: '{statistic}' was not measured (log.statistics: {tier})")
+        why = "" if one.run.is_watched else f" (log.statistics: {one.config['log']['statistics']})"
+        raise RunError(f"{one.run.path}: '{statistic}' was not measured{why}")
     values = np.full((len(one.lanes), len(steps), one.layers), np.nan)
     for i, lane in enumerate(one.lanes):
         if lane in curves:
-            values[i, np.searchsorted(steps, curves[lane].steps)] = curves[lane].hidden
+            mine = curves[lane].values if one.run.is_watched else curves[lane].hidden
+            values[i, np.searchsorted(steps, curves[lane].steps)] = mine
     return steps, values
 
 
@@ -311,7 +321,7 @@ def _seconds(one: RunGroup) -> float:
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
     """Returns the options that resolved configs differ in, by path, each config's value in words; `-` for none."""
     found: dict[str, tuple[str, ...]] = {}
-    _differ([_numbers(config) for config in configs], (), found)
+    _differ([_numbers(config.get("watched", config)) for config in configs], (), found)
     return found
 
 

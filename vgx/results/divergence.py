@@ -117,7 +117,8 @@ def _since(steps: np.ndarray, beyond: np.ndarray) -> np.ndarray:
     left = np.arange(len(steps), 0, -1)[:, None]
     kept = beyond & (np.flip(np.cumsum(np.flip(beyond, 0), 0), 0) >= MIN_DIVERGED_SHARE * left)
     at_the_end = 2 * beyond[-math.ceil(len(steps) / 10) :].sum(0) > math.ceil(len(steps) / 10)
-    return np.where(at_the_end & kept.any(0), steps[np.argmax(kept, 0)], 0)
+    first = np.maximum(steps[np.argmax(kept, 0)], 1)  # a watched run may count its steps from 0, which is none
+    return np.where(at_the_end & kept.any(0), first, 0)
 
 
 def _factor(statistic: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -214,9 +214,9 @@ def _verdict(
     }
     gradient = gradients_of(layers)
     if paths and curves["delta_log10"] is None:
-        if curves["weight_grad_log10"] is None and diverged is None:
-            return None
-        gradient = curves_of(layers, "weight_grad_log10").values
+        if curves["weight_grad_log10"] is None:
+            return judge(LayerCurves(np.full(len(paths), np.nan)), diverged, paths=paths) if diverged else None
+        gradient, say = curves_of(layers, "weight_grad_log10").values, partial(_by_weights, paths)
     curves["delta_log10"] = gradient[:, judged]
 
     def over(window: slice, evaluations: slice, fit: Fit | None = None) -> Verdict:
@@ -246,6 +246,12 @@ def _verdict(
     unit = "block" if chains_of(paths) else "layer"
     now = f"it {end.evidence}" if math.isnan(end.slope) else f"{end.slope:+.3f} decades per {unit}"
     return start._replace(evidence=f"at step {begun}, {start.evidence}; by step {steps[-1]} {now}")
+
+
+def _by_weights(paths: Sequence[str], *figures: Any) -> Verdict:
+    """A verdict on a watched run whose loop logged no gradients but those of the weights."""
+    verdict = judge(*figures, paths=paths)
+    return verdict._replace(evidence=f"by the weights' gradients, {verdict.evidence}")
 
 
 def gradients_of(layers: pa.Table) -> np.ndarray:

@@ -98,11 +98,19 @@ def elided(names: Sequence[str], longest: int = LONGEST) -> list[str]:
 
 
 def _elided(name: str, most: int) -> str:
-    """A name in so many characters: its beginning, and more of its end, which tells it from its neighbours."""
+    """A name in so many characters: its beginning, and more of its end, which tells it from its neighbours.
+
+    Words are left out whole, where whole ones stay on both sides.
+    """
     if len(name) <= most:
         return name
-    head = (most - 1) // 3
-    return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
+    cut = (most - 1) // 3
+    head, tail = name[:cut], name[len(name) - (most - 1 - cut) :]
+    if "." in head and name[cut] != ".":
+        head = head.rpartition(".")[0]
+    if "." in tail and name[len(name) - len(tail) - 1] != ".":
+        tail = tail.partition(".")[2]
+    return f"{head}…{tail}"
 
 
 def block_of(path: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +15,9 @@ FORWARD = ("preact_mean", "preact_std", "act_mean", "act_rms")
 """Columns of the layer table that are measured on the way forward."""
 BACKWARD = ("delta_log10", "weight_grad_log10", "bias_grad_log10", "stream_grad_log10")
 """And on the way back: logarithms, so that minus infinity is an honest 0."""
+
+LOOKED_AT = 16
+"""Recorded steps, from the one at which the loss or the whole gradient breaks, in which layers are looked at."""
 
 
 class NotFinite(NamedTuple):
@@ -77,22 +78,17 @@ def first_not_finite(run: Run, lane: int = 0) -> NotFinite | None:
     if run.is_watched:
         noted = run.meta.get("first_not_finite")
         return noted and NotFinite(**{name: noted[name] for name in NotFinite._fields})
-    mine, step = pc.field("lane") == lane, pc.field("step")
-    bad = [
-        run.metrics(["step"], where=mine & _is_broken(name))["step"].to_numpy()
-        for name in ("train_loss", "gradient_log10")
-    ]
-    since = min((int(steps.min()) for steps in bad if len(steps)), default=None)
-    if since is None:
+    # Arrow's own filters do not find NaN: a file's statistics leave it out.
+    mine = pc.field("lane") == lane
+    metrics = run.metrics(["step", "train_loss", "gradient_log10"], where=mine)
+    bad = metrics["step"].to_numpy()[broken(metrics["train_loss"]) | broken(metrics["gradient_log10"])]
+    if not len(bad):
         return None
-    in_layers = functools.reduce(operator.or_, map(_is_broken, (*FORWARD, *BACKWARD)))
-    steps = run.layers(["step"], where=mine & (step >= since) & in_layers)["step"].to_numpy()
-    if not len(steps):
-        return NotFinite(since, "loss", None)
-    first = int(steps.min())
-    found = place_in(run.layers(["layer", *FORWARD, *BACKWARD], where=mine & (step == first)))
-    return found and NotFinite(first, *found, since if since < first else None)
-
-
-def _is_broken(column: str) -> pc.Expression:
-    return pc.field(column).is_nan() | (pc.field(column) == float("inf"))
+    since = int(bad.min())
+    steps = run.recorded_steps([lane])
+    steps = steps[steps >= since][:LOOKED_AT].tolist()
+    rows = run.layers(["step", "layer", *FORWARD, *BACKWARD], where=mine & pc.field("step").isin(steps))
+    for step in steps:
+        if found := place_in(rows.filter(pc.field("step") == step)):
+            return NotFinite(step, *found, since if since < step else None)
+    return NotFinite(since, "loss", None)

@@ -248,7 +248,7 @@ class Log:
             self._not_finite = NotFinite(step, *place, loss_step=earlier)
         elif bad_loss and noted is None:
             self._not_finite = NotFinite(step, "loss", None)
-        elif noted is not None and (rows or loss is not None):
+        elif noted is not None and (rows or bad_loss or (noted.direction == "loss" and loss is not None)):
             self._not_finite = noted._replace(recovered=not place and not bad_loss)
         if self._not_finite is not None:
             self._meta["first_not_finite"] = self._not_finite._asdict()

@@ -13,15 +13,17 @@ import numpy as np
 from vgx.errors import RunError
 from vgx.report.html import comparison_charts as figures
 from vgx.report.html.chart_rows import ends
+from vgx.report.html.layer_axis import with_names
 from vgx.report.html.render import page
 from vgx.report.html.write import bundle, refuse_others
 from vgx.report.palette import BROKEN, CATEGORIES, DASHES, NAMES, NOTHING
-from vgx.report.words import describe_config, divergence_in_words, has_layers, outcome_rows
+from vgx.report.words import alone_in_words, describe_config, divergence_in_words, has_layers, outcome_rows
 from vgx.results.columns import LAYERS
 from vgx.results.comparison import RunComparison
 from vgx.results.curves import evenly
 from vgx.results.divergence import Divergence, Trajectory
 from vgx.results.files import drafted, explained
+from vgx.results.layer_names import short_names
 from vgx.results.words import counted
 
 CELLS = 12_000
@@ -64,7 +66,11 @@ def specs(compared: RunComparison) -> dict[str, Any]:
         charts["accuracy"] = figures.trajectory("accuracy", names, "test accuracy", share=True)
     if any(len(divergence.steps) for divergence in compared.divergences):
         charts["parting"] = figures.divergence(layers, look.scale == "log10")
-    return {key: chart.to_dict() for key, chart in charts.items()}
+    of_layers = {"curves": "x", "parting": "y"}
+    return {
+        key: with_names(chart.to_dict(), compared.paths if key in of_layers else (), (of_layers.get(key, ""),))
+        for key, chart in charts.items()
+    }
 
 
 def _spans_decades(trajectories: Sequence[Trajectory]) -> bool:
@@ -90,6 +96,7 @@ def packed(compared: RunComparison, step: int | None = None) -> dict[str, Any]:
         "label": LAYERS[compared.statistic].label,
         "log10": LAYERS[compared.statistic].scale == "log10",
         "layers": has_layers(compared),
+        "names": short_names(compared.paths),
         "positions": compared.positions.tolist(),
         "steps": known.tolist(),
         "step": 0 if step is None else int(np.searchsorted(known, step)),
@@ -157,6 +164,8 @@ def _shown(compared: RunComparison) -> dict[str, Any]:
         "outcomes": outcome_rows(compared),
         "differences": compared.differences,
         "bands": _bands(compared),
+        "alone": alone_in_words(compared),
+        "aligned_by": "path" if compared.paths else "relative depth",
         "courses": _trajectories(compared),
         "maps": _divergences(compared),
     }

@@ -37,8 +37,13 @@ def _parts(block: Block, names: Sequence[str]) -> list[Block]:
     return [Block(names[i], i, i + 1) for i in range(block.start, block.stop)]
 
 
-def with_names(spec: Mapping[str, Any], paths: Sequence[str]) -> Mapping[str, Any]:
-    """Returns a figure over numbered layers with the names of a watched run's at its axis; itself for no names."""
+def with_names(
+    spec: Mapping[str, Any], paths: Sequence[str], fields: Sequence[str] = ("layer", "y")
+) -> Mapping[str, Any]:
+    """Returns a figure over numbered layers, which are in these fields, with the names of a watched run's at its axis.
+
+    Without paths that is the figure itself.
+    """
     if not paths:
         return spec
     said = ticks(paths)
@@ -46,7 +51,7 @@ def with_names(spec: Mapping[str, Any], paths: Sequence[str]) -> Mapping[str, An
     spec = json.loads(json.dumps(spec))
     for encoding in _encodings(spec):
         x, y = encoding.get("x", {}), encoding.get("y", {})
-        of_layers = [one for one in (x, y) if one.get("field") in ("layer", "y") and one.get("axis", ...) is not None]
+        of_layers = [one for one in (x, y) if one.get("field") in fields and one.get("axis", ...) is not None]
         for one in of_layers:
             turned = {"labelAngle": -40, "labelAlign": "right", "labelOverlap": False} if one is x else {}
             one["axis"] = {"values": list(said), "labelExpr": label, "labelLimit": 130, "grid": one is x} | turned

@@ -13,9 +13,11 @@ from rich.text import Text
 from vgx.errors import RunError
 from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.curves import INKS, curve_picture, divergence_map
-from vgx.report.words import LETTERS, describe_config, divergence_in_words, outcome_rows
+from vgx.report.words import LETTERS, alone_in_words, describe_config, divergence_in_words, outcome_rows
+from vgx.results.alignment import MAX_POSITIONS
 from vgx.results.columns import LAYERS
-from vgx.results.comparison import MAX_POSITIONS, MAX_STEPS, Divergence, Figure, RunComparison
+from vgx.results.comparison import MAX_STEPS, Divergence, Figure, RunComparison
+from vgx.results.layer_names import short_names
 from vgx.results.words import counted, plain
 
 
@@ -35,8 +37,8 @@ def comparison(compared: RunComparison, step: int | None = None, width: int = 80
     divergences = compared.divergences or (None,) * (len(compared.groups) - 1)
     for i, divergence in enumerate(divergences, start=1):
         parts += [Text(), *_apart(compared, i, divergence, width)]
-    if left_out := thinning(compared):
-        parts += [Text(), Text(left_out, "dim")]
+    for sentence in (*alone_in_words(compared), *filter(None, [thinning(compared)])):
+        parts += [Text(), Text(sentence, "dim")]
     return Group(*parts)
 
 
@@ -46,7 +48,7 @@ def thinning(compared: RunComparison) -> str:
     parts = []
     if any(len(trajectory.steps) == MAX_STEPS for trajectory in compared.trajectories):
         parts.append(f"{MAX_STEPS} recorded steps")
-    if deepest > MAX_POSITIONS:
+    if deepest > MAX_POSITIONS and not compared.paths:
         parts.append(f"{MAX_POSITIONS} depths of {deepest:,} layers")
     return f"compared at {' and '.join(parts)}, evenly spread" if parts else ""
 
@@ -107,7 +109,10 @@ def _curves(compared: RunComparison, step: int | None, width: int) -> Text:
             late.append(f"{letter} at its step {trajectory.steps[at]:,}")
     depths = {one.layers for one in compared.groups}
     ends = ("1 (input)", f"{max(depths)} (top)") if len(depths) == 1 else ("input", "top")
-    by = "layer" if len(depths) == 1 else "relative depth"
+    by = "layer" if len(depths) == 1 or compared.paths else "relative depth"
+    if compared.paths:
+        names = short_names(compared.paths)
+        ends = names[0], names[-1] if len(names) > 1 else ""
     column = LAYERS[compared.statistic]
     name = column.title if column.scale == "log10" else column.label  # of the column as it stands
     note = f" ({', '.join(late)})" if late else ""
@@ -148,10 +153,12 @@ def to_json(compared: RunComparison) -> dict[str, Any]:
             | rest
             | figures
             | {"apart": apart, "loss_apart_since": loss}
+            | ({"alone": list(compared.alone[i])} if compared.alone else {})
         )
     return {
         "statistic": compared.statistic,
         "positions": compared.positions.tolist(),
+        "paths": list(compared.paths),
         "accuracy": plain(compared.accuracy),
         "contenders": groups,
     }

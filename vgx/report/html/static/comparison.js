@@ -23,7 +23,7 @@ const PARTINGS = DATA.partings.map(one =>
 const flag = (x, log10) =>
   Number.isFinite(x) ? "" : Number.isNaN(x) ? "NaN" : x > 0 ? "∞" : log10 ? "0" : "−∞";
 const digits = (x, count = 6) => String(Number(x.toPrecision(count)));
-const place = p => DATA.layers ? `layer ${p + 1}` : `${Math.round(100 * DATA.positions[p])} % of the depth`;
+const place = p => DATA.names.length ? DATA.names[p] : DATA.layers ? `layer ${p + 1}` : `${Math.round(100 * DATA.positions[p])} % of the depth`;
 /* A mean in words: one whose logarithm is drawn is said as it is, as the axis names it. */
 const said = (x, log10) => flag(x, log10) || (log10 ? plain(x) : digits(x));
 const shown = x => flag(x, DATA.log10) || (DATA.log10 ? power(x) : digits(x, 4));
@@ -101,7 +101,8 @@ function sentence(step) {
     if (at < 0) return `${name} not measured`;
     const late = course.steps[at] === step ? "" : ` (at its step ${course.steps[at].toLocaleString("en")})`;
     const low = shown(course.mean[at * WIDTH]), high = shown(course.mean[(at + 1) * WIDTH - 1]);
-    return WIDTH > 1 ? `${name} ${low} at the bottom and ${high} at the top${late}` : `${name} ${high}${late}`;
+    const ends = DATA.names.length ? [place(0), place(WIDTH - 1)] : ["the bottom", "the top"];
+    return WIDTH > 1 ? `${name} ${low} at ${ends[0]} and ${high} at ${ends[1]}${late}` : `${name} ${high}${late}`;
   });
   return `step ${step.toLocaleString("en")}: ${said.join("; ")}`;
 }
