@@ -10,6 +10,7 @@ from typing import Any
 
 import vgx
 import vgx.theory
+import vgx.watch
 from vgx.config.modeline import without
 from vgx.config.shipped import CONFIGS
 from vgx.parts import ACTIVATIONS
@@ -101,6 +102,9 @@ def python() -> str:
     lines += ["`vgx.open_run(path)` is `vgx.Run(path)`.", "", "## vgx.theory", ""]
     for name in vgx.theory.__all__:
         lines += _entry(getattr(vgx.theory, name))
+    lines += ["## vgx.watch", "", "[Log any training loop](../how-to/watch-log.md) shows it at work.", ""]
+    for name in vgx.watch.__all__:
+        lines += _entry(getattr(vgx.watch, name))
     return "\n".join(lines) + "\n"
 
 

@@ -47,7 +47,7 @@ SMALLER = {
 """What is put behind commands that would take long, by how they begin."""
 GIVEN = {"editors": ("activation", "my_parts.py"), "ci": ("ci", "guarded.yaml")}
 """Files that a page takes from another one: where they are."""
-FIRST_WORDS = ("vgx", "make", ".venv/bin/pip", "docker")
+FIRST_WORDS = ("vgx", "make", "python", ".venv/bin/pip", "docker")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

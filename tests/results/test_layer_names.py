@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vgx.results.alignment import align
-from vgx.results.layer_names import block_of, blocks_of, chains_of, short_names
+from vgx.results.layer_names import block_names, blocks_of, chains_of, short_names
 from vgx.results.verdict import LayerCurves, judge
 
 ROLES = ("attn.qkv", "attn.out", "mlp.up", "mlp.down")
@@ -42,20 +42,20 @@ def test_names_stay_different_however_long_that_takes():
 
 
 @pytest.mark.parametrize(
-    ("path", "block"),
+    ("paths", "blocks"),
     [
-        ("blocks.3.mlp.up", "blocks.3"),
-        ("layer1.0.conv2", "layer1.0"),
-        ("h_3.attn", "h_3"),
-        ("encoder.layers.11.heads.2.q", "encoder.layers.11"),
-        ("layers.0", ""),
-        ("conv1", ""),
-        ("embed", ""),
-        ("conv1.conv", "conv1"),
+        (["blocks.3.mlp.up", "blocks.4.mlp.up"], ["blocks.3", "blocks.4"]),
+        (["blocks.0.mlp.up", "head"], ["blocks.0", ""]),  # a single one
+        (["layer1.0.conv2", "layer1.1.conv2", "layer2.0.conv2"], ["layer1.0", "layer1.1", "layer2.0"]),
+        (["h_3.attn", "h_4.attn"], ["h_3", "h_4"]),
+        (["layers.0.heads.1.q", "layers.1.heads.1.q"], ["layers.0", "layers.1"]),
+        (["layers.0", "layers.1"], ["", ""]),
+        (["conv1", "embed", "conv1.conv"], ["", "", "conv1"]),
+        (["0.0.0", "0.1.0", "0.2.0", "1"], ["0.0", "0.1", "0.2", ""]),  # nn.Sequential in nn.Sequential
     ],
 )
-def test_a_block_ends_with_the_first_number(path, block):
-    assert block_of(path) == block
+def test_a_block_ends_with_the_first_number_that_has_others_beside_it(paths, blocks):
+    assert block_names(paths) == blocks
 
 
 def test_blocks_are_neighbours():
@@ -73,6 +73,7 @@ def test_blocks_are_neighbours():
         (RESNET, {"layer*.*.conv1": list(range(1, 17, 2)), "layer*.*.conv2": list(range(2, 17, 2))}),
         (SEQUENTIAL, {"*": [0, 1, 2, 3]}),
         (CNN, {}),
+        (["0.0.0", "0.1.0", "0.2.0", "1"], {"0.*.0": [0, 1, 2]}),
         (["convs.0", "convs.1", "a", "b", "c"], {}),  # most layers are in no chain
         (["blocks.3.experts.0.up", "blocks.4.experts.0.up"], {"blocks.*.experts.0.up": [0, 1]}),
     ],

@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
 LONGEST = 28
 """Characters of a short name, where so many tell it from the others."""
 _NUMBER = re.compile(r"[0-9]+")
-_ENDS_IN_NUMBER = re.compile(r".*[0-9]")
+_NUMBERED = re.compile(r".*[0-9]")
 
 
 class NamedLayer(NamedTuple):
@@ -113,21 +113,42 @@ def _elided(name: str, most: int) -> str:
     return f"{head}…{tail}"
 
 
-def block_of(path: str) -> str:
-    """Returns the block that a path is in: up to its first number, or name that ends in one; empty for none."""
-    above = path.split(".")[:-1]
-    for pattern in (_NUMBER, _ENDS_IN_NUMBER):
-        for i, part in enumerate(above, start=1):
-            if pattern.fullmatch(part):
-                return ".".join(above[:i])
-    return ""
+def block_names(paths: Sequence[str]) -> list[str]:
+    """Returns the block that each path is in: up to its first number, or name that ends in one; empty for none.
+
+    A number that has no other beside it is a block's only where there is none of another kind.
+    """
+    parts = [path.split(".") for path in paths]
+    beside = _beside(parts)
+    found = []
+    for own in parts:
+        numbered = [i for i, part in enumerate(own[:-1]) if _NUMBERED.fullmatch(part)]
+        best = min(
+            numbered, key=lambda i: (len(beside[_above(own, i)]) < 2, not _NUMBER.fullmatch(own[i]), i), default=-1
+        )
+        found.append(".".join(own[: best + 1]))
+    return found
+
+
+def _above(own: Sequence[str], i: int) -> tuple[str, ...]:
+    """What stands before the number at a place of a path, whatever numbers are there."""
+    return tuple(part.rstrip("0123456789") for part in own[: i + 1])
+
+
+def _beside(parts: Sequence[Sequence[str]]) -> dict[tuple[str, ...], set[str]]:
+    """The numbers that stand at one place, each with layers below it."""
+    found: dict[tuple[str, ...], set[str]] = {}
+    for own in parts:
+        for i, part in enumerate(own[:-1]):
+            if _NUMBERED.fullmatch(part):
+                found.setdefault(_above(own, i), set()).add(part)
+    return found
 
 
 def blocks_of(paths: Sequence[str]) -> list[Block]:
     """Returns the blocks of layers in the order of the forward pass; one that is left and met again is two."""
     blocks: list[Block] = []
-    for i, path in enumerate(paths):
-        name = block_of(path)
+    for i, name in enumerate(block_names(paths)):
         if blocks and blocks[-1].name == name:
             blocks[-1] = blocks[-1]._replace(stop=i + 1)
         else:
@@ -140,22 +161,27 @@ def chains_of(paths: Sequence[str]) -> dict[str, list[int]]:
 
     None where most layers are in no chain: then the order of the forward pass is all that is known.
     """
+    beside = _beside([path.split(".") for path in paths])
     chains: dict[str, list[int]] = {}
-    for i, path in enumerate(paths):
-        if pattern := _pattern(path):
+    for i, (path, block) in enumerate(zip(paths, block_names(paths), strict=True)):
+        if pattern := _pattern(path, block, beside):
             chains.setdefault(pattern, []).append(i)
     chains = {pattern: members for pattern, members in chains.items() if len(members) > 1}
     return chains if sum(map(len, chains.values())) > len(paths) / 2 else {}
 
 
-def _pattern(path: str) -> str:
+def _pattern(path: str, block: str, beside: dict[tuple[str, ...], set[str]]) -> str:
     """What a path has in common with those of the same role in other blocks; empty for a path without a number."""
-    if block := block_of(path):
-        return re.sub(r"[0-9]+(?=\.|$)", "*", block) + path[len(block) :]
-    above, _, last = path.rpartition(".")
-    return f"{above}.*".lstrip(".") if _NUMBER.fullmatch(last) else ""
+    if not block:
+        above, _, last = path.rpartition(".")
+        return f"{above}.*".lstrip(".") if _NUMBER.fullmatch(last) else ""
+    own = block.split(".")
+    starred = [
+        f"{above[-1]}*" if len(beside.get(above := _above(own, i), ())) > 1 else part for i, part in enumerate(own)
+    ]
+    return ".".join(starred) + path[len(block) :]
 
 
 def member_names(paths: Sequence[str]) -> list[str]:
     """Returns what tells the layers of one chain apart: their blocks, or themselves where they are in none."""
-    return [block_of(path) or path for path in paths]
+    return [block or path for path, block in zip(paths, block_names(paths), strict=True)]

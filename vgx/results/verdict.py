@@ -250,7 +250,8 @@ def judge(
         pattern, members = max(chains.items(), key=lambda chain: _departure(delta[chain[1]]))
         others = f", of {len(chains)} such paths the one that changes most" if len(chains) > 1 else ""
         delta, along = delta[members], f"along {pattern}{others}: "
-        places = Places(tuple(member_names([paths[i] for i in members])), "block")
+        names = member_names(paths)
+        places = Places(tuple(names[i] for i in members), "block")
     elif paths:
         along = "in the order of the forward pass: "
     slope, span = slope_of(delta), span_of(delta)
