@@ -21,13 +21,16 @@ TITLE = "layer, in the order of the forward pass"
 def ticks(paths: Sequence[str]) -> dict[int, str]:
     """Returns what the axis says at which layers, from 1: each block at its first layer, evenly thinned.
 
-    Layers in no block stand for themselves, as all do in a net without blocks.
+    Layers in no block stand for themselves, as all do in a net without blocks; what is too near to its neighbour on
+    the left is left out.
     """
     names = without_shared(paths)
     named = [part for block in blocks_of(names) for part in _parts(block, names)]
-    kept = evenly(np.arange(len(named)), MOST)
-    labels = elided([named[i].name for i in kept], LONGEST)
-    return {named[i].start + 1: label for i, label in zip(kept, labels, strict=True)}
+    kept = [named[i] for i in evenly(np.arange(len(named)), MOST)]
+    apart = len(names) / (2 * MOST)
+    kept = [part for i, part in enumerate(kept) if not i or part.start - kept[i - 1].start >= apart]
+    labels = elided([part.name for part in kept], LONGEST)
+    return {part.start + 1: label for part, label in zip(kept, labels, strict=True)}
 
 
 def _parts(block: Block, names: Sequence[str]) -> list[Block]:
