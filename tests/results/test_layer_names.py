@@ -89,7 +89,7 @@ def test_the_chain_that_changes_most_gives_the_verdict():
     verdict = judge(LayerCurves(delta), paths=TRANSFORMER)
     assert (verdict.word, round(verdict.slope, 6)) == ("vanishing", -0.25)
     assert verdict.evidence == (
-        "the gradient shrinks on its way down; along blocks.*.mlp.up, of 4 such paths the one that changes most: "
+        "the gradient shrinks on its way down; in 1 of 4 block paths, most along blocks.*.mlp.up: "
         "-0.250 decades per block (-5.0 dB, fitted), -2.8 from blocks.11 to blocks.0"
     )
 

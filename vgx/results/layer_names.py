@@ -170,6 +170,15 @@ def chains_of(paths: Sequence[str]) -> dict[str, list[int]]:
     return chains if sum(map(len, chains.values())) > len(paths) / 2 else {}
 
 
+def roles_of(paths: Sequence[str]) -> list[str]:
+    """Returns for each layer the pattern of its chain; empty for layers in none."""
+    roles = [""] * len(paths)
+    for pattern, members in chains_of(paths).items():
+        for i in members:
+            roles[i] = pattern
+    return roles
+
+
 def _pattern(path: str, block: str, beside: dict[tuple[str, ...], set[str]]) -> str:
     """What a path has in common with those of the same role in other blocks; empty for a path without a number."""
     if not block:

@@ -4,7 +4,7 @@ where float32 ends, none depends on a scale."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -248,8 +248,8 @@ def judge(
     fault = _fault(curves, diverged, fit, places)
     if chains := chains_of(paths):
         pattern, members = max(chains.items(), key=lambda chain: _departure(delta[chain[1]]))
-        others = f", of {len(chains)} such paths the one that changes most" if len(chains) > 1 else ""
-        delta, along = delta[members], f"along {pattern}{others}: "
+        along = f"{_shared_by(chains, delta, members)}along {pattern}: "
+        delta = delta[members]
         names = member_names(paths)
         places = Places(tuple(names[i] for i in members), "block")
     elif paths:
@@ -257,6 +257,14 @@ def judge(
     slope, span = slope_of(delta), span_of(delta)
     word, reason = fault or _by_span(span)
     return Verdict(word, slope, span, f"{reason}; {along}{_travel(delta, places)}" if math.isfinite(slope) else reason)
+
+
+def _shared_by(chains: Mapping[str, list[int]], delta_log10: np.ndarray, most: list[int]) -> str:
+    """In how many of several chains the gradient does what it does in the one where it changes most."""
+    words = [_by_span(span_of(delta_log10[members]))[0] for members in chains.values()]
+    alike = words.count(_by_span(span_of(delta_log10[most]))[0])
+    count = f"all {len(words)}" if alike == len(words) else f"{alike} of {len(words)}"
+    return f"in {count} block paths, most " if len(words) > 1 else ""
 
 
 def _departure(delta_log10: np.ndarray) -> float:

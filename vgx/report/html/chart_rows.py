@@ -15,6 +15,8 @@ from vgx.results.intervals import normal_quantile
 from vgx.results.prediction import GRADIENTS
 
 Rows = list[dict[str, Any]]
+OUTSIDE = "in no block"
+"""What layers of a watched run are that are in no chain."""
 SUFFIXES = ("", "_low", "_high")
 """Of the fields of a statistic: its mean or median, the lowest and the highest."""
 
@@ -130,7 +132,11 @@ def _called(axis: Axis, first: int, last: int) -> dict[str, Any]:
     """What a bin of layers is called: in a column of layers, and by itself; and whether it is the readout."""
     if axis.names:
         name = " – ".join(dict.fromkeys((axis.names[first - 1], axis.names[last - 1])))
-        return {"layers": name, "place": name, "readout": False}
+        # A line joins the layers of one chain, where there are chains and each layer is drawn.
+        chained = any(axis.roles) and not axis.by_layer.thin
+        role = axis.roles[first - 1] if chained else ""
+        chain = (role or name) if chained else ""
+        return {"layers": name, "place": name, "readout": False, "role": role or OUTSIDE, "chain": chain}
     if first == last == axis.layers:
         return {"layers": "readout", "place": "readout", "readout": True}
     return {"layers": range_of(first, last), "place": f"layer {range_of(first, last)}", "readout": False}

@@ -15,6 +15,8 @@ import altair as alt
 from vgx.report.palette import (
     BLUE,
     BROKEN,
+    CATEGORIES,
+    DASHES,
     GREEN,
     GREY,
     ORANGE,
@@ -153,6 +155,26 @@ class _ByLayer:
     def chart(self, *marks: alt.Chart, height: int = HEIGHT) -> Any:
         figure = alt.layer(*marks, height=height, width="container", title=self.title)
         return figure.add_params(*parameters("lo", "hi", "top"), zoom())
+
+
+def gradient_by_role(roles: Sequence[str], outside: str) -> Any:
+    """The gradient of a watched net, a line for each chain over its blocks; other layers are points."""
+    by_layer = _ByLayer("|dloss/dh| of one example", {}, log10=True)
+    kinds = [*roles, outside]
+    legend = alt.Legend(symbolType="stroke", symbolOpacity=1, symbolSize=160, columns=2, labelLimit=260)
+    colours, dashes = [*CATEGORIES[: len(roles)], GREY], [*DASHES[: len(roles)], [1, 0]]
+    colour = alt.Color("role:N", scale=alt.Scale(domain=kinds, range=colours), legend=legend)
+    dash = alt.StrokeDash("role:N", scale=alt.Scale(domain=kinds, range=dashes), legend=legend)
+    x, y = _x(), by_layer.y("delta_log10")
+    tooltip = [alt.Tooltip("layers:N", title="layer"), alt.Tooltip("delta_log10_said:N", title=by_layer.title)]
+    return by_layer.chart(
+        by_layer.base.mark_line(clip=True).encode(x, y, color=colour, strokeDash=dash, detail="chain:N"),
+        by_layer.base.mark_point(filled=True, size=30, opacity=1, clip=True, cursor="pointer").encode(
+            x, y, color=colour, tooltip=tooltip
+        ),
+        by_layer.flags("delta_log10"),
+        height=HEIGHT + 50,
+    )
 
 
 def gradient(predicted: bool = True) -> Any:

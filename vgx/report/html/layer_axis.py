@@ -45,14 +45,16 @@ def with_names(
 ) -> Mapping[str, Any]:
     """Returns a figure over numbered layers, which are in these fields, with the names of a watched run's at its axis.
 
-    Without paths that is the figure itself.
+    Its lines join the layers of one chain over the blocks. Without paths that is the figure itself.
     """
     if not paths:
         return spec
     said = ticks(paths)
     label = f"{json.dumps({str(at): name for at, name in said.items()})}[datum.value]"
     spec = json.loads(json.dumps(spec))
-    for encoding in _encodings(spec):
+    for mark, encoding in _encodings(spec):
+        if mark == "line" and encoding.get("x", {}).get("field") == "layer":
+            encoding["detail"] = {"field": "chain", "type": "nominal"}
         x, y = encoding.get("x", {}), encoding.get("y", {})
         of_layers = [one for one in (x, y) if one.get("field") in fields and one.get("axis", ...) is not None]
         for one in of_layers:
@@ -63,9 +65,10 @@ def with_names(
     return spec
 
 
-def _encodings(spec: Any) -> Iterator[dict[str, Any]]:
-    """The encodings of a figure, of all its layers."""
+def _encodings(spec: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a figure draws, and its encoding, of all its layers."""
     if "encoding" in spec:
-        yield spec["encoding"]
+        mark = spec.get("mark", "")
+        yield mark["type"] if isinstance(mark, dict) else mark, spec["encoding"]
     for inner in spec.get("layer", ()):
         yield from _encodings(inner)

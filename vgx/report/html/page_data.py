@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from vgx.report.html.binning import Bins, Thinned, bins, thin
 from vgx.results.agreement import agreement, agreement_of
 from vgx.results.columns import LAYERS, METRICS
-from vgx.results.layer_names import short_names
+from vgx.results.layer_names import roles_of, short_names, without_shared
 from vgx.results.store import Run
 from vgx.results.values import label, swept_options
 from vgx.results.verdict import slope_of, slopes_of
@@ -42,6 +42,8 @@ class Axis(NamedTuple):
     by_layer: Bins
     names: tuple[str, ...] = ()
     """[L + 1] of a watched run, whose last layer is one like the others; of others empty."""
+    roles: tuple[str, ...] = ()
+    """[L + 1], likewise: the chain over the blocks that each is in, `blocks.*.mlp.up`, or an empty text."""
 
     @property
     def step_edges(self) -> tuple[np.ndarray, np.ndarray]:
@@ -101,6 +103,12 @@ class Contents(NamedTuple):
     @property
     def is_sweep(self) -> bool:
         return self.run.is_sweep
+
+    @property
+    def roles(self) -> list[str]:
+        """The chains over the blocks of a watched run that is drawn layer by layer; none of others."""
+        known = {role: None for axis in self.axes if not axis.by_layer.thin for role in axis.roles if role}
+        return list(known)
 
     @property
     def paths(self) -> list[str]:
@@ -215,7 +223,8 @@ def _cubes(
         same = [rows for rows, its in zip(where, depth_of, strict=True) if its == depth]
         steps = np.unique(np.concatenate([np.unique(step[rows]) for rows in same]))
         axis = _axis(steps, depth, len(numbers) * len(names))
-        axes.append(axis._replace(names=tuple(short_names(run.paths))))
+        roles = roles_of(without_shared(run.paths))
+        axes.append(axis._replace(names=tuple(short_names(run.paths)), roles=tuple(roles)))
     axis_of = [None if depth is None else depths.index(depth) for depth in depth_of]
     cubes: list[dict[str, Thinned]] = []
     for rows, number in zip(where, axis_of, strict=True):

@@ -10,8 +10,9 @@ from typing import Any
 
 from vgx.errors import RunError
 from vgx.report.html import charts, step_charts, sweep_charts
+from vgx.report.html.binning import is_null
 from vgx.report.html.captions import COURSES, constant, course_of
-from vgx.report.html.chart_rows import Rows
+from vgx.report.html.chart_rows import OUTSIDE, Rows
 from vgx.report.html.encode import packed, score_of
 from vgx.report.html.images import figures_folder, lane_stills, sweep_stills, vegalite_version, vl_convert, write_stills
 from vgx.report.html.layer_axis import with_names
@@ -20,10 +21,14 @@ from vgx.report.html.render import page
 from vgx.report.html.run_page import run_page
 from vgx.report.html.sweep_page import grid_legends, sweep_page
 from vgx.report.html.sweep_summary import cell_summaries, first_cell, grid_options, ranking, squares
+from vgx.report.palette import CATEGORIES
 from vgx.results.columns import METRICS, SHARPNESS
 from vgx.results.files import drafted, explained
 from vgx.results.recognition import is_page
 from vgx.results.store import Run
+
+FEW = 0.2
+"""The share of a watched run's layers from which on a statistic has a figure over the layers."""
 
 
 def refuse_others(target: Path) -> None:
@@ -116,10 +121,12 @@ def bundle() -> str:
 
 def lane_specs(contents: Contents) -> dict[str, Mapping[str, Any]]:
     """Returns the figures of a lane, as far as what they draw was measured."""
-    has = set(contents.statistics)
+    has = {name for name in contents.statistics if not contents.paths or _in_many_layers(contents, name)}
     specs: dict[str, Any] = {}
     if "delta_log10" in has:
-        specs["gradient"] = charts.gradient(predicted=not contents.paths)
+        few = 0 < len(contents.roles) < len(CATEGORIES)
+        alone = charts.gradient(predicted=not contents.paths)
+        specs["gradient"] = charts.gradient_by_role(contents.roles, OUTSIDE) if few else alone
     if "weight_grad_log10" in has:
         specs["weights"] = charts.weights()
     if {"act_mean", "act_rms"} <= has:
@@ -164,6 +171,14 @@ def _all_zero(contents: Contents, names: Sequence[str]) -> bool:
     return all(
         not np.any(np.nan_to_num(cube[name].high) > 0) for cube in contents.cubes for name in names if name in cube
     )
+
+
+def _in_many_layers(contents: Contents, name: str) -> bool:
+    """Whether a watched run measured a statistic in FEW of its layers at least."""
+    import numpy as np
+
+    known = [~is_null(cube[name].mean).all(0) for cube in contents.cubes if name in cube]
+    return bool(known) and float(np.mean(known)) >= FEW
 
 
 def _spans_decades(contents: Contents, names: list[str]) -> bool:
