@@ -336,6 +336,13 @@ def test_a_damaged_list_of_layers_is_named(path):
         _ = Run(path).paths
 
 
+def test_a_lost_list_of_layers_is_named(path):
+    write(path)
+    (path / "layers.parquet").unlink()
+    with pytest.raises(Damaged, match=r"layers\.parquet: is missing"):
+        _ = Run(path).paths
+
+
 def test_a_damaged_meta_is_named(path):
     write(path)
     meta = json.loads((path / "meta.json").read_text())

@@ -211,6 +211,18 @@ def test_python_shows_a_watched_run(tmp_path):
     assert "vanishing" in run._repr_html_()
 
 
+def test_strange_paths_and_configs_are_shown_as_they_are(tmp_path):
+    paths = ["a</script><b>", "it's.0.x", 'say "h".1', "[bold]x", "{name: y"]
+    write(tmp_path / "net", paths=paths, text="two\nlines \x1b[31m", part="{name: [", end="[/bold]")
+    text = printed("show", str(tmp_path / "net"))
+    assert "[bold]x" in text
+    assert "\x1b[31m" not in text
+    printed("report", str(tmp_path / "net"))
+    html, data = page_of(tmp_path / "net")
+    assert [place["place"] for place in data["axes"][0]["layers"]] == paths
+    assert "</script><b>" not in html
+
+
 # Where NaN or infinity began, in both kinds of runs.
 
 

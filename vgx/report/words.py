@@ -11,6 +11,7 @@ import numpy as np
 
 from vgx.results.comparison import Divergence, Figure, GroupOutcome, RunComparison
 from vgx.results.layer_names import short_names
+from vgx.results.safe_text import one_line
 from vgx.results.values import label
 from vgx.results.verdict import Places
 from vgx.results.words import mean_and_spread
@@ -23,8 +24,10 @@ def describe_config(config: dict[str, Any], swept: Sequence[str] = ()) -> str:
     """
 
     if "watched" in config:
-        words = [f"{key} {label(value)}" for key, value in config["watched"].items() if key != "name"]
-        return shorten(", ".join(words) or "no config was handed over", 120, placeholder=" ...")
+        words = [
+            f"{key} {value if isinstance(value, str) else label(value)}" for key, value in config["watched"].items()
+        ]
+        return shorten(one_line(", ".join(words)) or "no config was handed over", 120, placeholder=" ...")
 
     def shared(path: str) -> bool:
         return not any(path == other or path.startswith(f"{other}.") for other in swept)

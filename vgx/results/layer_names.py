@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from vgx.errors import Damaged
+from vgx.results import manifest
 from vgx.results.reading import read_table
 
 FILE = "layers.parquet"
@@ -60,10 +61,13 @@ def to_table(layers: Sequence[NamedLayer]) -> pa.Table:
 def read(path: Path, kind: None = None) -> list[NamedLayer]:
     """Returns the layers of a `layers.parquet`, none where there is no such file yet.
 
-    Raises Damaged when it is not what vgx wrote.
+    Raises Damaged when it is not what vgx wrote, or is missing where layers are recorded.
     """
     del kind  # as other readers of small files take it
     if not path.exists():
+        parts = manifest.read(path.parent) or {}
+        if any(part.rows for part in parts.values() if part.file.startswith("layers/")):
+            raise Damaged(path, "is missing")
         return []
     rows = read_table(path, SCHEMA).to_pylist()
     paths = [row["path"] for row in rows]

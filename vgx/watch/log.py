@@ -128,8 +128,10 @@ class Log:
         self._writer = RunWriter(self.path)
         try:
             kept = run.config
-            if config is not None and config != kept["watched"]:
-                other = [key for key in config | kept["watched"] if config.get(key) != kept["watched"].get(key)]
+            kept_config = kept["watched"]
+            wanted = kept_config if config is None else config
+            # As text: a NaN is like another.
+            if other := [key for key in wanted | kept_config if repr(wanted.get(key)) != repr(kept_config.get(key))]:
                 raise RunError(
                     f"{self.path}: config: {', '.join(other)}: not what the run has that is to go on; "
                     "give that config or none, or another path"

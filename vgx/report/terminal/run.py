@@ -131,11 +131,8 @@ def _layers(
         Text(),
         layer_table(rows, width, paths),
     ]
-    if (
-        not paths
-        and rows["saturated"].null_count < len(rows)
-        and (note := flat_note(run.config["model"]["activation"]))
-    ):
+    flat = rows["saturated"].null_count < len(rows) and not run.is_watched
+    if flat and (note := flat_note(run.config["model"]["activation"])):
         parts.append(Text(note, "dim"))
     if missing := left_out(len(rows), paths):
         which = "--layer PATH" if paths else "--layer N"
