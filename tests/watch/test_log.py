@@ -318,6 +318,16 @@ def test_a_kill_leaves_a_run_that_can_be_read_and_gone_on_with(path):
     assert Run(path).metrics()["step"].to_pylist() == [*steps, steps[-1] + 1]
 
 
+def test_a_part_that_a_kill_left_out_of_the_list_goes(path):
+    write(path)
+    meta = json.loads((path / "meta.json").read_text())
+    (path / "meta.json").write_text(json.dumps(meta | {"status": "running"}))
+    (path / "layers" / "000001.parquet").write_bytes((path / "layers" / "000000.parquet").read_bytes())
+    Log(path, resume=True).close()
+    assert Run(path).recorded_steps().tolist() == [1, 2, 3, 4, 5]
+    assert len(list((path / "layers").iterdir())) == 1
+
+
 def test_parts_are_written_while_the_loop_goes_on(path, monkeypatch):
     monkeypatch.setattr(log_module, "SECONDS", -1.0)
     log = Log(path)

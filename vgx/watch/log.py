@@ -139,6 +139,8 @@ class Log:
             self._seed, self._layers = kept["seeds"][0], run.named_layers
             steps = run.metrics(["step"])["step"].to_numpy()
             self._resumed = int(steps.max()) if len(steps) else None
+            if self._resumed != 0:  # 0 would be all; what a kill left unlisted goes
+                self._writer.drop_after(self._resumed or 0)
             self._meta = {name: value for name, value in run.meta.items() if name not in ("error", "ended")}
             self._meta["status"] = "running"
             self._seconds = self._meta["seconds"]
