@@ -68,6 +68,10 @@ class Damaged(RunError):
         self.path, self.what = path, what
 
 
+class WatchError(VgxError):
+    """A model that cannot be watched as asked; the message names the layer and says what would do."""
+
+
 class EnvironmentFault(VgxError):
     """The machine stands in the way: no such device, no space, no permission."""
 

@@ -1,0 +1,66 @@
+"""`instrument` and `strip`: a watched copy of a model, and the original back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from vgx.errors import WatchError
+from vgx.watch import flax_nnx, trees
+from vgx.watch.taps import Probe
+
+
+def instrument(
+    model: Any, only: Callable[[str, Any], bool] | None = None, also: Mapping[type, int] | None = None
+) -> Any:
+    """Returns a copy of a Flax NNX or Equinox model whose layers tap what they leave.
+
+    Watched are NNX's Linear, LinearGeneral, Einsum, Conv, ConvTranspose and Embed and Equinox's Linear, Conv,
+    ConvTranspose and Embedding, wherever they stand: the projections of attention, too. The copy computes the same
+    numbers; each watched layer is of a subclass of its type and has one more variable, of zeros. Make optimizers of the
+    copy.
+
+    Args:
+        model: the model, which stays as it is.
+        only: from a layer's path (`blocks.mlp.up`) and the layer to whether it is watched, e.g.
+            `lambda path, layer: "attention" in path`.
+        also: further types of modules whose output is tapped, each with the number of axes that its weights have
+            where it is not stacked (0: it has none of its own).
+
+    Raises:
+        WatchError: nothing in the model can be watched, or it is of neither library.
+    """
+    if isinstance(model, nnx.Module):
+        watched = flax_nnx.instrument(model, only, also or {})
+        found = bool(jax.tree.leaves(nnx.state(watched, flax_nnx.LayerProbe)))
+    elif trees.is_equinox(model):
+        watched = trees.instrument(model, only, also or {})
+        found = has_probes(watched)
+    else:
+        raise WatchError(
+            f"instrument: a {type(model).__name__} is no Flax NNX and no Equinox module; put watch.probe() beside the "
+            "weights and watch.tap(h, probe) into the function"
+        )
+    if not found:
+        raise WatchError(
+            f"instrument: {type(model).__name__} has no layer to watch{' that `only` accepts' if only else ''}; name "
+            "your own types in `also`"
+        )
+    return watched
+
+
+def strip(model: Any) -> Any:
+    """Returns a watched model without its taps, with the weights that it has now: its types are the original's."""
+    if isinstance(model, nnx.Module):
+        return flax_nnx.strip(model)
+    if trees.is_equinox(model):
+        return trees.strip(model)
+    raise WatchError(f"strip: a {type(model).__name__} is no Flax NNX and no Equinox module")
+
+
+def has_probes(model: Any) -> bool:
+    """Whether a pytree has a probe in it."""
+    return any(isinstance(node, Probe) for node in jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, Probe)))
