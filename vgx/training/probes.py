@@ -121,7 +121,8 @@ def square_sum(x: Array, low: float | None = None, high: float | None = None) ->
         return jnp.sum(jnp.square(_wide(x * power_of_two(-k, x.dtype)))), k
 
     plain = jnp.sum(jnp.square(_wide(x)))
-    return jax.lax.cond((plain > least) & (plain < most), lambda: (plain, jnp.zeros((), jnp.int32)), scaled)
+    # The 0 is computed, so that inside shard_map it varies over devices as the other branch's exponent does.
+    return jax.lax.cond((plain > least) & (plain < most), lambda: (plain, (plain * 0).astype(jnp.int32)), scaled)
 
 
 def log2_norm(x: Array) -> Array:

@@ -16,12 +16,13 @@ from vgx.watch.taps import Probe
 def instrument(
     model: Any, only: Callable[[str, Any], bool] | None = None, also: Mapping[type, int] | None = None
 ) -> Any:
-    """Returns a copy of a Flax NNX or Equinox model whose layers tap what they leave.
+    """Returns a copy of a model whose layers tap what they leave.
 
     Watched are NNX's Linear, LinearGeneral, Einsum, Conv, ConvTranspose and Embed and Equinox's Linear, Conv,
     ConvTranspose and Embedding, wherever they stand: the projections of attention, too. The copy computes the same
     numbers; each watched layer is of a subclass of its type and has one more variable, of zeros. Make optimizers of the
-    copy.
+    copy. Parameters in plain containers get a `probe` in each dictionary that has weights of two axes or more; the
+    function says where: `watch.tap(x @ layer["w"] + layer["b"], layer["probe"])`.
 
     Args:
         model: the model, which stays as it is.
@@ -31,7 +32,7 @@ def instrument(
             where it is not stacked (0: it has none of its own).
 
     Raises:
-        WatchError: nothing in the model can be watched, or it is of neither library.
+        WatchError: nothing in the model can be watched.
     """
     if isinstance(model, nnx.Module):
         watched = flax_nnx.instrument(model, only, also or {})
@@ -40,14 +41,17 @@ def instrument(
         watched = trees.instrument(model, only, also or {})
         found = has_probes(watched)
     else:
-        raise WatchError(
-            f"instrument: a {type(model).__name__} is no Flax NNX and no Equinox module; put watch.probe() beside the "
-            "weights and watch.tap(h, probe) into the function"
-        )
+        if also:
+            raise WatchError(
+                f"instrument: also: names types of modules, and there are none in a {type(model).__name__}"
+            )
+        watched = trees.instrument_mappings(model, only)
+        found = has_probes(watched)
     if not found:
+        which = " that `only` accepts" if only else ""
         raise WatchError(
-            f"instrument: {type(model).__name__} has no layer to watch{' that `only` accepts' if only else ''}; name "
-            "your own types in `also`"
+            f"instrument: {type(model).__name__} has no layer to watch{which}; name types of your own in `also`, "
+            "or put watch.probe() beside the weights and watch.tap(h, probe) into the function"
         )
     return watched
 
@@ -58,7 +62,7 @@ def strip(model: Any) -> Any:
         return flax_nnx.strip(model)
     if trees.is_equinox(model):
         return trees.strip(model)
-    raise WatchError(f"strip: a {type(model).__name__} is no Flax NNX and no Equinox module")
+    return trees.strip_mappings(model)
 
 
 def has_probes(model: Any) -> bool:

@@ -84,7 +84,15 @@ def tap(h: Array, probe: Any) -> Array:
             f"tap: this probe is of a stack of {'x'.join(map(str, sums.shape[:-1]))} layers; scan or vmap over it as "
             "over the layers' parameters, e.g. nnx.StateAxes({(nnx.Param, watch.LayerProbe): 0, ...: None})"
         )
-    return _tap(h, sums)
+    # Inside shard_map, where devices have parts of `h` each and the whole of `sums`: what they measure adds up.
+    apart = tuple(_varying(h) - _varying(sums))
+    return _tap(h, jax.lax.pcast(sums, apart, to="varying") if apart else sums)
+
+
+def _varying(x: Array) -> frozenset[str]:
+    """Returns the axes of a mesh over which what devices hold differs; jax 0.10.0 and 0.10.2 say it differently."""
+    kind = jax.typeof(x)
+    return getattr(kind, "vma", frozenset()) | getattr(getattr(kind, "manual_axis_type", None), "varying", frozenset())
 
 
 @jax.custom_vjp
@@ -110,9 +118,9 @@ def _of_values(h: Array) -> Array:
     mean = jnp.sum(wide * (1 / h.size))
     within = at_scales(*square_sum(wide - mean))
     means = h.size * jnp.stack([jnp.square(mean * 2.0 ** (scale // 2)) for scale in SCALES])
-    # A finite mean has finite entries alone.
-    none = jnp.zeros((), wide.dtype)
-    not_finite = jax.lax.cond(jnp.isfinite(mean), lambda: none, lambda: jnp.sum(~jnp.isfinite(wide)).astype(wide.dtype))
+    # A finite mean has finite entries alone. (The 0 is computed, so that inside shard_map it varies as they do.)
+    count = lambda: jnp.sum(~jnp.isfinite(wide)).astype(wide.dtype)  # noqa: E731
+    not_finite = jax.lax.cond(jnp.isfinite(mean), lambda: mean * 0, count)
     one = jnp.ones((), wide.dtype)
     return jnp.concatenate([jnp.stack([one, h.size * one, h.size * mean, not_finite]), within, means])
 

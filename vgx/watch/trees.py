@@ -74,6 +74,52 @@ def _nothing(state: Any) -> None:
     """A pytree's state is what the loss function returns."""
 
 
+def instrument_mappings(tree: Any, only: Callable[[str, Any], bool] | None) -> Any:
+    """Returns a copy of parameters in plain containers, with a probe in each dictionary that has weights in it."""
+
+    def own(mapping: dict[Any, Any]) -> dict[Path, Any]:
+        return {(str(name),): leaf for name, leaf in mapping.items() if _has_gradient(leaf)}
+
+    def has_weights(node: Any) -> bool:
+        return isinstance(node, dict) and kernel_and_bias(own(node), (), 0)[0] is not None
+
+    def replaced(keys: Any, node: Any) -> Any:
+        if not has_weights(node):
+            return node
+        path = ".".join(names_of(keys))
+        filled = {name: with_probes(inner, (*keys, jax.tree_util.DictKey(name))) for name, inner in node.items()}
+        if PLAIN in node or (only and not only(path, node)):
+            return filled
+        of = own(node)
+        kernel, bias = kernel_and_bias(of, (), 0)
+        assert kernel is not None
+        if bias is None and of[kernel].ndim > 2:
+            raise WatchError(
+                f"instrument: {path or 'model'}: {kernel[0]}{list(of[kernel].shape)} without a bias may be a layer "
+                f'or a stack; give it "{PLAIN}": watch.probe() or watch.probe({of[kernel].shape[0]})'
+            )
+        stack = of[bias].shape[:-1] if bias else ()
+        return filled | {PLAIN: probe(*stack, dtype=jnp.promote_types(of[kernel].dtype, jnp.float32))}
+
+    def with_probes(node: Any, keys: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda more, inner: replaced(keys + more, inner), node, is_leaf=has_weights
+        )
+
+    return with_probes(tree, ())
+
+
+def strip_mappings(tree: Any) -> Any:
+    """Returns parameters in plain containers without the probes in their dictionaries."""
+    if isinstance(tree, dict):
+        return {name: strip_mappings(node) for name, node in tree.items() if not isinstance(node, Probe)}
+    return jax.tree.map(
+        lambda node: strip_mappings(node) if isinstance(node, dict) else node,
+        tree,
+        is_leaf=lambda node: isinstance(node, dict),
+    )
+
+
 def is_equinox(model: Any) -> bool:
     """Whether a model is one of Equinox's modules; without importing Equinox where nobody has."""
     return any(kind.__module__.split(".")[0] == "equinox" for kind in type(model).__mro__)
