@@ -131,3 +131,41 @@ def placed(layer, by_path):
         if words[at].isdigit() and (without := (*words[:at], *words[at + 1 :])) in {path[:-1] for path in by_path}:
             return without, int(words[at])
     return tuple(words), ...
+
+
+def test_the_convolutional_net_is_measured_as_pytorch_does(example):
+    torch = pytest.importorskip("torch", reason="a numerical reference of the dev extra")
+    module = example("flax_cnn_watched")
+    model = watch.instrument(make(module))
+    (batch,) = batch_of("flax_cnn")
+    (loss, _), _, record = jitted(watch.value_and_grad(module.loss_fn, has_aux=True), model)(model, batch)
+
+    conv1, conv2 = (torch.nn.Conv2d(*sizes, 3, padding="same") for sizes in ((1, 32), (32, 64)))
+    linear1, linear2 = torch.nn.Linear(256, 256), torch.nn.Linear(256, 10)
+    layers = {"conv1": conv1, "conv2": conv2, "linear1": linear1, "linear2": linear2}
+    left = {}
+    with torch.no_grad():
+        for name, layer in layers.items():
+            kernel = np.asarray(getattr(model, name).kernel[...])
+            layer.weight.copy_(torch.tensor(kernel.transpose((3, 2, 0, 1) if kernel.ndim == 4 else (1, 0))))
+            layer.bias.copy_(torch.tensor(np.asarray(getattr(model, name).bias[...])))
+
+    def tapped(name, x):
+        left[name] = layers[name](x)
+        left[name].retain_grad()
+        return left[name]
+
+    x = torch.tensor(np.asarray(batch["image"])).permute(0, 3, 1, 2)
+    x = torch.nn.functional.avg_pool2d(tapped("conv1", x).relu(), 2)
+    x = torch.nn.functional.avg_pool2d(tapped("conv2", x).relu(), 2)
+    x = tapped("linear1", x.permute(0, 2, 3, 1).flatten(1)).relu()
+    theirs = torch.nn.functional.cross_entropy(tapped("linear2", x), torch.tensor(np.asarray(batch["label"])).long())
+    theirs.backward()
+    assert float(loss) == pytest.approx(theirs.item(), rel=1e-5)
+    for name, row in record.rows().items():
+        h, layer = left[name], layers[name]
+        assert 10 ** row["delta_log10"] == pytest.approx(math.sqrt(5) * h.grad.norm().item(), rel=1e-5)
+        assert 10 ** row["weight_grad_log10"] == pytest.approx(layer.weight.grad.norm().item(), rel=1e-5)
+        assert 10 ** row["bias_grad_log10"] == pytest.approx(layer.bias.grad.norm().item(), rel=1e-5)
+        assert row["weight_norm"] == pytest.approx(layer.weight.norm().item(), rel=1e-5)
+        assert row["preact_std"] == pytest.approx(h.std(correction=0).item(), rel=1e-5)

@@ -50,7 +50,7 @@ def instrument(model: Any, only: Callable[[str, Any], bool] | None, also: Mappin
         if kernel is not None:
             shape, dtype = parameters[kernel].shape, jnp.promote_types(parameters[kernel].dtype, jnp.float32)
             stack = shape[: len(shape) - axes] if axes else ()
-        layer.__class__ = _tapped(type(layer))
+        _become(layer, _tapped(type(layer)))
         setattr(layer, PROBE, LayerProbe(jnp.zeros((*stack, COUNT), dtype)))
     return copy
 
@@ -61,8 +61,13 @@ def strip(model: Any) -> Any:
     for _, layer in list(nnx.iter_modules(copy)):
         if hasattr(layer, PROBE):
             delattr(layer, PROBE)
-            layer.__class__ = type(layer).__bases__[0]
+            _become(layer, type(layer).__bases__[0])
     return copy
+
+
+def _become(layer: Any, kind: type) -> None:
+    """Changes the class of a layer; past Flax, which would list the assignment among the layer's attributes."""
+    object.__setattr__(layer, "__class__", kind)
 
 
 def _axes(layer: Any, also: Mapping[type, int]) -> int | None:
