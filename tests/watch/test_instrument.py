@@ -47,6 +47,18 @@ class Net(nnx.Module):
         return self.a_last[1](self.a_last[0](x))
 
 
+class Noisy(nnx.Module):
+    """Two layers, statistics and noise."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Linear(4, 4, rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+        self.noise = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.noise(self.norm(self.first(x)))
+
+
 def loss_fn(model, x):
     return jnp.mean(jnp.sum(model(x) ** 2, -1))
 
@@ -81,20 +93,20 @@ def test_only_what_a_filter_accepts_is_watched():
 
 
 def test_modules_of_the_callers_own_are_watched_where_they_are_named():
-    model = watch.instrument(Net(nnx.Rngs(0)), also={Branch: 2})
+    model = watch.instrument(nnx.Sequential(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), Branch(nnx.Rngs(0))), also={Branch: 2})
     _, gradient, record = measured(model, X)
-    (branch,) = (layer for layer in record.layers if layer.path == "branch")
-    assert branch == watch.Watched("branch", "Branch", (4, 4))
-    norm = np.linalg.norm(gradient["branch"]["mix"][...])
-    assert 10 ** record.rows()["branch"]["weight_grad_log10"] == pytest.approx(norm, rel=1e-5)
+    (branch,) = (layer for layer in record.layers if layer.path == "layers.1")
+    assert branch == watch.Watched("layers.1", "Branch", (4, 4))
+    norm = np.linalg.norm(gradient["layers"][1]["mix"][...])
+    assert 10 ** record.rows()["layers.1"]["weight_grad_log10"] == pytest.approx(norm, rel=1e-5)
 
 
 def test_a_model_stays_as_it_is_and_its_copy_computes_the_same_numbers():
-    model = Net(nnx.Rngs(0))
+    model = Noisy(nnx.Rngs(0))
     watched = watch.instrument(model)
     before = jax.tree.map(jnp.array, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
-    assert type(model.z_first) is nnx.Linear
-    assert isinstance(watched.z_first, nnx.Linear)
+    assert type(model.first) is nnx.Linear
+    assert isinstance(watched.first, nnx.Linear)
     optimizer = nnx.Optimizer(watched, optax.sgd(0.1), wrt=nnx.Param)
     _, gradient, _ = measured(watched, X)
     optimizer.update(watched, gradient)
@@ -104,7 +116,7 @@ def test_a_model_stays_as_it_is_and_its_copy_computes_the_same_numbers():
 
 
 def test_statistics_and_random_streams_move_on_as_without():
-    model = Net(nnx.Rngs(0))
+    model = Noisy(nnx.Rngs(0))
     watched = watch.instrument(model)
     for _ in range(2):
         nnx.jit(nnx.value_and_grad(loss_fn))(model, X)
@@ -118,7 +130,7 @@ def test_random_streams_among_the_arguments_move_on_too():
     def noisy(model, x, rngs):
         return loss_fn(model, x + rngs.noise.normal(x.shape))
 
-    model, watched = Net(nnx.Rngs(0)), watch.instrument(Net(nnx.Rngs(0)))
+    model, watched = Noisy(nnx.Rngs(0)), watch.instrument(Noisy(nnx.Rngs(0)))
     ours, theirs = nnx.Rngs(noise=1), nnx.Rngs(noise=1)
     for _ in range(2):
         value = measured(watched, X, ours, loss=noisy)[0]
@@ -196,11 +208,11 @@ def test_stacks_within_stacks_are_numbered_by_both():
 
 def test_a_value_may_have_more_with_it_and_a_step_may_go_unmeasured():
     aux = lambda model, x: (loss_fn(model, x), {"x": x})  # noqa: E731
-    model = watch.instrument(Net(nnx.Rngs(0)))
+    model = watch.instrument(Noisy(nnx.Rngs(0)))
     (value, more), gradient, record = measured(model, X, loss=aux, has_aux=True)
     assert value.shape == ()
     assert more["x"].shape == X.shape
-    fresh = watch.instrument(Net(nnx.Rngs(0)))
+    fresh = watch.instrument(Noisy(nnx.Rngs(0)))
     (same, _), unmeasured, none = measured(fresh, X, loss=aux, has_aux=True, measure=False)
     assert none is None
     assert record is not None
@@ -237,7 +249,7 @@ def test_steps_that_were_scanned_are_read_one_by_one():
 
 
 def test_nothing_of_a_call_is_kept():
-    model = watch.instrument(Net(nnx.Rngs(0)))
+    model = watch.instrument(Noisy(nnx.Rngs(0)))
     with jax.checking_leaks():
         measured(model, X)
 

@@ -71,13 +71,14 @@ def value_and_grad(
             (_, (out, state)), gradients = jax.value_and_grad(scaled, has_aux=True)(parts.parameters, parts.probes)
             parts.finish(state)
             return out, parts.gradients(_divided(gradients, scale_log2)), None
+        count = examples or _count(args)
         traced, first = _trace(scaled, parts)
         both = jax.value_and_grad(traced, (0, 1), has_aux=True)
         (_, (out, state)), (gradients, sums) = both(parts.parameters, parts.probes)
         parts.finish(state)
         true, seen = parts.gradients(gradients), parts.gradients(_divided(gradients, scale_log2))
         rows = rows_of(parts.sites, first, parts.by_path)
-        record = _record(parts, rows, sums, true, seen, examples or _count(args), scale_log2)
+        record = _record(parts, rows, sums, true, seen, count, scale_log2)
         return out, seen, record
 
     return run
