@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 import jax
 import numpy as np
@@ -32,6 +33,19 @@ def test_watching_changes_at_most_five_lines_besides_the_import(name):
     changes = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
     changed = sum(max(i2 - i1, j2 - j1) for what, i1, i2, j1, j2 in changes if what != "equal")
     assert 0 < changed <= 5
+
+
+def test_the_page_shows_the_differences_as_they_are():
+    page = (FOLDER.parent / "how-to" / "watch.md").read_text()
+    shown = re.findall(r"^```diff\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    found = []
+    for name in ("flax_transformer", "plain_mlp"):
+        before, after = (lines(f"{name}{version}") for version in ("", "_watched"))
+        differences = [line for line in difflib.ndiff(before, after) if line[0] in "+-"]
+        found.append([line[0] + line[2:] for line in differences])
+    assert [sorted(line[0] + line[1:].strip() for line in block.splitlines()) for block in shown] == list(
+        map(sorted, found)
+    )
 
 
 @pytest.mark.parametrize("steps", [5, pytest.param(100, marks=pytest.mark.slow)])

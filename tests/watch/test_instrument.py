@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -252,6 +255,18 @@ def test_nothing_of_a_call_is_kept():
     model = watch.instrument(Noisy(nnx.Rngs(0)))
     with jax.checking_leaks():
         measured(model, X)
+
+
+def test_a_log_is_imported_without_what_measures():
+    script = "import sys; from vgx import watch; watch.Log; print(sorted({'jax', 'flax', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_forward_mode_is_refused_by_jax_and_a_stripped_model_has_it():
+    model = watch.instrument(nnx.Sequential(nnx.Linear(4, 4, rngs=nnx.Rngs(0))))
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(model, (X,), (X,))
+    assert jax.jvp(watch.strip(model), (X,), (X,))[1].shape == X.shape
 
 
 # Equinox.
