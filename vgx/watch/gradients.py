@@ -18,7 +18,7 @@ from vgx.training.probes import scale_by_power
 from vgx.watch import flax_nnx, trees
 from vgx.watch.order import order_of_taps
 from vgx.watch.parts import Parts
-from vgx.watch.record import Record, Row, norms_of
+from vgx.watch.record import Record, Row, norms_of, zeros_of
 from vgx.watch.sites import leaves_by_path, rows_of
 
 
@@ -119,9 +119,8 @@ def _record(parts: Parts, rows: tuple[Row, ...], sums: list[Array], true: Any, s
         nothing = jnp.full(site.stack, jnp.nan, dtype)
         kernel = bias = zero = norm = nothing
         if site.kernel:
-            of = seen[site.kernel]
             kernel, norm = norms_of(true[site.kernel], axes), norms_of(parts.by_path[site.kernel], axes)
-            zero = jnp.mean(of == 0, axis=tuple(range(axes, of.ndim)), dtype=dtype)
+            zero = zeros_of(seen[site.kernel], axes, dtype)
         if site.bias:
             bias = norms_of(true[site.bias], axes)
         of_weights = jnp.stack([kernel, zero, bias, norm], -1).astype(dtype)

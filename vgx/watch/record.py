@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from vgx.errors import WatchError
-from vgx.training.probes import log2_norms
+from vgx.training.probes import log2_norm
 from vgx.watch.taps import COUNT, SCALES, SUMS
 
 LOG10_2 = math.log10(2)
@@ -140,9 +141,27 @@ class Record:
 
 
 def norms_of(leaf: Array, stack: int) -> Array:
-    """Returns log2 of the norm of each in a stack with `stack` leading axes, of which the result has the shape."""
-    flat = leaf.reshape(-1, *leaf.shape[stack:])
-    return log2_norms(flat).reshape(leaf.shape[:stack])
+    """Returns log2 of the norm of each in a stack with `stack` leading axes, of which the result has the shape.
+
+    One pass where no square that counts has left the range of float32, in any of them.
+    """
+    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    info, axes = jnp.finfo(wide.dtype), tuple(range(stack, leaf.ndim))
+    plain = jnp.sum(jnp.square(wide), axes)
+    in_range = (plain > 2.0 ** (info.minexp // 2)) & (plain < 2.0 ** (info.maxexp - 8))
+
+    def scaled() -> Array:
+        each = wide.reshape(-1, *leaf.shape[stack:])
+        return jax.vmap(log2_norm)(each).reshape(leaf.shape[:stack])
+
+    return jax.lax.cond(jnp.all(in_range), lambda: 0.5 * jnp.log2(plain), scaled)
+
+
+def zeros_of(leaf: Array, stack: int, dtype: Any) -> Array:
+    """Returns the fraction of entries that are 0, of each in a stack. Two bytes an entry are enough for a 0 or a 1."""
+    axes = tuple(range(stack, leaf.ndim))
+    count = jnp.sum((leaf == 0).astype(jnp.bfloat16), axes, dtype=dtype)
+    return count / (leaf.size // math.prod(leaf.shape[:stack]))
 
 
 @partial(jax.jit, static_argnums=1)
