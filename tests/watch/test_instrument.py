@@ -50,6 +50,18 @@ class Net(nnx.Module):
         return self.a_last[1](self.a_last[0](x))
 
 
+class Typed(nnx.Module):
+    """A stack whose scan names its axes by the types of variables."""
+
+    def __init__(self, axes):
+        self.stack = nnx.split_rngs(splits=3)(nnx.vmap(lambda rngs: nnx.Linear(4, 4, rngs=rngs)))(nnx.Rngs(0))
+        self.axes = axes
+
+    def __call__(self, x):
+        axes = nnx.StateAxes({self.axes: 0, ...: None})
+        return nnx.scan(lambda x, layer: layer(x), in_axes=(nnx.Carry, axes), out_axes=nnx.Carry)(x, self.stack)
+
+
 class Noisy(nnx.Module):
     """Two layers, statistics and noise."""
 
@@ -207,6 +219,14 @@ def test_stacks_within_stacks_are_numbered_by_both():
     assert paths(watched, loss) == [
         f"{m}.{name}" for m in "01" for name in ("first", "blocks.0", "blocks.1", "blocks.2")
     ]
+
+
+def test_a_scan_that_names_axes_by_type_takes_probes_as_parameters_or_is_refused():
+    assert paths(watch.instrument(Typed((nnx.Param, watch.LayerProbe)))) == ["stack.0", "stack.1", "stack.2"]
+    with pytest.raises(
+        WatchError, match=r"this probe is of a stack of 3 layers; .*\(nnx\.Param, watch\.LayerProbe\): 0"
+    ):
+        paths(watch.instrument(Typed(nnx.Param)))
 
 
 def test_a_value_may_have_more_with_it_and_a_step_may_go_unmeasured():
