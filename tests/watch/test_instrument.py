@@ -251,6 +251,15 @@ def test_delta_is_of_one_example(examples):
     assert record.rows()["layers.0"]["delta_log10"] == pytest.approx(0.5 * np.log10((examples or 6) / 6), abs=1e-6)
 
 
+def test_a_net_in_bfloat16_is_measured_in_float32():
+    model = watch.instrument(nnx.Linear(4, 4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
+    loss = lambda model, x: jnp.mean(jnp.sum(model(x).astype(jnp.float32), -1))  # noqa: E731
+    _, _, record = measured(model, X, loss=loss)
+    (row,) = record.rows().values()
+    # Each of 6 x 4 entries has the gradient 1/6, which bfloat16 rounds to 8 bits.
+    assert 10 ** row["delta_log10"] == pytest.approx(np.sqrt(6 * 24) * float(jnp.bfloat16(1 / 6)), rel=1e-6)
+
+
 def test_steps_that_were_scanned_are_read_one_by_one():
     model = {"layer": {"w": jnp.eye(4), "b": jnp.zeros(4), "probe": watch.probe()}}
 

@@ -76,7 +76,7 @@ def tap(h: Array, probe: Any) -> Array:
         h: what a linear map leaves, before the activation.
         probe: of this layer alone; inside a scan or vmap over layers it is handed over beside their parameters.
     """
-    if not jnp.issubdtype(h.dtype, jnp.inexact) or not h.size:
+    if not jnp.issubdtype(h.dtype, jnp.floating) or not h.size:
         raise WatchError(f"tap: what is tapped must be numbers with a gradient, not {h.dtype}{list(h.shape)}")
     sums = probe.sums if isinstance(probe, Probe) else probe[...]
     if sums.shape != (COUNT,):
@@ -90,7 +90,7 @@ def tap(h: Array, probe: Any) -> Array:
 
 
 def _varying(x: Array) -> frozenset[str]:
-    """Returns the axes of a mesh over which what devices hold differs; jax 0.10.0 and 0.10.2 say it differently."""
+    """Returns the axes of a mesh over which what devices hold differs. Versions of jax say it differently."""
     kind = jax.typeof(x)
     return getattr(kind, "vma", frozenset()) | getattr(getattr(kind, "manual_axis_type", None), "varying", frozenset())
 
