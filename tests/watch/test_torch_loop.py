@@ -35,7 +35,7 @@ def test_its_gradients_are_those_of_explicit_perturbations(shown):
     rows = hooks.measured()
     linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     added = [torch.zeros(16, linear.out_features, dtype=torch.float64, requires_grad=True) for linear in linears]
-    x = images
+    h = x = images
     for linear, eps in zip(linears, added, strict=True):
         h = torch.nn.functional.linear(x, linear.weight, linear.bias) + eps
         x = torch.tanh(h)
