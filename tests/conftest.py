@@ -49,6 +49,41 @@ def list_parts() -> Callable[[Run], None]:
 
 
 @pytest.fixture
+def map_by_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """A function that makes a map whose nets have the accuracies that a rule gives them, nobody having trained any."""
+
+    def made(
+        settings: dict[str, Any], rule: Callable[[Any, int], float | None], say: Any = None, **options: Any
+    ) -> Run:
+        """`rule` gives the accuracy of a config and a seed, None for one that fails."""
+        from vgx.config.maps import load_map
+        from vgx.runner import map as maps
+
+        def write(sweep: Any, *, beside: dict[str, str], **rest: Any) -> Run:
+            meta = {"status": "done", "step": 2, "devices": ["cpu: cpu"], "programs": 1, "seconds": 1.0}
+            pairs = [(cell, seed) for cell in sweep.cells for seed in sweep.base.seed_list]
+            meta |= {"compile_seconds": 0.5, "steps_per_second": 9.0, "lanes": len(pairs), "lanes_done": len(pairs)}
+            writer = RunWriter.create(tmp_path / sweep.folder, sweep.to_yaml(), meta, overwrite=True)
+            rows = []
+            for lane, (cell, seed) in enumerate(pairs):
+                accuracy = rule(cell.config, seed)
+                ended = {"status": "failed" if accuracy is None else "done", "verdict": "healthy", "slope": -0.01}
+                swept = {path: cell.overlay[path] for path in sweep.axes}
+                row = {"lane": lane, "cell": cell.key, "seed": seed} | swept | ended
+                rows.append(row | {"evidence": "written", "test_accuracy": accuracy, "error": None})
+            writer.write_lanes(pa.Table.from_pylist(rows))
+            for name, text in beside.items():
+                writer.write_text(name, text)
+            writer.close()
+            return Run(writer.path)
+
+        monkeypatch.setattr(maps, "sweep", write)
+        return maps.trainability_map(load_map(settings, options=options), say=say)
+
+    return made
+
+
+@pytest.fixture
 def write_run(tmp_path: Path) -> Callable[..., Run]:
     """A function that writes a run with the numbers given, as if it had been trained."""
 

@@ -33,8 +33,9 @@ does. Unknown keys are refused, each with its line and the nearest key there is.
 EXPERIMENTS = """\
 # Sweeps and experiments
 
-A sweep file is a [config](config.md) with a `sweep` section; `vgx sweep` runs it. An experiment is a sweep file with a
-`claim`; `vgx reproduce` runs it. The [files that ship](configs.md) are there to be copied.
+A sweep file is a [config](config.md) with a `sweep` section; `vgx sweep` runs it. One with a `map` section is a
+[map](../how-to/map.md); `vgx map` runs it. An experiment is a sweep file with a `claim`; `vgx reproduce` runs it. The
+[files that ship](configs.md) are there to be copied.
 """
 
 
@@ -48,7 +49,7 @@ def pages() -> dict[str, str]:
     }
 
 
-_BEYOND = ("sweep", "claim", "tuning", "scales")
+_BEYOND = ("sweep", "map", "claim", "tuning", "scales")
 
 
 def _beyond(schema: Schema) -> list[str]:
@@ -60,6 +61,8 @@ def _beyond(schema: Schema) -> list[str]:
         "\nA path may be given by its end where that is the only such one: `learning_rate` is "
         "`train.optimizer.learning_rate`.",
     ]
+    mapped = schema["properties"]["map"]
+    lines += ["\n## map\n", _described(mapped), "", *table(schema, mapped["properties"], "map.")]
     claim = schema["$defs"]["Claim"]
     check = schema["$defs"]["Check"]
     lines += ["\n## claim\n", _described(claim), "", *table(schema, claim["properties"], "claim.")]

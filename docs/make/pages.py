@@ -68,11 +68,16 @@ def columns() -> str:
 
 def configs() -> str:
     """Returns the page of every config that ships."""
-    kinds = (("", "Configs", "train"), ("sweeps", "Sweeps", "sweep"), ("reproduce", "Experiments", "reproduce"))
+    kinds = (
+        ("", "Configs", "train"),
+        ("sweeps", "Sweeps", "sweep"),
+        ("maps", "Maps", "map"),
+        ("reproduce", "Experiments", "reproduce"),
+    )
     lines = [
         "# Shipped configs",
         "",
-        "`vgx new --list` lists configs and sweeps, `vgx new mine --from he-relu` writes one under a name of yours;",
+        "`vgx new --list` lists configs, sweeps and maps, `vgx new mine --from he-relu` writes one under your name;",
         "`vgx reproduce` lists the experiments.",
     ]
     for folder, title, command in kinds:

@@ -18,7 +18,7 @@ import vgx
 from vgx.cli import app
 from vgx.cli.hints import same_command, say_next, short_name
 from vgx.cli.options import fail
-from vgx.cli.train import _say_what_follows
+from vgx.cli.train import say_what_follows
 from vgx.runner.loop import Interrupted
 
 NET = "name: net\nmodel: {depth: 2, width: 4}\ntrain: {steps: 2, batch_size: 16}\n"
@@ -63,7 +63,7 @@ def test_a_sweep_names_its_page_and_lanes_that_failed_are_tried_again(config, mo
     monkeypatch.setattr(sys, "argv", ["vgx", *words])
     assert command(*words).stderr == "next: vgx report net\n"
     some_failed: Any = SimpleNamespace(lanes=lambda: pa.table({"status": ["done", "failed"]}))
-    _say_what_follows(some_failed, config, Path("runs"))
+    say_what_follows(some_failed, config, Path("runs"))
     again = "next: vgx sweep net.yaml --axis model.activation=relu,tanh --retry failed\n"
     assert capsys.readouterr().err == again
 

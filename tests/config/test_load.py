@@ -45,6 +45,7 @@ BAD = {
     "'a\\nb': 1": "1:1: unknown key 'a\\\\nb'; known: name, seeds, data, model, train, log, expect, import",
     '"a\\nb": 1': "1:1: unknown key 'a\\nb'; known: name, seeds, data, model, train, log, expect, import",
     "sweep: {axes: {}}": "1:1: sweep: this is a sweep, of many configs; `vgx sweep` runs it",
+    "map: {x: depth=1:2}": "1:1: map: this is a map, of many configs; `vgx map` runs it",
     "model: {sweep: 1}": "1:9: model: unknown key 'sweep'; known: depth, width, activation, initializer, bias, "
     "normalization, residual, dropout",
     # kinds

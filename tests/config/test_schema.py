@@ -47,6 +47,7 @@ GOOD = [
 BAD = [
     "modle: {}",
     "sweep: {}",
+    "map: {}",
     "model: {detph: 3}",
     "model: 3",
     "model: ~",

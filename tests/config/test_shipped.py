@@ -35,13 +35,15 @@ def test_a_package_holds_the_configs_where_it_looks_for_them():
     assert table["force-include"] == {"configs": "vgx/configs"}
     assert CONFIGS == ROOT / "configs"
     assert not (ROOT / "vgx" / "configs").exists()  # in git there is one copy
-    assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == {"sweeps", "reproduce"}
+    assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == {"sweeps", "maps", "reproduce"}
     assert find_experiments().keys() == {path.stem for path in (CONFIGS / "reproduce").glob("*.yaml")}
 
 
 def test_every_config_that_ships_is_an_example_and_says_what_it_is():
     found = examples()
-    assert {one.path for one in found.values()} == {*CONFIGS.glob("*.yaml"), *CONFIGS.glob("sweeps/*.yaml")}
+    assert {one.path for one in found.values()} == {
+        path for folder in (CONFIGS, CONFIGS / "sweeps", CONFIGS / "maps") for path in folder.glob("*.yaml")
+    }
     assert all(20 < len(one.says) < 130 and not one.says.startswith("#") for one in found.values())
 
 

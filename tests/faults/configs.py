@@ -50,7 +50,10 @@ VALUES: list[Any] = [
 @cache
 def shipped() -> list[str]:
     """The texts of the configs in this repository; those of experiments take longest, and stand once."""
-    plain = [path.read_text() for path in sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("sweeps/*.yaml")])]
+    plain = [
+        path.read_text()
+        for path in sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("sweeps/*.yaml"), *FOLDER.glob("maps/*.yaml")])
+    ]
     return plain * 6 + [path.read_text() for path in sorted(FOLDER.glob("reproduce/*.yaml"))]
 
 

@@ -93,7 +93,7 @@ def write_mnist(place: Path, train: int = 6_000, test: int = 1_000) -> None:
 def reader(folder: Path) -> None:
     """Puts into a folder what a reader of the docs has in a clone: the configs, shorter."""
     shutil.copytree(ROOT / "configs", folder / "configs")
-    for path in [*folder.glob("configs/*.yaml"), *folder.glob("configs/sweeps/*.yaml")]:
+    for path in [path for kind in ("", "sweeps/", "maps/") for path in folder.glob(f"configs/{kind}*.yaml")]:
         path.write_text(re.sub(r"\bsteps: \d+", "steps: 4", path.read_text()))
     (folder / "docs").mkdir()
 

@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'vgx.cli' has no attribute '{name}'")
     # Each room adds its commands to the app; `vgx --help` lists them in this order.
     # isort: off
-    from vgx.cli import train, predict, playground, show, remove, reproduce, config, doctor  # noqa: F401
+    from vgx.cli import train, map, predict, playground, show, remove, reproduce, config, doctor  # noqa: F401
 
     # isort: on
     from vgx.cli.options import app

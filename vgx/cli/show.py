@@ -35,12 +35,14 @@ def show(
     follow: Annotated[bool, typer.Option("--follow", help="Show it anew while another vgx writes it.")] = False,
     runs: RunsFolder = Path("runs"),
 ) -> None:
-    """Show a run: its gradient at every layer, at any step, and its verdict. Show a sweep: a grid for two axes."""
+    """Show a run: its gradient at every layer, at any step, and its verdict. Of a sweep, a grid for two axes; a map."""
     from vgx.errors import RunError
+    from vgx.report.terminal.map import show_map
     from vgx.report.terminal.over_steps import cells_map
     from vgx.report.terminal.run import show
     from vgx.report.terminal.sweep import show_sweep
     from vgx.report.terminal.working import working
+    from vgx.results.map_file import map_of
     from vgx.results.values import known_layer
 
     console, found = make_console(), newest_run(run, runs)
@@ -51,6 +53,8 @@ def show(
         raise RunError(f"{found.path}: --rows, --columns, --value and --best-over are for the grid of a sweep alone")
 
     def draw() -> RenderableType:
+        if as_grid and of_grid == (None,) * 4 and (mapped := map_of(found)):
+            return show_map(found, mapped, console.width)
         if as_grid:
             return show_sweep(found, rows, columns, value, best_over, console.width)
         if found.is_sweep and lane is None:

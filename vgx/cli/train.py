@@ -84,7 +84,7 @@ def train(
             watch=watch,
             **where,
         )
-    _tell_of_fault(run)
+    tell_of_fault(run)
     _show_trained(run, console, quiet, as_json)
     if not silent:
         say_next("report", short_name(run.path), runs=runs)
@@ -120,7 +120,7 @@ def _is_joint(distributed: bool, named: tuple[str | None, int | None, int | None
     return True
 
 
-def _tell_of_fault(run: Run) -> None:
+def tell_of_fault(run: Run) -> None:
     """Prints a line, beside what is asked for, when a run had to do without predictions."""
     if fault := run.meta.get("prediction_fault"):
         print(f"{run.path}: no prediction: {fault}; the training is whole", file=sys.stderr)
@@ -164,13 +164,13 @@ def sweep(
         where: dict[str, Any] = {"device": device, "devices_per_run": devices_per_run, "on": on}
         planned = vgx.plan(grid, runs=runs, memory=limit, **where) if plan else None
     if planned:
-        _print_plan(planned, as_json)
+        print_plan(planned, as_json)
         return
     begun = sweep_path(grid, runs) / "config.yaml"
     with going_on(config=begun, silent=silent), watching_sweep(console, silent=silent) as watch:
         again = retry == "failed"
         run = vgx.sweep(grid, runs=runs, overwrite=overwrite, retry_failed=again, memory=limit, watch=watch, **where)
-    _tell_of_fault(run)
+    tell_of_fault(run)
     if quiet and not as_json:
         console.print(last_line(run), soft_wrap=True)
     elif not as_json:
@@ -184,12 +184,13 @@ def sweep(
         console.print()
         console.print(expectations(broken))
     if not silent:
-        _say_what_follows(run, begun, runs)
+        say_what_follows(run, begun, runs)
     if broken:
         raise typer.Exit(3)
 
 
-def _print_plan(planned: Plan, as_json: bool) -> None:
+def print_plan(planned: Plan, as_json: bool) -> None:
+    """Prints what a sweep would do."""
     from vgx.report.terminal.sweep import show_plan
 
     if as_json:
@@ -201,14 +202,12 @@ def _print_plan(planned: Plan, as_json: bool) -> None:
 
 def _print_json(run: Run) -> None:
     """Prints a run's summary, with all that was expected of it, as one object."""
-    from vgx.report.terminal.run import summary
-    from vgx.results.words import plain
+    from vgx.report.terminal.run import summary_json
 
-    held = [one._asdict() | {"found": plain(one.found)} for one in run.expectations]
-    print(json.dumps(summary(run) | ({"expect": held} if held else {})))
+    print(json.dumps(summary_json(run)))
 
 
-def _say_what_follows(run: Run, begun: Path, runs: Path) -> None:
+def say_what_follows(run: Run, begun: Path, runs: Path) -> None:
     """Names the command that comes after a sweep: its page, or the lanes that failed once more."""
     if "failed" in run.lanes()["status"].to_pylist():
         say_aside(f"next: {same_command(['--retry', 'failed'], begun)}")

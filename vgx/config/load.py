@@ -268,6 +268,7 @@ def _fault(error: ErrorDetails, tree: Tree, root: type[BaseModel] = Config) -> F
 
 _ELSEWHERE: dict[Any, str] = {
     "sweep": "this is a sweep, of many configs; `vgx sweep` runs it",
+    "map": "this is a map, of many configs; `vgx map` runs it",
     "claim": "this is an experiment; `vgx reproduce` runs it",
     "scales": "this is an experiment; `vgx reproduce` runs it",
     "tuning": "this is an experiment; `vgx reproduce` runs it",

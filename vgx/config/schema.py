@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from vgx.config import yaml_tree
+from vgx.config.map_options import MapOptions
 from vgx.config.modules import MAX_MODULES, MODULE_NAME
 from vgx.data import DATASETS, Source
 from vgx.parts import (
@@ -345,7 +346,7 @@ def outside_section(name: str, section: BaseModel) -> set[str]:
 
 
 def json_schema() -> dict[str, Any]:
-    """Returns the JSON Schema (draft 2020-12) of a config file or a sweep file, with the parts registered by now."""
+    """Returns the JSON Schema (draft 2020-12) of a config file, a sweep or a map, with the parts registered by now."""
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     schema = Config.model_json_schema()
     axes = {
@@ -367,4 +368,5 @@ def json_schema() -> dict[str, Any]:
         "minProperties": 1,
         "additionalProperties": False,
     }
+    schema["properties"]["map"] = MapOptions.model_json_schema()
     return dialect | schema | {"title": "vgx config"}

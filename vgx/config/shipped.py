@@ -21,13 +21,13 @@ class Example(NamedTuple):
     says: str
     """What it is, in a line."""
     command: str
-    """What runs it: train, or sweep."""
+    """What runs it: train, sweep or map."""
 
 
 def examples() -> dict[str, Example]:
-    """Returns the examples by name: the configs, then the sweeps."""
+    """Returns the examples by name: the configs, then the sweeps, then the maps."""
     found = {}
-    for folder, command in ((CONFIGS, "train"), (CONFIGS / "sweeps", "sweep")):
+    for folder, command in ((CONFIGS, "train"), (CONFIGS / "sweeps", "sweep"), (CONFIGS / "maps", "map")):
         for path in sorted(folder.glob("*.yaml")):
             says = without(path.read_text(encoding="utf-8")).partition("\n")[0].removeprefix("#").strip()
             says = says.replace(_own(path), path.name)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from vgx.config import grid, yaml_tree
 from vgx.config.load import MAX_FAULTS, Written, assign, open_tree, refused, validated
+from vgx.config.map_options import MapOptions
 from vgx.config.options import fields_of, full_path
 from vgx.config.schema import NO_NUMBERS, Config, outside_section
 from vgx.config.yaml_tree import Fault, Keys, Place, Tree, shown
@@ -51,6 +52,8 @@ class Sweep:
     """The cells added to the cross."""
     cells: tuple[Cell, ...]
     """Every cell once, in order."""
+    map: MapOptions | None = None
+    """Of a trainability map, what it asks for; its first grid is the axes."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -60,7 +63,8 @@ class Sweep:
     @property
     def folder(self) -> str:
         """The name of its run directory, which does not change when an axis gets more values."""
-        digest = hashlib.sha256(json.dumps(sorted(self.axes)).encode()).hexdigest()[:8]
+        told = sorted(self.axes) if self.map is None else ["map", *self.axes]
+        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
         return f"{self.base.name}-{digest}"
 
     def to_yaml(self) -> str:
@@ -73,7 +77,8 @@ class Sweep:
 
     def _plain(self, axes: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         base = self.base.model_dump(mode="json", exclude_none=True)
-        return base | {"sweep": {"axes": dict(axes), "cells": list(cells)}}
+        mapped = {} if self.map is None else {"map": self.map.model_dump(mode="json", exclude_none=True)}
+        return base | mapped | {"sweep": {"axes": dict(axes), "cells": list(cells)}}
 
 
 def load_sweep(
@@ -95,23 +100,39 @@ def load_sweep(
 
     Raises ConfigError with a line for each thing that is wrong; a cell that cannot run is named with its values.
     """
-    return sweep_in(open_tree(source, overrides, modules), axes, seeds, len(overrides))
+    tree = open_tree(source, overrides, modules)
+    if "map" in tree.value:
+        if "sweep" not in tree.value or axes or seeds is not None:
+            raise ConfigError(
+                f"{tree.place(()).source or 'map'}: this is a map, whose options are its two sides; `vgx map` runs it"
+            )
+        return _map_in(tree)
+    return sweep_in(tree, axes, seeds, len(overrides))
 
 
 def load_either(
     source: Written, overrides: Sequence[str] = (), axes: Sequence[str] = (), modules: Sequence[str] = ()
 ) -> Config | Sweep:
-    """Returns the `Sweep` in a file or a mapping if it has a `sweep` section or `axes` are given, else its `Config`.
+    """Returns the `Sweep` in a file or a mapping if it has a `sweep` or a `map` section or `axes` are given, else its
+    `Config`.
 
     Raises ConfigError as `load_config` and `load_sweep` do.
     """
     tree = open_tree(source, overrides, modules)
+    if "map" in tree.value and not axes:
+        return _map_in(tree)
     if "sweep" in tree.value or axes:
         return sweep_in(tree, axes, None, len(overrides))
     config, faults = validated(tree)
     if config is None or faults:
         raise refused(faults)
     return config
+
+
+def _map_in(tree: Tree) -> Sweep:
+    from vgx.config.maps import map_in  # which makes a sweep of a map
+
+    return map_in(tree)
 
 
 def resolved(sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -130,7 +151,8 @@ def check(source: Written, overrides: Sequence[str] = (), modules: Sequence[str]
     """Returns a few words on the config or the sweep in a file. Raises ConfigError with all that is wrong with it."""
     found = load_either(source, overrides, (), modules)
     if isinstance(found, Sweep):
-        return f"{found.folder}, a sweep of {counted(len(found.cells), 'cell')}"
+        kind = "sweep" if found.map is None else "map"
+        return f"{found.folder}, a {kind} of {counted(len(found.cells), 'cell')}"
     return f"{found.name}-{found.digest}"
 
 

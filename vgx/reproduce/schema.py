@@ -14,7 +14,7 @@ from vgx.reproduce.tuning import TuningOptions
 
 PATHS = {r"^[a-z_]+(\.[a-z_]+)+$": {"description": "One option, by its path such as train.optimizer.learning_rate."}}
 """Beside whole sections, changes may name an option by its path."""
-UNCHANGED = ("name", "sweep")
+UNCHANGED = ("name", "sweep", "map")
 """What an experiment's changes cannot have as a config has it."""
 
 

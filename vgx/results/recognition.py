@@ -23,7 +23,7 @@ FIGURES = (
 """The figures beside the pages of earlier versions, which have no mark."""
 FOLDERS = ("metrics", "layers", "rounds", "checkpoint", "figures", "exports", "tensorboard")
 WRITTEN = re.compile(
-    r"\.lock|config\.yaml|meta\.json|parts\.jsonl|cells\.json|(lanes|prediction|layers)\.parquet"
+    r"\.lock|config\.yaml|meta\.json|parts\.jsonl|(cells|map)\.json|(lanes|prediction|layers)\.parquet"
     r"|(metrics|layers)/[0-9]+\.parquet|rounds/[0-9]+\.json"
     r"|checkpoint/[0-9]+(\.orbax-checkpoint-tmp[^/]*)?/.+"
     rf"|figures/({FIGURES})\.(svg|png)"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,6 +109,7 @@ def sweep(
     memory: int | None = None,
     on: str | None = None,
     watch: Watch | None = None,
+    beside: Mapping[str, str] | None = None,
 ) -> Run:
     """Runs every cell of a sweep once per seed, cells that share a program side by side, and returns the run.
 
@@ -128,6 +131,7 @@ def sweep(
             `auto` joins one and starts none; `ray://HOST:PORT` joins another's. Then this process computes on no device
             but the CPU, and as long as it lives; docs/cluster.md says what the cluster needs.
         watch: called with a `SweepProgress` whenever something happened.
+        beside: texts of further files of its directory, by name, such as a map's.
 
     Raises:
         DataError: a data set is missing or broken, or smaller than a batch.
@@ -151,6 +155,8 @@ def sweep(
             sweep = _grown(path, sweep)
             writer.write_text("config.yaml", sweep.to_yaml())
             write_cell_configs(writer, {cell.key: cell.config for cell in sweep.cells})
+            for name, text in (beside or {}).items():
+                writer.write_text(name, text)
             Sweeping(sweep, data, place, writer, watch).run(retry_failed)
     run, lanes = Run(path), defaultdict(list)
     for row in run.lanes().to_pylist():
@@ -184,4 +190,4 @@ def _grown(path: Path, sweep: Sweep) -> Sweep:
     modules = tuple(dict.fromkeys((*old.base.modules, *sweep.base.modules)))
     base = sweep.base.model_copy(update={"seeds": len(seeds) if count else seeds, "modules": modules})
     explicit = [*sweep.explicit, *(cell.overlay for cell in others)]
-    return Sweep(base, sweep.axes, explicit, (*sweep.cells, *others))
+    return replace(sweep, base=base, explicit=explicit, cells=(*sweep.cells, *others))

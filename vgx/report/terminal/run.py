@@ -234,6 +234,12 @@ def summary(run: Run) -> dict[str, Any]:
     return {"run": str(run.path), "status": run.status, "lanes": lanes}
 
 
+def summary_json(run: Run) -> dict[str, Any]:
+    """Returns the same, with all that was expected of the run beside it."""
+    held = [one._asdict() | {"found": plain(one.found)} for one in run.expectations]
+    return summary(run) | ({"expect": held} if held else {})
+
+
 def runs_table(runs: Sequence[Run]) -> RenderableType:
     """Returns the runs as a table: name, net, status, verdict and test accuracy (the mean over lanes).
 

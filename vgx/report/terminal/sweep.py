@@ -86,7 +86,7 @@ def show_sweep(
         grids.append(Text(f"theory matched at the first step of {matched:,} of {counted(known, 'lane')}{off}", "dim"))
     if value in (None, "verdict"):
         grids.append(Text(thresholds(), "dim"))
-    return Group(_header(run, swept), *grids, last_line(run))
+    return Group(header(run, swept), *grids, last_line(run))
 
 
 def _legend(lanes: Sequence[Row], value: str | None, chosen: str | None, tried: int) -> str:
@@ -119,7 +119,8 @@ def _named(run: Run, word: str | None, options: Sequence[str]) -> str | None:
         raise RunError(f"{run.path}: {error}") from None
 
 
-def _header(run: Run, swept: Sequence[str]) -> Text:
+def header(run: Run, swept: Sequence[str]) -> Text:
+    """Returns what a sweep is, which options its cells differ in, and how far it is."""
     config, meta = run.config, run.meta
     text = Text.assemble((config["name"], "bold"), f"  {describe_config(config, swept)}\n")
     text.append(f"cells differ in {', '.join(map(_tail, swept)) or 'nothing'}\n", "dim")
