@@ -70,7 +70,7 @@ def map_by_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
                 ended = {"status": "failed" if accuracy is None else "done", "verdict": "healthy", "slope": -0.01}
                 swept = {path: cell.overlay[path] for path in sweep.axes}
                 row = {"lane": lane, "cell": cell.key, "seed": seed} | swept | ended
-                rows.append(row | {"evidence": "written", "test_accuracy": accuracy, "error": None})
+                rows.append(row | {"evidence": "written", "test_accuracy": accuracy, "error": ""})
             writer.write_lanes(pa.Table.from_pylist(rows))
             for name, text in beside.items():
                 writer.write_text(name, text)

@@ -10,12 +10,16 @@ import pyarrow as pa
 from pyarrow import csv
 
 from vgx.results.columns import LAYERS, METRICS
+from vgx.results.map_file import cell_table, map_of
 from vgx.results.safe_text import csv_cell
 from vgx.results.store import Run, layers_schema, metrics_schema
 
 
 def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
-    """Writes a CSV file for each table of the run, and its config: NaN as `nan`, -inf as `-inf`, null as nothing."""
+    """Writes a CSV file for each table of the run, and its config: NaN as `nan`, -inf as `-inf`, null as nothing.
+
+    A map's cells are `map.csv`.
+    """
     del output, layers
     for name, schema in (("metrics", metrics_schema), ("layers", layers_schema)):
         with csv.CSVWriter(draft / f"{name}.csv", schema(run.precision)) as writer:
@@ -29,6 +33,8 @@ def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
         csv.write_csv(_safe(pa.table(names)), draft / "layer_names.csv")
     if len(prediction := run.prediction()):
         csv.write_csv(_safe(prediction), draft / "prediction.csv")
+    if (found := map_of(run)) is not None:
+        csv.write_csv(_safe(cell_table(found)), draft / "map.csv")
     (draft / "config.yaml").write_bytes((run.path / "config.yaml").read_bytes())
 
 
@@ -47,8 +53,9 @@ def write_npz(run: Run, draft: Path, output: Path, layers: int) -> None:
     """Writes the run as arrays over lanes, steps and layers.
 
     `metrics.<name>` are [R, T] over `metrics.step`, `layers.<name>` [R, T, L + 1] over `layers.step` and
-    `layers.layer`, of a watched run with `layers.path` [L + 1], `lanes.<name>` [R]; `config` is JSON. A column with
-    nulls has `null.<name>` beside it, True where nothing was measured (the number there is NaN); a column that is null
+    `layers.layer`, of a watched run with `layers.path` [L + 1], `lanes.<name>` [R]; a map's `map.<name>` are over its
+    cells; `config` is JSON. A column with nulls has `null.<name>` beside it, True where nothing was measured (the
+    number there is NaN); a column that is null
     throughout is left out.
     """
     del output, layers
@@ -56,6 +63,9 @@ def write_npz(run: Run, draft: Path, output: Path, layers: int) -> None:
     arrays: dict[str, np.ndarray] = {"config": np.array(json.dumps(run.config))}
     for name in lanes.column_names:
         arrays[f"lanes.{name}"] = _plain(lanes[name])
+    if (found := map_of(run)) is not None:
+        cells = cell_table(found)
+        arrays |= {f"map.{name}": _plain(cells[name]) for name in cells.column_names}
     for table, rows, keys, columns in (
         ("metrics", run.metrics(), ("lane", "step"), METRICS),
         ("layers", run.layers(), ("lane", "step", "layer"), LAYERS),

@@ -20,14 +20,17 @@ class Contour(NamedTuple):
     words: str
 
 
-def contours_of(found: TrainabilityMap) -> list[Contour]:
-    """Returns the contours to draw: of each depth at its fitted multiple, or else 6 correlation depths; where known."""
+def contours_of(found: TrainabilityMap, usual: bool = False) -> list[Contour]:
+    """Returns the contours to draw: of each depth at its fitted multiple, or else 6 correlation depths; where known.
+
+    With `usual`, 6 correlation depths in either case.
+    """
     multiples, drawn = found.multiples, []
     for depth in DEPTHS:
         if depth in multiples:
             value = multiples[depth].value
             drawn.append(Contour(depth, value, f"{value:.2g} {depth} depths, fitted"))
-        elif depth == "correlation" and any(found.ratios[depth].values()):
+        if depth == "correlation" and (usual or depth not in multiples) and any(found.ratios[depth].values()):
             drawn.append(Contour(depth, USUAL, f"{USUAL:g} {depth} depths"))
     return drawn
 

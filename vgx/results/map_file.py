@@ -15,6 +15,7 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 from typing_extensions import TypedDict
 
 from vgx.results.map_cells import Accuracies, MapAxis, MapCell
@@ -200,6 +201,14 @@ def cell_rows(found: TrainabilityMap) -> list[dict[str, Any]]:
             | {f"depth_over_{name}_depth": found.ratios[name][cell[:2]] for name in DEPTHS}
         )
     return rows
+
+
+def cell_table(found: TrainabilityMap) -> pa.Table:
+    """Returns the same as a table."""
+    kinds = {"cell": pa.string(), "round": pa.int32(), "trained": pa.bool_()}
+    kinds |= {axis.path: pa.int64() if axis.whole else pa.float64() for axis in (found.x, found.y)}
+    rows = cell_rows(found)
+    return pa.Table.from_pylist(rows, pa.schema([(name, kinds.get(name, pa.float64())) for name in rows[0]]))
 
 
 def _finite(value: float) -> float | None:

@@ -99,6 +99,26 @@ def contour(
     return pieces
 
 
+def joined(pieces: Sequence[Segment]) -> list[list[tuple[float, float]]]:
+    """Returns the pieces of a contour as lines from point to point, each as long as can be."""
+    at: dict[tuple[float, float], list[int]] = {}
+    for number, piece in enumerate(pieces):
+        for end in (piece[:2], piece[2:]):
+            at.setdefault(end, []).append(number)
+    left, found = set(range(len(pieces))), []
+    # lines with two ends begin at one of them, and only then those that go around
+    starts = [end for end, numbers in at.items() if len(numbers) == 1] + [piece[:2] for piece in pieces]
+    for start in starts:
+        line = [start]
+        while number := next((number + 1 for number in at[line[-1]] if number in left), 0):
+            left.remove(number - 1)
+            piece = pieces[number - 1]
+            line.append(piece[2:] if piece[:2] == line[-1] else piece[:2])
+        if len(line) > 1:
+            found.append(line)
+    return found
+
+
 def _between(
     a: tuple[float, float], b: tuple[float, float], low: float, high: float, level: float
 ) -> tuple[float, float]:

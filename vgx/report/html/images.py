@@ -87,9 +87,19 @@ def course_ends(rows: Rows, key: str) -> dict[str, float]:
 
 
 def sweep_stills(
-    contents: Contents, specs: Mapping[str, Any], summaries: Rows, ranked: Rows, score: str
+    contents: Contents,
+    specs: Mapping[str, Any],
+    summaries: Rows,
+    ranked: Rows,
+    score: str,
+    mapped: Mapping[str, Rows] | None = None,
 ) -> Iterator[tuple[str, Any]]:
-    """Yields the name and the filled-in spec of each figure of a sweep; grids are over its first two axes."""
+    """Yields the name and the filled-in spec of each figure of a sweep; grids are over its first two axes.
+
+    `mapped` are the rows of a map.
+    """
+    if mapped:
+        yield "map", {**_filled(specs["map"], "map", mapped["map"]), "datasets": dict(mapped)}
     if contents.options:
         rows = _grid_rows(contents, summaries)
         labels, heads = (list(dict.fromkeys(row[side] for row in rows)) for side in ("row", "column"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vgx.errors import RunError
-from vgx.report.html import charts, step_charts, sweep_charts
+from vgx.report.html import charts, map_charts, step_charts, sweep_charts
 from vgx.report.html.binning import is_null
 from vgx.report.html.captions import COURSES, constant, course_of
 from vgx.report.html.chart_rows import OUTSIDE, Rows
@@ -24,6 +24,7 @@ from vgx.report.html.sweep_summary import cell_summaries, first_cell, grid_optio
 from vgx.report.palette import CATEGORIES
 from vgx.results.columns import METRICS, SHARPNESS
 from vgx.results.files import drafted, explained
+from vgx.results.map_file import map_of
 from vgx.results.recognition import is_page
 from vgx.results.store import Run
 
@@ -79,6 +80,8 @@ def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tu
     ranked = ranking(summaries)
     data["data"]["first"] = first_cell(ranked)
     specs |= sweep_specs(contents, summaries, ranked, score)
+    if mapped := map_of(contents.run):
+        specs["map"] = map_charts.plane(mapped).to_dict()
     data["sweep"] = {
         "cells": summaries,
         "ranking": ranked[: sweep_charts.SHOWN],
@@ -92,10 +95,11 @@ def drawn(contents: Contents, folder: str = "figures") -> tuple[str, Iterator[tu
         "squares": squares(contents, summaries),
         "shown": sweep_charts.SHOWN,
         "legends": grid_legends(score),
+        "map": map_charts.rows_of(mapped, contents, summaries) if mapped else None,
     }
-    shown = sweep_page(contents, summaries, ranked, score)
+    shown = sweep_page(contents, summaries, ranked, score) | {"mapped": mapped and map_charts.words_of(mapped)}
     html = page("sweep.html", [*scripts, "sweep.js"], data, figures=specs, folder=folder, **shown)
-    return html, sweep_stills(contents, specs, summaries, ranked, score)
+    return html, sweep_stills(contents, specs, summaries, ranked, score, data["sweep"]["map"])
 
 
 def sweep_specs(contents: Contents, summaries: Rows, ranked: Rows, score: str) -> dict[str, Mapping[str, Any]]:

@@ -49,7 +49,7 @@ function showCell() {
   const alone = state.lanes.length < DATA.cells[state.cell].shown.length;
   byId("curves-title").textContent = (!alone && SWEEP.cells[state.cell].label) || DATA.lanes[state.lanes[0]].label;
   markCell();
-  for (const id of ["ranking", "predicted", "measured", "multiples"])
+  for (const id of ["map", "ranking", "predicted", "measured", "multiples"])
     if (views[id]) inTurn(() => set(views[id].view, {chosen: state.cell}, {}));
 }
 
@@ -119,6 +119,7 @@ async function startSweep() {
   });
   showFixed();
   showGrid();
+  if (SPECS.map) await embedCells("map", {...SPECS.map, datasets: SWEEP.map});
   for (const id of ["predicted", "measured"])
     if (SPECS[id]) await embedCells(id, withData(SPECS[id], "summaries", SWEEP.cells));
   await showRanking();
