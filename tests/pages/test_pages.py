@@ -36,6 +36,8 @@ NOT_RUN = {
     "vgx export tracked --to wandb": "an extra; make test-exports runs it",
     "vgx export tracked --to mlflow": "an extra; make test-exports runs it",
     "vgx train configs/mnist.yaml --device gpu": "needs a GPU",
+    "vgx map configs/maps/tanh-map.yaml": "trains for ten minutes; the digits' map, above it on the page, is run",
+    "vgx report tanh-map": "of that",
     "docker ": "needs docker; tests/test_packaging.py reads the files",
     "vgx train my-net.yaml --set 'data={name: idx": "files that the reader has; tests/data/test_idx.py reads such",
 }

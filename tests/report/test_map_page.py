@@ -43,8 +43,8 @@ def test_the_figure_has_a_rectangle_for_each_cell_and_the_contours_over_them(run
         assert by_label[f"gain {x:g}, depth {y:g}"] == accuracy
     fitted = found.multiples["correlation"].value
     names = {row["contour"] for row in rows["contours"]}
-    assert {f"{fitted:.2g} correlation depths, fitted", "6 correlation depths"} <= names
-    assert f"Nets train up to {fitted:.2g} correlation depths (95 % interval" in html
+    assert {f"{fitted:.1f} correlation depths, fitted", "6 correlation depths"} <= names
+    assert f"Nets train up to {fitted:.1f} correlation depths (95 % interval" in html
     assert "The cells as a table" in html
 
 

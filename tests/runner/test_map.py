@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 import vgx
 from vgx.cli import app
 from vgx.config.maps import load_map
-from vgx.errors import RunError
+from vgx.errors import Damaged, RunError
 from vgx.report.map_words import boundary_in_words
 from vgx.report.terminal.map import show_map
 from vgx.results.map_file import map_of
+from vgx.results.recognition import sort
 from vgx.runner import sweeping
 from vgx.runner.map import cost_of, trainability_map
 from vgx.runner.map_theory import MapTheory, shallowest
@@ -110,7 +111,7 @@ def test_a_map_is_refined_at_its_boundary_and_finds_the_multiple(map_by_rule):
     assert fit.low < 5.0 < fit.high
     assert fit.value == pytest.approx(5.0, rel=0.1)
     assert found.multiples["gradient"].high / found.multiples["gradient"].low > 1.3 * fit.high / fit.low
-    assert f"Nets train up to {fit.value:.2g} correlation depths (95 % interval" in boundary_in_words(found)[0]
+    assert f"Nets train up to {fit.value:.1f} correlation depths (95 % interval" in boundary_in_words(found)[0]
 
 
 def test_nothing_is_added_where_no_neighbours_differ_and_the_words_say_so(map_by_rule):
@@ -176,6 +177,32 @@ def test_show_draws_the_map_and_asked_for_a_grid_the_grid(map_by_rule, monkeypat
     assert "correlation depths, fitted" in shown.stdout
     grid = CliRunner().invoke(app, ["show", str(run.path), "--rows", "depth", "--value", "test_accuracy"])
     assert "columns: model.initializer.gain" in grid.stdout
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: file.pop("cells"),
+        lambda file: file["y"].update(values=[4]),
+        lambda file: file["y"].update(values=[0, 4]),
+        lambda file: file["cells"][3].update(bottom=-1.0),
+        lambda file: file["cells"][3].update(left="wide"),
+        lambda file: file["theory"]["x"].pop(),
+    ],
+)
+def test_a_damaged_map_is_told_in_a_line(map_by_rule, change):
+    run = map_by_rule(TANH, lambda config, seed: 0.9, **SIDES | {"points": "2"}, refine="0")
+    file = json.loads((run.path / "map.json").read_text())
+    change(file)
+    (run.path / "map.json").write_text(json.dumps(file))
+    with pytest.raises(Damaged) as refusal:
+        map_of(run)
+    assert "\n" not in str(refusal.value)
+
+
+def test_all_that_a_map_leaves_is_known_as_its_own(map_by_rule):
+    run = map_by_rule(TANH, lambda config, seed: 0.9, **SIDES | {"points": "2"}, refine="0")
+    assert sort(run.path).others == []
 
 
 def test_the_cost_is_told_by_depth():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from vgx.results.map_cells import DIFFER
@@ -29,7 +28,7 @@ def contours_of(found: TrainabilityMap, usual: bool = False) -> list[Contour]:
     for depth in DEPTHS:
         if depth in multiples:
             value = multiples[depth].value
-            drawn.append(Contour(depth, value, f"{value:.2g} {depth} depths, fitted"))
+            drawn.append(Contour(depth, value, f"{_digits(value)} {depth} depths, fitted"))
         if depth == "correlation" and (usual or depth not in multiples) and any(found.ratios[depth].values()):
             drawn.append(Contour(depth, USUAL, f"{USUAL:g} {depth} depths"))
     return drawn
@@ -42,7 +41,7 @@ def map_state(found: TrainabilityMap) -> str:
     asked = max(found.file["settings"]["refine"])
     if added:
         rounds = counted(max(cell.round for cell in found.cells), "round")
-        first += f", and {added:,} more in {rounds} of refinement between neighbours that differ"
+        first += f", and {added:,} more in {rounds} of refinement"
     elif asked and found.file["round"] == 0:
         first += f"; no two neighbours differ by {DIFFER:g} or more yet" if len(found.accuracies) else ""
     trained = f"{found.trained:,} of {len(found.cells):,} trained"
@@ -83,5 +82,5 @@ def _fitted(found: TrainabilityMap, depth: str, one: Multiple) -> str:
 
 
 def _digits(value: float) -> str:
-    """Two figures, and no exponent where there need be none."""
-    return figure(value, "{:.2g}" if value < 100 else "{:.0f}") if math.isfinite(value) else "∞"
+    """A multiple in two figures: `0.47`, `4.7`, `47`."""
+    return figure(value, "{:.2f}" if value < 1 else "{:.1f}" if value < 10 else "{:,.0f}")

@@ -12,12 +12,14 @@ reasons    why one of them is unknown, where it is
 
 from __future__ import annotations
 
+import math
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 from typing_extensions import TypedDict
 
+from vgx.errors import Damaged
 from vgx.results.map_cells import Accuracies, MapAxis, MapCell
 from vgx.results.map_fit import Multiple, Ratios, Segment, contour, fitted_multiple, threshold_of
 from vgx.results.reading import read_json
@@ -133,6 +135,8 @@ def map_of(run: Run) -> TrainabilityMap | None:
     if not (run.path / FILE).exists():
         return None
     file = read_json(run.path / FILE, MapFile)
+    if not _is_sound(file):
+        raise Damaged(run.path / FILE, "is no map", "the same command makes it anew")
     x, y = (MapAxis(axis["path"], tuple(axis["values"]), axis["log"], axis["whole"]) for axis in (file["x"], file["y"]))
     cells = [MapCell(*(each[name] for name in MapCell._fields)) for each in file["cells"]]
     rows = run.lanes().to_pylist()
@@ -150,6 +154,23 @@ def map_of(run: Run) -> TrainabilityMap | None:
         file,
         value,
         threshold_of(known, file["chance"]) if threshold is None else threshold,
+    )
+
+
+def _is_sound(file: MapFile) -> bool:
+    """Whether a map can be drawn: two values or more on each side, all with a place there, and theory's of one size."""
+    sides = (file["x"], ("x", "left", "right")), (file["y"], ("y", "bottom", "top"))
+    for axis, names in sides:
+        values = [*axis["values"], *(cell[name] for cell in file["cells"] for name in names)]
+        least = 0.0 if axis["log"] else -math.inf
+        if len(set(axis["values"])) < 2 or axis["values"] != sorted(axis["values"]):
+            return False
+        if not all(math.isfinite(value) and value > least for value in values):
+            return False
+    theory = file["theory"]
+    return all(
+        len(theory[name]) == len(theory["x"]) and all(len(column) == len(theory["y"]) for column in theory[name])
+        for name in DEPTHS
     )
 
 
