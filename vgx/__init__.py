@@ -19,9 +19,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vgx.api import Run, sweep, train
+    from vgx.api import Run, sweep, train, trainability_map
     from vgx.api import Run as open_run
     from vgx.config.load import load_config
+    from vgx.config.maps import load_map
     from vgx.config.schema import Config
     from vgx.config.sweep import check, load_sweep
     from vgx.errors import VgxError
@@ -36,12 +37,14 @@ __all__ = [
     "check",
     "diagnose",
     "load_config",
+    "load_map",
     "load_sweep",
     "open_run",
     "plan",
     "predict",
     "sweep",
     "train",
+    "trainability_map",
 ]
 
 _HOMES = {
@@ -49,9 +52,11 @@ _HOMES = {
     "check": "vgx.config.sweep",
     "diagnose": "vgx.theory.cure",
     "load_config": "vgx.config.load",
+    "load_map": "vgx.config.maps",
     "load_sweep": "vgx.config.sweep",
     "VgxError": "vgx.errors",
     "train": "vgx.api",
+    "trainability_map": "vgx.api",
     "plan": "vgx.runner.sweep",
     "sweep": "vgx.api",
     "predict": "vgx.theory.predict",

@@ -1,4 +1,4 @@
-"""What Python meets: a run that shows itself, and `vgx.train` and `vgx.sweep`, which return one."""
+"""What Python meets: a run that shows itself, and `vgx.train`, `vgx.sweep`, `vgx.trainability_map`, which return one."""
 
 from __future__ import annotations
 
@@ -71,6 +71,10 @@ def __getattr__(name: str) -> Any:
         from vgx.runner.sweep import sweep
 
         globals()[name] = _returning_run(sweep)
+    elif name == "trainability_map":
+        from vgx.runner.map import trainability_map
+
+        globals()[name] = _returning_run(trainability_map)
     else:
         raise AttributeError(f"module 'vgx.api' has no attribute '{name}'")
     return globals()[name]

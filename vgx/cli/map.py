@@ -57,14 +57,13 @@ def draw_map(
     console, silent = make_console(), quiet or as_json
     with working("planning", silent=quiet):
         import vgx
-        from vgx.config.maps import load_map
         from vgx.report.terminal.sweep import watching_sweep
-        from vgx.runner.map import cost_of, trainability_map
+        from vgx.runner.map import cost_of
         from vgx.runner.plan import parse_memory
         from vgx.runner.sweep import sweep_path
 
         asked = {"x": x, "y": y, "points": points, "refine": refine, "value": value, "threshold": threshold}
-        grid = load_map(config, overrides or [], asked, seeds, modules or [])
+        grid = vgx.load_map(config, overrides or [], asked, seeds, modules or [])
         limit = parse_memory(memory) if memory else None
         where: dict[str, Any] = {"device": device, "devices_per_run": devices_per_run, "on": on}
         planned = vgx.plan(grid, runs=runs, memory=limit, **where) if plan else None
@@ -76,7 +75,7 @@ def draw_map(
     begun = sweep_path(grid, runs) / "config.yaml"
     how: dict[str, Any] = {"overwrite": overwrite, "retry_failed": retry == "failed", "memory": limit} | where
     with going_on(config=begun, silent=silent), watching_sweep(console, silent=silent) as watch:
-        run = trainability_map(grid, runs=runs, watch=watch, say=None if silent else console.print, **how)
+        run = vgx.trainability_map(grid, runs=runs, watch=watch, say=None if silent else console.print, **how)
     tell_of_fault(run)
     _show(run, console, quiet, as_json)
     if not silent:
