@@ -1,4 +1,4 @@
-"""What Python meets: a run that shows itself, and `vgx.train`, `vgx.sweep`, `vgx.trainability_map`, which return one."""
+"""What Python meets: a run that shows itself, and what trains and returns one: `train`, `sweep`, `trainability_map`."""
 
 from __future__ import annotations
 

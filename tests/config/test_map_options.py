@@ -62,6 +62,8 @@ def test_what_is_spaced_by_ratios_is_drawn_so(text, log):
         ({"x": "initializer.gain=0:nan"}, "'nan' is not a number"),
         ({"x": "initializer.gain=0:1:log:2"}, "expected a range such as"),
         ({"x": "initializer.gain=1,x"}, "'x' is not a number"),
+        ({"x": "initializer.gain=0:1e300"}, "1e300 is more than a map can have on a side"),
+        ({"y": "depth=1:inf"}, "'inf' is not a number"),
         ({"x": "initializer.gain=1,"}, "'' is not a number"),
         ({"x": "initializer.gain=1,1"}, "a map needs two values or more on each side"),
         ({"y": "depth=1.5:3"}, "--y depth=1.5:3: map.y: model.depth: takes whole numbers, and 1.5 is none"),

@@ -16,6 +16,7 @@ MOST_POINTS, MOST_ROUNDS = 200, 6
 POINTS, WHOLE_POINTS = 12, 6
 """Values in a range by default: of an option that takes any number, and of one that takes whole numbers, of which each
 is, as a rule, a program of its own to compile."""
+LARGEST = 1e15
 _RANGE = re.compile(r"(?P<low>[^:,]+):(?P<high>[^:,]+)(:(?P<spacing>[^:,]*))?")
 
 
@@ -88,7 +89,7 @@ def axis_of(path: str, text: str, whole: bool, count: int) -> MapAxis:
         found = _RANGE.fullmatch(text)
         if not found:
             raise ValueError(
-                f"expected a range such as 0.5:2.5 or 1e-3:1:log, or values such as 10,20,40, found {text!r}"
+                f"expected a range such as 0.5:2.5 or 1e-3:1:log, or values such as 10,20,40, found {text[:60]!r}"
             )
         spacing = found["spacing"]
         if spacing not in (None, "log", "linear"):
@@ -115,6 +116,8 @@ def _number(word: str, whole: bool) -> float:
         value = None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{word.strip()[:60]!r} is not a number")
+    if abs(value) > LARGEST:
+        raise ValueError(f"{word.strip()[:60]} is more than a map can have on a side")
     if whole and value != int(value):
         raise ValueError(f"takes whole numbers, and {word.strip()} is none")
     return int(value) if whole else float(value)
