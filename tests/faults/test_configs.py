@@ -93,8 +93,8 @@ def returns_changed(path: Path) -> list[str]:
     if "claim" in tree:
         return []
     again = path.with_name("again.yaml")
-    if "sweep" in tree:
-        sweep = vgx.load_sweep(path)
+    if "sweep" in tree or "map" in tree:
+        sweep = vgx.load_map(path) if "map" in tree else vgx.load_sweep(path)
         again.write_text(sweep.to_yaml(), encoding="utf-8")
         back = vgx.load_sweep(again)
         same = (sweep.base, sweep.folder, sweep.cells) == (back.base, back.folder, back.cells)
