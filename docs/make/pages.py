@@ -55,13 +55,14 @@ def columns() -> str:
         "| column | is |",
         "|---|---|",
         *(
-            f"| `{name}` | {label}{' (log10 of its norm)' if name.endswith('log10') else ''} |"
+            f"| `{name}` | {label}{' (log10 of its norm)' if name == 'gradient_log10' else ''} |"
             for name, label in METRICS.items()
         ),
         "",
         "Test and validation figures are measured every `train.evaluate_every` steps, and null at the others; so are",
         "`sharpness`, the largest eigenvalue of the training loss's Hessian, and `stability`, learning_rate x",
-        "sharpness / 2, in runs with `log.sharpness` alone.",
+        "sharpness / 2, in runs with `log.sharpness` alone. What begins with `logits` or `hidden` stands in runs with",
+        "`log.spectrum` alone, at its steps: [Jacobians](../how-to/spectrum.md).",
     ]
     return "\n".join(lines) + "\n"
 

@@ -41,7 +41,7 @@ BAD = {
     "depth: 3": "1:1: unknown key 'depth'; did you mean 'model.depth'?",
     "train:\n  learning_rate: 1": "2:3: train: unknown key 'learning_rate'; "
     "did you mean 'train.optimizer.learning_rate'?",
-    "log:\n  xyz: 1": "2:3: log: unknown key 'xyz'; known: every, statistics, sharpness, tensorboard",
+    "log:\n  xyz: 1": "2:3: log: unknown key 'xyz'; known: every, statistics, sharpness, spectrum, tensorboard",
     "'a\\nb': 1": "1:1: unknown key 'a\\\\nb'; known: name, seeds, data, model, train, log, expect, import",
     '"a\\nb": 1': "1:1: unknown key 'a\\nb'; known: name, seeds, data, model, train, log, expect, import",
     "sweep: {axes: {}}": "1:1: sweep: this is a sweep, of many configs; `vgx sweep` runs it",

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from vgx.results.prediction import prediction_schema, with_measured
-from vgx.results.store import layers_schema
+from vgx.results.schemas import layers_schema
 
 
 def layers(rows):

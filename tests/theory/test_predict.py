@@ -140,10 +140,11 @@ def test_json_is_that_of_the_design(file):
         "correlation_depth_scale",
         "fixed_point",
         "band",
+        "spectrum",
         "ends",
     ]
     assert {tuple(layer) for layer in found["layers"]} == {
-        ("layer", "delta_log10", "act_rms", "preact_std", "cosine", "factor")
+        ("layer", "delta_log10", "act_rms", "preact_std", "cosine", "factor", "coherence")
     }
     assert [layer["layer"] for layer in found["layers"]] == list(range(1, 32))
     assert found["layers"][-1]["delta_log10"] == 0

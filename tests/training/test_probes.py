@@ -203,7 +203,7 @@ def measured(config: Config, mlp: MLP, x: jax.Array, labels: jax.Array) -> tuple
             logits, _, forward = mlp(x, jnp.zeros(()), probes, None, tier)
             return mean_loss(logits.astype(jnp.promote_types(x.dtype, jnp.float32)), labels), forward
 
-        (gradient, probes), forward = jax.grad(loss, (0, 1), has_aux=True)(mlp, mlp.empty_probes())
+        (gradient, probes), forward = jax.grad(loss, (0, 1), has_aux=True)(mlp, mlp.empty_probes(tier))
         return make_record(probes, forward, gradient, config), gradient
 
     record, gradient = take(mlp, x, labels)
@@ -277,7 +277,7 @@ def test_the_taps_leave_every_logit_and_every_gradient_bit_identical(tier):
         gradient, logits = jax.grad(loss, has_aux=True)(mlp, probes)
         return logits, gradient
 
-    plain, tapped = run(mlp, None, "none"), run(mlp, mlp.empty_probes(), tier)
+    plain, tapped = run(mlp, None, "none"), run(mlp, mlp.empty_probes(tier), tier)
     assert all(same(a, b) for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(tapped), strict=True))
 
 
@@ -452,6 +452,42 @@ def test_the_noise_scale_is_that_of_the_examples_own_gradients(size, float64):
         noise = (mean_square - square_of_mean) / (1 - 1 / BATCH)
         assert signal > 0
         np.testing.assert_allclose(record.noise_scale[i], noise / signal, rtol=1e-9)
+
+
+@pytest.mark.parametrize("residual", ["none", "pre_activation", "post_activation"])
+def test_the_coherence_is_the_mean_cosine_of_the_examples_own_gradients(residual, float64):
+    """Some of which are so much smaller that their squares are lost beside the others'."""
+    model = {"width": [7, 9, 9], "activation": "tanh", "residual": residual}
+    config = config_of(
+        model=model, train={"batch_size": BATCH, "precision": "float64"}, log={"statistics": "full", "every": 1}
+    )
+    mlp, (x, _) = net(config), examples()
+    mlp.stacks[-1].kernel[...] = 60 * mlp.stacks[-1].kernel[...]  # sure of itself: gradients of 1e-20 and of 1
+    labels = jnp.argmax(mlp(x, jnp.zeros(()), None, None, "none")[0], -1)
+    labels = labels.at[:3].set((labels[:3] + 1) % CLASSES)
+    record = measured(config, mlp, x, labels)[0]
+
+    def loss(x, label, offsets):
+        h, stream = x, None
+        layers = [layer_of(s, i) for s, c in zip(mlp.stacks, mlp.counts, strict=True) for i in range(c)]
+        for i, layer in enumerate(layers):
+            adds = i < 3 and config.model.branches[i]
+            h = x @ layer.kernel[...] + layer.bias[...] + offsets[i]
+            stream = stream + h if adds else h
+            y = jnp.tanh(stream if residual == "pre_activation" else h)
+            x = x + y if adds and residual == "post_activation" else y
+        return -jax.nn.log_softmax(h)[label]
+
+    zeros = [jnp.zeros(n) for n in (*config.model.widths, CLASSES)]
+    deltas = jax.jit(jax.vmap(jax.grad(loss, 2), (0, 0, None)))(x, labels, zeros)
+    for delta, coherence in zip(deltas, record.coherence, strict=True):
+        size = np.linalg.norm(delta, axis=1, keepdims=True)
+        cosines = (delta / size) @ (delta / size).T
+        np.testing.assert_allclose(coherence, cosines[~np.eye(BATCH, dtype=bool)].mean(), atol=1e-9)
+
+
+def layer_of(stack: Any, i: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[i], stack)
 
 
 def test_the_noise_scale_is_infinite_where_the_signal_drowns_and_nan_where_nothing_is_known():

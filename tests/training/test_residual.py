@@ -134,7 +134,7 @@ def test_the_taps_leave_every_logit_and_every_gradient_bit_identical(kind, tier)
         gradient, logits = jax.grad(loss, has_aux=True)(mlp, probes)
         return logits, gradient
 
-    plain, tapped = jax.tree.leaves(run(mlp, None, "none")), jax.tree.leaves(run(mlp, mlp.empty_probes(), tier))
+    plain, tapped = jax.tree.leaves(run(mlp, None, "none")), jax.tree.leaves(run(mlp, mlp.empty_probes(tier), tier))
     assert all(np.array_equal(a, b) for a, b in zip(plain, tapped, strict=True))
 
 

@@ -377,6 +377,7 @@ def starter(name: str) -> str:
         log:
           every: 1  # steps between records of the layers
           statistics: standard  # none, lite, standard or full
+          # spectrum: {{examples: 4, at: evaluation}}  # singular values of Jacobians; at: first, or a list of steps
           # sharpness: {{examples: 1024}}  # evaluations measure the largest eigenvalue of the training loss's Hessian
           tensorboard: false  # true: event files as well
         # What turns a run into a test: `vgx train` exits 3 when it does not hold.

@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -22,8 +22,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from vgx.config import yaml_tree
+from vgx.config.log import Log
 from vgx.config.map_options import MapOptions
 from vgx.config.modules import MAX_MODULES, MODULE_NAME
+from vgx.config.section import Count, OneOrMany, Section
 from vgx.data import DATASETS, Source
 from vgx.parts import (
     ACTIVATIONS,
@@ -46,21 +48,12 @@ from vgx.parts.losses import Loss
 from vgx.parts.normalizations import NoNormalization
 from vgx.parts.optimizers import SGD, NoClip
 from vgx.parts.residuals import NoResidual
-from vgx.registry import Frozen
 from vgx.results import bounds
 from vgx.results.verdict import Word
 
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Width = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 ModuleName = Annotated[str, Field(pattern=MODULE_NAME)]
-
-
-def _one_or_many(value: Any) -> str:
-    return "many" if isinstance(value, list | tuple) else "one"
-
-
-_OneOrMany = Discriminator(_one_or_many)
 
 
 COUNT_OR_FULL = "a count or full"
@@ -81,18 +74,6 @@ def legal_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-")[:100] or "run"
 
 
-class Section(Frozen):
-    """A part of the tree: frozen, strict, every field explained to the JSON Schema by its docstring."""
-
-    later: ClassVar[frozenset[str]] = frozenset()
-    """Options that earlier versions did not have."""
-
-    @property
-    def later_defaults(self) -> set[str]:
-        """The `later` options that have their defaults: they tell a run from none that an earlier version made."""
-        return {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
-
-
 class Model(Section):
     """A deep MLP: hidden layers x = norm(f(W x + b)), which may add to a stream, and a linear readout."""
 
@@ -103,7 +84,7 @@ class Model(Section):
     width: Annotated[
         Annotated[Width, Tag("one")]
         | Annotated[tuple[Width, ...], Field(strict=False, min_length=1, max_length=100_000), Tag("many")],
-        _OneOrMany,
+        OneOrMany,
     ] = 128
     """Units per hidden layer: one number for all, or a list with one for each."""
     activation: Annotated[Activation, ACTIVATIONS.field] = ReLU()
@@ -189,35 +170,13 @@ class Train(Section):
         return self
 
 
-class Sharpness(Section):
-    """How the sharpness of the training loss is measured."""
-
-    examples: Count = 1024
-    """Training examples that it is measured on, evenly spread; all, where there are fewer."""
-
-
-class Log(Section):
-    """What is written down."""
-
-    later = frozenset({"sharpness"})
-
-    every: Count = 1
-    """Steps between records of the layers; the first step is always recorded."""
-    statistics: Literal["none", "lite", "standard", "full"] = "standard"
-    """How much is recorded of each layer."""
-    sharpness: Sharpness | None = None
-    """Whether evaluations measure the largest eigenvalue of the training loss's Hessian, as {examples: 1024}."""
-    tensorboard: bool = False
-    """Whether event files for TensorBoard are written as well, to `tensorboard/` in the run, while it goes on."""
-
-
 class Expect(Section):
     """What every seed must come to, or `vgx train` exits 3. Bounds are texts: '>= 0.95', '< 1', '0 +- 0.01'."""
 
     verdict: (
         Annotated[
             Annotated[Word, Tag("one")] | Annotated[tuple[Word, ...], Field(strict=False, min_length=1), Tag("many")],
-            _OneOrMany,
+            OneOrMany,
         ]
         | None
     ) = None
@@ -274,7 +233,7 @@ class Config(Section):
     seeds: Annotated[
         Annotated[int, Field(ge=1, le=10_000), Tag("one")]
         | Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=10_000), Tag("many")],
-        _OneOrMany,
+        OneOrMany,
     ] = 1
     """A count n (seeds 0 to n - 1), or a list of seeds."""
     data: Annotated[Source, DATASETS.field] = Field(
@@ -316,6 +275,13 @@ class Config(Section):
             raise _conflict("train.batch_size", "batch norm needs at least 2: one example has no variance")
         if self.model.normalization.over_batch and self.log.sharpness and self.log.sharpness.examples == 1:
             raise _conflict("log.sharpness.examples", "batch norm needs at least 2: one example has no variance")
+        return self
+
+    @model_validator(mode="after")
+    def _comes_to_its_spectra(self) -> Self:
+        steps, spectrum = self.train.steps, self.log.spectrum
+        if steps and spectrum and (late := spectrum.beyond(steps)) is not None:
+            raise _conflict("log.spectrum.at", f"step {late}: the run has {steps} steps")
         return self
 
     @property

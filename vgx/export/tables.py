@@ -12,7 +12,8 @@ from pyarrow import csv
 from vgx.results.columns import LAYERS, METRICS
 from vgx.results.map_file import cell_table, map_of
 from vgx.results.safe_text import csv_cell
-from vgx.results.store import Run, layers_schema, metrics_schema
+from vgx.results.schemas import TABLES
+from vgx.results.store import Run
 
 
 def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
@@ -21,7 +22,9 @@ def write_csv(run: Run, draft: Path, output: Path, layers: int) -> None:
     A map's cells are `map.csv`.
     """
     del output, layers
-    for name, schema in (("metrics", metrics_schema), ("layers", layers_schema)):
+    for name, schema in TABLES.items():
+        if name == "spectrum" and not run.files(name):
+            continue
         with csv.CSVWriter(draft / f"{name}.csv", schema(run.precision)) as writer:
             for part in run.batches(name):
                 writer.write_table(part)

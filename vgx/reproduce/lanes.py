@@ -9,7 +9,8 @@ import numpy as np
 
 from vgx.config.sweep import Sweep
 from vgx.reproduce.metrics import LaneOutcome, Metric
-from vgx.results.store import ENDED, Run
+from vgx.results.schemas import ENDED
+from vgx.results.store import Run
 from vgx.runner.rounds import PENDING
 from vgx.runner.sweep import sweep_path
 

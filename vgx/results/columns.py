@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from vgx.errors import RunError, did_you_mean
+from vgx.results.spectrum import SPECTRUM
 
 if TYPE_CHECKING:
     from vgx.results.store import Run
@@ -192,6 +193,14 @@ LAYERS = {
         "dim",
         "{:.1f}",
     ),
+    "coherence": Column(
+        "cosine between gradients",
+        "signed",
+        "full",
+        "mean cosine between the gradients of different examples at the pre-activations h",
+        "coher.",
+        "{:.2f}",
+    ),
     "noise_scale": Column(
         "gradient noise scale",
         "log",
@@ -217,11 +226,19 @@ METRICS = {
     "validation_accuracy": "validation accuracy",
     "sharpness": "sharpness",
     "stability": "stability ratio",
+    "logits_square_log10": "logits, mean square log10",
+    "logits_spread": "logits, spread",
+    "logits_isometry_gap": "logits, isometry gap",
+    "hidden_square_log10": "hidden, mean square log10",
+    "hidden_spread": "hidden, spread",
+    "hidden_isometry_gap": "hidden, isometry gap",
 }
 """The columns of the metrics table, in their order on disk, and their labels."""
 SHARPNESS = ("sharpness", "stability")
 """Columns of the metrics table, of runs with `log.sharpness` alone: at each evaluation the largest eigenvalue of the
 training loss's Hessian, and that over 2 / learning rate: above 1, gradient descent on a quadratic is unstable."""
+ON_REQUEST = (*SHARPNESS, *SPECTRUM)
+"""Columns of the metrics table that only those runs have whose config asks for them."""
 DEAD_UNITS = "dead_units"
 """A column of the metrics table, of runs in batches under 32 alone: at each evaluation, for each hidden layer the share
 of its units whose slope is 0 for every one of a fixed set of training examples."""

@@ -15,7 +15,8 @@ from vgx.results.alignment import align
 from vgx.results.columns import known_statistic, swept_columns
 from vgx.results.curves import evenly, rows_by_lane
 from vgx.results.divergence import Divergence, Trajectory, aligned, divergence_of, trajectory_of
-from vgx.results.store import ENDED, Run
+from vgx.results.schemas import ENDED
+from vgx.results.store import Run
 from vgx.results.values import in_words, option_called, scalar
 
 MAX_GROUPS = 8

@@ -15,7 +15,8 @@ from vgx.results.columns import DEAD_UNITS, FINAL
 from vgx.results.curves import curves_of, rows_by_lane
 from vgx.results.layer_names import chains_of
 from vgx.results.nonfinite import BACKWARD, FORWARD, broken, first_not_finite, place_in
-from vgx.results.store import LaneResult, Run
+from vgx.results.schemas import LaneResult
+from vgx.results.store import Run
 from vgx.results.verdict import Fit, LayerCurves, Places, Verdict, divergence_in_words, judge, slope_of
 
 WINDOW = 0.25

@@ -23,7 +23,8 @@ from vgx.errors import Damaged
 from vgx.results.map_cells import Accuracies, MapAxis, MapCell
 from vgx.results.map_fit import Multiple, Ratios, Segment, contour, fitted_multiple, threshold_of
 from vgx.results.reading import read_json
-from vgx.results.store import ENDED, Run
+from vgx.results.schemas import ENDED
+from vgx.results.store import Run
 
 FILE = "map.json"
 SCORES = ("test_accuracy", "validation_accuracy", "train_accuracy")

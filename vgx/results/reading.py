@@ -251,10 +251,15 @@ def _open_table(path: Path) -> pa.NativeFile:
 
 
 def table_files(folder: Path) -> list[Path]:
-    """Returns the parts in a table's folder, in order. Raises Damaged when it cannot be looked into."""
+    """Returns the parts in a table's folder, in order; none of a spectrum that there is not.
+
+    Raises Damaged when it cannot be looked into.
+    """
     try:
         names = sorted(os.listdir(folder))
     except FileNotFoundError:
+        if folder.name == "spectrum":
+            return []
         raise Damaged(folder, "is missing") from None
     except OSError as error:
         raise unreadable(folder, error) from None

@@ -21,16 +21,16 @@ FIGURES = (
     "|grid-[a-z-]+|ranking|predicted-slope|measured-slope"
 )
 """The figures beside the pages of earlier versions, which have no mark."""
-FOLDERS = ("metrics", "layers", "rounds", "checkpoint", "figures", "exports", "tensorboard")
+FOLDERS = ("metrics", "layers", "spectrum", "rounds", "checkpoint", "figures", "exports", "tensorboard")
 WRITTEN = re.compile(
     r"\.lock|config\.yaml|meta\.json|parts\.jsonl|(cells|map)\.json|(lanes|prediction|layers)\.parquet"
-    r"|(metrics|layers)/[0-9]+\.parquet|rounds/[0-9]+\.json"
+    r"|(metrics|layers|spectrum)/[0-9]+\.parquet|rounds/[0-9]+\.json"
     r"|checkpoint/[0-9]+(\.orbax-checkpoint-tmp[^/]*)?/.+"
     rf"|figures/({FIGURES})\.(svg|png)"
     r"|tensorboard/(.+/)?events\.out\.tfevents\.[0-9]+\.vgx\.[0-9]+"
 )
 """The files that vgx writes in a run directory and that their names tell; others are told by what is in them."""
-TRACES = {".lock", "metrics", "layers", "rounds", "checkpoint"}
+TRACES = {".lock", "metrics", "layers", "spectrum", "rounds", "checkpoint"}
 """What hardly anything but vgx leaves: where one of these is, a run may have lost its meta.json."""
 STATUSES = ("running", "done", "interrupted", "failed")
 

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from vgx.errors import Damaged, RunError, did_you_mean
 from vgx.results import directories, layer_names, manifest
-from vgx.results.columns import DEAD_UNITS, FINAL, LAYERS, METRICS, OF_STREAMS
+from vgx.results.columns import DEAD_UNITS
 from vgx.results.curves import Curves, curves_of, rows_by_lane
 from vgx.results.manifest import Part
 from vgx.results.prediction import JOINED, STATISTICS, prediction_schema, with_measured
@@ -35,77 +35,10 @@ from vgx.results.reading import (
     read_yaml,
     table_files,
 )
+from vgx.results.schemas import LANE_SCHEMA, TABLES, examined_schema, layers_schema, metrics_schema, spectrum_schema
 
 if TYPE_CHECKING:
     from vgx.results.expectations import ExpectationResult
-
-
-def metrics_schema(precision: str) -> pa.Schema:
-    """Returns the schema of the metrics table: a row per lane and step."""
-    return _schema(("lane", "step"), METRICS, precision)
-
-
-def examined_schema(precision: str) -> pa.Schema:
-    """Returns the schema of the metrics table of a run in batches so small that evaluations look for dead units."""
-    number = metrics_schema(precision).field("epoch").type
-    return metrics_schema(precision).append(pa.field(DEAD_UNITS, pa.list_(number)))
-
-
-def layers_schema(precision: str, *, streams: bool = True) -> pa.Schema:
-    """Returns the schema of the layer table: a row per recorded step, lane and layer (L + 1 is the readout).
-
-    Without `streams`, that of nets without skip connections.
-    """
-    return _schema(("lane", "step", "layer"), (name for name in LAYERS if streams or name not in OF_STREAMS), precision)
-
-
-def _schema(keys: Iterable[str], values: Iterable[str], precision: str) -> pa.Schema:
-    # A float64 run is made to compare tenth digits, so its tables keep them.
-    number = pa.float64() if precision == "float64" else pa.float32()
-    return pa.schema(
-        [pa.field(key, pa.int32(), nullable=False) for key in keys] + [pa.field(name, number) for name in values]
-    )
-
-
-ENDED = ("done", "diverged")
-"""The statuses of a lane that has ended by itself."""
-
-
-class LaneResult(NamedTuple):
-    """How one lane ended: a row of `lanes.parquet`."""
-
-    lane: int
-    seed: int
-    status: str
-    """Of `ENDED`."""
-    verdict: str | None
-    slope: float | None
-    """Decades of norm per layer from the top down: vanishing is negative."""
-    evidence: str
-    """Why the verdict, in a sentence."""
-    diverged_step: int | None
-    diverged_layer: int | None
-    train_loss: float | None
-    train_accuracy: float | None
-    test_loss: float | None
-    test_accuracy: float | None
-    validation_loss: float | None
-    validation_accuracy: float | None
-
-
-LANE_SCHEMA = pa.schema(
-    [
-        pa.field("lane", pa.int32(), nullable=False),
-        pa.field("seed", pa.int32(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("verdict", pa.string()),
-        pa.field("slope", pa.float64()),
-        pa.field("evidence", pa.string()),
-        pa.field("diverged_step", pa.int32()),
-        pa.field("diverged_layer", pa.int32()),
-        *(pa.field(name, pa.float64()) for name in FINAL),
-    ]
-)
 
 
 class Run:
@@ -192,6 +125,10 @@ class Run:
         """Returns a row per recorded step, lane and layer in that order, a sweep's round by round; `where` filters."""
         return self._table("layers", layers_schema(self.precision), columns, where)
 
+    def spectrum(self, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None) -> pa.Table:
+        """Returns log10 of Jacobians' singular values, a row each; none of a run without `log.spectrum`."""
+        return self._table("spectrum", spectrum_schema(self.precision), columns, where)
+
     def curves(
         self, column: str, lanes: Iterable[int] | None = None, *, steps: Iterable[int] | None = None
     ) -> dict[int, Curves]:
@@ -228,8 +165,8 @@ class Run:
     def batches(
         self, table: str, columns: Sequence[str] | None = None, *, where: pc.Expression | None = None
     ) -> Iterator[pa.Table]:
-        """Yields `metrics` or `layers` part by part: a long run's table need not be in memory at once."""
-        schema = {"metrics": metrics_schema, "layers": layers_schema}[table](self.precision)
+        """Yields one of TABLES part by part: a long run's table need not be in memory at once."""
+        schema = TABLES[table](self.precision)
         for path in self.files(table):
             yield _rows([path], schema, columns, where)
 
@@ -271,11 +208,11 @@ class Run:
         return table
 
     def files(self, table: str) -> list[Path]:
-        """Returns the parts of `metrics` or `layers`, in order, each seen to be there and what was written.
+        """Returns the parts of one of TABLES, in order, each seen to be there and what was written.
 
         Of a run that is written, what is not yet in the list of parts is left out. Runs of format 1 have no list.
         """
-        schema = {"metrics": metrics_schema, "layers": layers_schema}[table](self.precision)
+        schema = TABLES[table](self.precision)
         meta, parts = self.meta, manifest.read(self.path)
         files = table_files(self.path / table)
         if parts is None:
@@ -297,7 +234,7 @@ class Run:
 
     def check(self) -> None:
         """Raises Damaged when a part of a table is missing, or not what was written."""
-        for table in ("metrics", "layers"):
+        for table in TABLES:
             self.files(table)
 
     def _file(self, name: str, reader: Callable[[Path, Any], Any], kind: Any) -> Any:

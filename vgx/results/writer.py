@@ -18,20 +18,22 @@ from pyarrow import parquet
 
 from vgx.errors import Damaged
 from vgx.results import directories, layer_names, manifest
-from vgx.results.columns import SHARPNESS
+from vgx.results.columns import ON_REQUEST
 from vgx.results.files import explained
 from vgx.results.layer_names import NamedLayer
 from vgx.results.manifest import Part
 from vgx.results.prediction import prediction_schema
 from vgx.results.reading import FORMAT, table_files
-from vgx.results.store import (
-    DEAD_UNITS,
+from vgx.results.schemas import (
     LANE_SCHEMA,
+    TABLES,
     LaneResult,
     examined_schema,
     layers_schema,
     metrics_schema,
+    spectrum_schema,
 )
+from vgx.results.store import DEAD_UNITS
 
 
 class RunWriter:
@@ -51,7 +53,7 @@ class RunWriter:
     def _listed(self) -> dict[str, Part]:
         """The parts of the run; one of format 1 gets a list of those that are there."""
         parts = manifest.read(self.path)
-        files = [path for table in ("metrics", "layers") for path in table_files(self.path / table)]
+        files = [path for table in TABLES for path in table_files(self.path / table)]
         if parts is None:
             rows = {path: parquet.read_metadata(path).num_rows for path in files}
             named = {path: f"{path.parent.name}/{path.name}" for path in files}
@@ -88,15 +90,18 @@ class RunWriter:
         with self._in_place(name) as draft:
             draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
-    def append(self, metrics: pa.Table, layers: pa.Table) -> None:
-        """Writes the next part of both tables, which count from when both are there."""
-        self.append_encoded(encode(metrics), encode(layers))
+    def append(self, metrics: pa.Table, layers: pa.Table, spectrum: pa.Table | None = None) -> None:
+        """Writes the next part of the tables, which count from when all are there."""
+        self.append_encoded(encode(metrics), encode(layers), encode(spectrum) if spectrum else None)
 
-    def append_encoded(self, metrics: EncodedTable, layers: EncodedTable) -> None:
-        """Writes the next part of both tables, which another process may have encoded."""
+    def append_encoded(self, metrics: EncodedTable, layers: EncodedTable, spectrum: EncodedTable | None = None) -> None:
+        """Writes the next part of the tables, which another process may have encoded."""
         number = max((int(Path(file).stem) for file in self._parts), default=-1) + 1
         written = []
-        for name, table in (("layers", layers), ("metrics", metrics)):
+        for name, table in (("spectrum", spectrum), ("layers", layers), ("metrics", metrics)):
+            if table is None:
+                continue
+            (self.path / name).mkdir(exist_ok=True)
             file = f"{name}/{number:06d}.parquet"
             with self._in_place(file) as draft:
                 draft.write_bytes(table.parquet)
@@ -160,7 +165,7 @@ class RunWriter:
     def _remove_unlisted(self) -> None:
         """Removes the parts that a kill left out of the list."""
         with explained(self.path, run=True):
-            for table in ("metrics", "layers"):
+            for table in TABLES:
                 for draft in (self.path / table).glob(".[0-9]*.parquet.tmp"):
                     draft.unlink()
                 for path in table_files(self.path / table):
@@ -246,7 +251,7 @@ def metrics_rows(
         keep: [T, R], which rows there are.
     """
     schema = examined_schema(precision) if DEAD_UNITS in columns else metrics_schema(precision)
-    for name in (name for name in SHARPNESS if name not in columns):
+    for name in (name for name in ON_REQUEST if name not in columns):
         schema = schema.remove(schema.get_field_index(name))
     keys = {"lane": np.tile(lanes, len(steps)), "step": np.repeat(steps, len(lanes))}
     return _table(schema, keys, columns, keep.reshape(-1))
@@ -277,6 +282,41 @@ def layer_rows(
     }
     schema = layers_schema(precision, streams="stream_grad_log10" in columns)
     return _table(schema, keys, columns, np.repeat(keep.reshape(-1), layers))
+
+
+def spectrum_rows(
+    precision: str,
+    lanes: np.ndarray,
+    steps: np.ndarray,
+    examples: np.ndarray,
+    spectra: Sequence[Mapping[str, np.ndarray]],
+    keep: np.ndarray,
+) -> pa.Table:
+    """Returns rows of the spectrum table, ordered by step, lane, map, example and index.
+
+    Args:
+        precision: of the run.
+        lanes: [R], the lanes' numbers.
+        steps: [T], after which steps the singular values were taken.
+        examples: [E], the numbers of the training examples.
+        spectra: [T] of each map's log10 of singular values [R, E, k], the largest first.
+        keep: [T, R], which rows there are.
+    """
+    parts = []
+    for step, of_step, kept in zip(steps, spectra, keep, strict=True):
+        for at in np.flatnonzero(kept):
+            for name, log10 in of_step.items():
+                count, k = log10.shape[1:]
+                rows = {
+                    "lane": np.full(count * k, lanes[at]),
+                    "step": np.full(count * k, step),
+                    "example": np.repeat(examples, k),
+                    "map": np.full(count * k, name),
+                    "index": np.tile(np.arange(1, k + 1), count),
+                    "log10": log10[at].reshape(-1),
+                }
+                parts.append(pa.table(rows).cast(spectrum_schema(precision)))
+    return pa.concat_tables(parts) if parts else spectrum_schema(precision).empty_table()
 
 
 def _table(

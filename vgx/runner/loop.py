@@ -21,12 +21,12 @@ import pyarrow as pa
 from jax.sharding import Mesh
 
 from vgx.export.tensorboard import LiveEvents
-from vgx.results.columns import DEAD_UNITS, SHARPNESS
 from vgx.results.store import Run
 from vgx.runner import checkpoint, processes
+from vgx.runner.evaluations import evaluated, has_spectrum, is_evaluated, next_pause, spectra_of
 from vgx.runner.preparation import NEVER, LaneGroup, Prepared, ProgramCache, prepare, steps_of
 from vgx.runner.stopping import Interrupted, stop_signals
-from vgx.runner.tables import Rows, rows_of, tables
+from vgx.runner.tables import Rows, SpectraRows, rows_of, spectrum_table, tables
 from vgx.training.batches import ChunkPlan, next_chunk
 from vgx.training.lanes import LANES
 from vgx.training.step import State
@@ -102,8 +102,8 @@ class TableWriter(Protocol):
     path: Path
     """The directory that their checkpoint lies in."""
 
-    def append(self, metrics: pa.Table, layers: pa.Table) -> None:
-        """Keeps the next part of both tables."""
+    def append(self, metrics: pa.Table, layers: pa.Table, spectrum: pa.Table | None = None) -> None:
+        """Keeps the next part of the tables."""
 
 
 class _Disk:
@@ -159,6 +159,8 @@ class _Loop:
     checkpoint_seconds: float = 0.0
     rows: list[Rows] = field(default_factory=list)
     """Not on their way to disk yet."""
+    spectra: list[SpectraRows] = field(default_factory=list)
+    """Not on their way to disk yet, either."""
     bytes_in_rows: int = 0
     unsaved: bool = False
     """Whether there were steps since the last checkpoint."""
@@ -237,28 +239,30 @@ def _train(loop: _Loop, step: int, stopped: Callable[[], bool]) -> tuple[int, bo
     """Dispatches a chunk, keeps what the one before reported, and so on; returns the last step, and whether it was
     asked to stop there."""
     ready, budget = loop.ready, 1
-    steps, evaluate_every = ready.steps, ready.config.train.evaluate_every
+    steps = ready.steps
     pending: tuple[ChunkPlan, int, float, Any] | None = None
+    if step == 0:
+        _look(loop, step)
     while True:
         decided = _decide(loop, stopped(), budget, pending)
         more = step < steps and not decided.stop and not _all_ended(ready)
         dispatched = None
         if more:
-            next_stop = min((step // evaluate_every + 1) * evaluate_every, steps)
-            plan = next_chunk(step, next_stop, ready.every, ready.shape.capacity, decided.periods)
+            stop = next_pause(ready.config, step, steps)
+            plan = next_chunk(step, stop, ready.every, ready.shape.capacity, decided.periods)
             dispatched = plan, step, time.monotonic(), _dispatch(loop, plan, step)
             step += plan.steps
         if pending is not None:
             budget = _keep(loop, *pending, decided.periods)
         pending = dispatched
-        pause = step % evaluate_every == 0 or step == steps
+        pause = is_evaluated(ready.config, step, steps) or has_spectrum(ready.config, step, steps)
         if pending is not None and (pause or decided.flush):
             budget = _keep(loop, *pending, budget)
             pending = None
         if not more and pending is None:
             break
         if pending is None and pause:
-            _evaluate(loop, step)
+            _look(loop, step)
         if pending is None and decided.flush:
             _flush(loop, step, "running", save=decided.save)
     return int(_last_steps(ready).max()) if _all_ended(ready) else step, decided.stop
@@ -324,25 +328,24 @@ def _all_ended(ready: Prepared) -> bool:
     return bool((_last_steps(ready) < NEVER).all())
 
 
-def _evaluate(loop: _Loop, step: int) -> None:
-    """Evaluates every lane on the held-out splits, and writes the figures to the row of the last step."""
-    if not loop.rows or loop.rows[-1].steps[-1] != step:
+def _look(loop: _Loop, step: int) -> None:
+    """Measures what is due after a step, and writes the figures to that step's row."""
+    ready, steps = loop.ready, loop.ready.steps
+    if step and (not loop.rows or loop.rows[-1].steps[-1] != step):
         return
-    ready = loop.ready
     figures: dict[str, np.ndarray] = {}
-    for name, images in ready.held_out.items():
-        loss, accuracy = processes.on_host(ready.compiled.evaluate[name].result()(loop.state, images))
-        figures |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
-    if ready.compiled.examine:
-        figures[DEAD_UNITS] = processes.on_host(ready.compiled.examine(loop.state, ready.lane, ready.data))
-    if ready.compiled.sharpness:
-        sharp = processes.on_host(ready.compiled.sharpness(loop.state, ready.data))
-        figures |= dict(zip(SHARPNESS, (sharp, loop.rows[-1].scalars["learning_rate"][-1] * sharp / 2), strict=True))
-    loop.rows[-1] = loop.rows[-1]._replace(evaluated=figures)
-    accuracy = float(figures["test_accuracy"][: len(ready.lane_specs)].mean())
-    loop.progress = loop.progress._replace(test_accuracy=accuracy, evaluated=step)
-    loop.kept = time.monotonic()
-    loop.watch(loop.progress)
+    if is_evaluated(ready.config, step, steps):
+        figures = evaluated(ready, loop.state, loop.rows[-1].scalars["learning_rate"][-1])
+        accuracy = float(figures["test_accuracy"][: len(ready.lane_specs)].mean())
+        loop.progress = loop.progress._replace(test_accuracy=accuracy, evaluated=step)
+    if has_spectrum(ready.config, step, steps):
+        singular_values, means = spectra_of(ready, loop.state)
+        loop.spectra.append(SpectraRows(step, singular_values))
+        figures |= means
+    if step:
+        loop.rows[-1] = loop.rows[-1]._replace(evaluated=figures)
+        loop.kept = time.monotonic()
+        loop.watch(loop.progress)
 
 
 def _flush_is_due(loop: _Loop) -> bool:
@@ -363,23 +366,27 @@ def _flush(loop: _Loop, step: int, status: str, *, save: bool) -> Future[Trainin
     speeds = list(loop.speeds)[1:] or loop.speeds
     speed = median(speeds) if speeds else None
     result = TrainingResult(status, step, 0.0, loop.ready.seconds, speed, loop.progress)
-    part = loop.disk.begin(partial(_write, loop, loop.rows, _last_steps(loop.ready), state, result))
+    part = loop.disk.begin(partial(_write, loop, loop.rows, loop.spectra, _last_steps(loop.ready), state, result))
+    loop.spectra = []
     loop.rows, loop.bytes_in_rows, loop.flushed = [], 0, time.monotonic()
     loop.unsaved = loop.unsaved and not saves
     return part
 
 
-def _write(loop: _Loop, rows: list[Rows], last: np.ndarray, state: Any, result: TrainingResult) -> TrainingResult:
+def _write(
+    loop: _Loop, rows: list[Rows], spectra: list[SpectraRows], last: np.ndarray, state: Any, result: TrainingResult
+) -> TrainingResult:
     """Writes a part of the tables, a checkpoint of the `state` at its end unless that is None, and the report."""
     ready = loop.ready
     if loop.writer is None or loop.checkpoint is None:
         return result
     if rows:
         lanes, branches = np.array([spec.lane for spec in ready.lane_specs]), ready.config.model.branches
-        about = ready.config.train.precision, lanes, last, branches, ready.steps_per_epoch
-        asked = {"examined": ready.compiled.examine is not None, "sharpness": ready.compiled.sharpness is not None}
-        written = tables(rows, *about, **asked)
-        loop.writer.append(*written)
+        precision = ready.config.train.precision
+        about = precision, lanes, last, branches, ready.steps_per_epoch
+        written = tables(rows, *about, asked=ready.measures)
+        of_spectra = spectrum_table(spectra, precision, lanes, last, ready.config, len(ready.data.labels))
+        loop.writer.append(*written, of_spectra)
         if loop.events:
             loop.events.append(*written)
     if state is not None:

@@ -17,6 +17,7 @@ from vgx.results.reading import FORMAT
 from vgx.results.store import Run
 from vgx.results.writer import RunWriter
 from vgx.runner import processes
+from vgx.runner.preparation import steps_of
 from vgx.training.batches import batch_size_of
 
 
@@ -75,4 +76,7 @@ def load_data(config: Config) -> Dataset:
             f"train.batch_size: {config.train.batch_size} is the one training example of '{dataset.name}', and batch "
             "norm needs at least 2; give it more examples"
         )
+    steps, spectrum = steps_of(config, dataset), config.log.spectrum
+    if spectrum and (late := spectrum.beyond(steps)) is not None:
+        raise DataError(f"log.spectrum.at: step {late}: the run has {steps} steps in its {config.train.epochs} epochs")
     return dataset

@@ -31,6 +31,9 @@ SHARE = 0.4
 
 HESSIAN_PRODUCTS = 20
 """About what a sharpness takes, each with three times the operations of a gradient."""
+FACTORIZATION = 10
+"""Floating-point operations with which a Jacobian is multiplied with one more layer's, over the number of its entries
+times its smaller side."""
 IDLE = 0.1
 """The share of the workers' time that may be lost at the end of a sweep, before programs are parted among rounds."""
 MEASURE_SECONDS = 0.2
@@ -150,6 +153,11 @@ def _rounds(
         seen = min(config.log.sharpness.examples, examples) / batch_size_of(shared)
         each_step = _products(shared, features, dataset.classes)
         each_lane += -(-steps // config.train.evaluate_every) * HESSIAN_PRODUCTS * 3 * seen * each_step
+    if spectrum := config.log.spectrum:
+        at, sizes = spectrum.at, [*config.model.widths, dataset.classes]
+        times = len(at) if isinstance(at, tuple) else 1 if at == "first" else -(-steps // config.train.evaluate_every)
+        of_one = sum(FACTORIZATION * a * b * (min(a, b) + dataset.classes) for a, b in pairwise(sizes))
+        each_lane += times * min(spectrum.examples, examples) * of_one
     groups = [tuple(members[start : start + capacity]) for start in range(0, len(members), capacity)]
     return [PlannedRound(key, group, steps, capacity, capacity * each, capacity * each_lane) for group in groups]
 

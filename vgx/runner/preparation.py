@@ -14,16 +14,19 @@ import jax
 import numpy as np
 import pyarrow.compute as pc
 from jax.sharding import Mesh
+from rich.filesize import decimal
 
 from vgx.config.schema import Config
 from vgx.data import Dataset, Split
-from vgx.devices import Device, PerRun, numerics, own, resolve_per_run
-from vgx.results.columns import LAYERS
+from vgx.devices import Device, PerRun, memory_for_lanes, numerics, own, resolve_per_run
+from vgx.errors import ConfigError
+from vgx.results.columns import DEAD_UNITS, LAYERS, SHARPNESS
 from vgx.results.lane_results import first_bad_steps
+from vgx.results.spectrum import SPECTRUM
 from vgx.results.store import Run
 from vgx.runner import checkpoint, processes
 from vgx.training.batches import Batches, ChunkPlan, batch_size_of, batches_of
-from vgx.training.chunks import make_chunk, make_evaluate, make_examine, make_plain_steps, make_sharpness
+from vgx.training.chunks import make_chunk, make_evaluate, make_examine, make_plain_steps, make_sharpness, make_spectra
 from vgx.training.inputs import Images, master_dtype, to_device
 from vgx.training.lanes import (
     lane_axes,
@@ -36,6 +39,7 @@ from vgx.training.lanes import (
     state_shapes,
 )
 from vgx.training.program import Program, shared_config
+from vgx.training.spectrum import spectrum_bytes
 from vgx.training.step import LSUV_EXAMPLES, Lane, State, is_examined
 
 CHUNK_BYTES = 2**24
@@ -80,7 +84,8 @@ class Compiled(NamedTuple):
     examine: Any
     """None where batches are large enough."""
     sharpness: Any
-    """None where it is not asked for."""
+    """None where it is not asked for, as the next."""
+    spectra: Any
 
 
 class Shape(NamedTuple):
@@ -156,6 +161,14 @@ class Prepared(NamedTuple):
         return self.config.log.every if self.config.log.statistics != "none" else 1
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """The columns of the metrics table that only some runs have, and this one has."""
+        log, examines = self.config.log, self.compiled.examine is not None
+        return (
+            (DEAD_UNITS,) * examines + SHARPNESS * (log.sharpness is not None) + SPECTRUM * (log.spectrum is not None)
+        )
+
+    @property
     def bytes(self) -> int:
         """What the compiled chunk takes on all devices together, in bytes; 0 where jax cannot tell."""
         memory = self.compiled.chunk.memory_analysis()
@@ -203,6 +216,7 @@ def prepare(group: LaneGroup, mesh: Mesh, path: Path | None, cache: ProgramCache
     began = time.monotonic()
     specs, dataset = group.lane_specs, group.dataset
     config, steps = specs[0].config, steps_of(specs[0].config, dataset)
+    _check_memory(config, dataset, mesh)
     compiling = begin_compiling(group, mesh, cache)
     shape = _shape_of(group, mesh)
     data, held_out = _on_devices(dataset, config, shape.mesh, cache)
@@ -233,6 +247,14 @@ def prepare(group: LaneGroup, mesh: Mesh, path: Path | None, cache: ProgramCache
         compiled=compiled,
         seconds=time.monotonic() - began,
     )
+
+
+def _check_memory(config: Config, dataset: Dataset, mesh: Mesh) -> None:
+    """Raises ConfigError where a Jacobian does not fit into a device's memory."""
+    takes = spectrum_bytes(config, dataset.train.images.shape[1], dataset.classes)
+    if takes and takes > (free := memory_for_lanes([mesh.devices.flat[0]])):
+        sizes = f"take about {decimal(takes)}, and there are {decimal(free)}"
+        raise ConfigError(f"log.spectrum: the Jacobians of this net {sizes}; make it narrower, or leave them out")
 
 
 def begin_compiling(group: LaneGroup, mesh: Mesh, cache: ProgramCache) -> Compiling:
@@ -284,7 +306,8 @@ def _compiled(
 
     evaluations = {name: thread.submit(evaluation, images) for name, images in held_out.items()}
     sharpness = make_sharpness(program, mesh) if config.log.sharpness else None
-    return Compiled(chunk, make_plain_steps(program, longest, mesh), evaluations, examine, sharpness)
+    spectra = make_spectra(program, mesh) if config.log.spectrum else None
+    return Compiled(chunk, make_plain_steps(program, longest, mesh), evaluations, examine, sharpness, spectra)
 
 
 def _held_out(dataset: Dataset) -> dict[str, Split]:

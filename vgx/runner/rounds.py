@@ -22,7 +22,8 @@ import pyarrow as pa
 from vgx.errors import Damaged
 from vgx.results.files import explained
 from vgx.results.reading import read_table
-from vgx.results.store import LaneResult, Run
+from vgx.results.schemas import LaneResult
+from vgx.results.store import Run
 from vgx.results.values import column
 from vgx.results.writer import RunWriter, lane_rows
 

@@ -26,7 +26,8 @@ from vgx.errors import Damaged, VgxError
 from vgx.results.files import host
 from vgx.results.lane_results import judge_lanes
 from vgx.results.reading import FORMAT
-from vgx.results.store import LaneResult, Run
+from vgx.results.schemas import LaneResult
+from vgx.results.store import Run
 from vgx.results.writer import RunWriter
 from vgx.runner import checkpoint
 from vgx.runner.loop import TrainingProgress, TrainingResult, train_lanes

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from vgx.results.columns import DEAD_UNITS, SHARPNESS
-from vgx.results.writer import layer_rows, metrics_rows
+from vgx.config.schema import Config
+from vgx.results.columns import DEAD_UNITS
+from vgx.results.writer import layer_rows, metrics_rows, spectrum_rows
 from vgx.training.batches import ChunkPlan
 from vgx.training.chunks import Chunk
+from vgx.training.spectrum import seen_examples
 from vgx.training.step import Scalars
 
 
@@ -29,7 +31,7 @@ class Rows(NamedTuple):
     layers: dict[str, np.ndarray]
     """[T', R, L + 1] each."""
     evaluated: dict[str, np.ndarray]
-    """[R] each, DEAD_UNITS [R, L], at the last step; empty where that was not evaluated."""
+    """[R] each, DEAD_UNITS [R, L], at the last step; empty where nothing was measured after it."""
 
     @property
     def bytes(self) -> int:
@@ -43,6 +45,14 @@ class Rows(NamedTuple):
         if self.gradient_log10 is not None:
             bad[self.recorded] |= ~(self.gradient_log10 < np.inf)
         return {int(lane): int(self.steps[bad[:, lane]][0]) for lane in np.flatnonzero(bad.any(0))}
+
+
+class SpectraRows(NamedTuple):
+    """The singular values of Jacobians after a step."""
+
+    step: int
+    log10: dict[str, np.ndarray]
+    """By map [R, E, k], the largest first."""
 
 
 def rows_of(plan: ChunkPlan, done: int, report: Chunk | Scalars) -> Rows:
@@ -70,9 +80,7 @@ def tables(
     last: np.ndarray,
     branches: Sequence[bool],
     steps_per_epoch: int,
-    *,
-    examined: bool = False,
-    sharpness: bool = False,
+    asked: Sequence[str] = (),
 ) -> tuple[pa.Table, pa.Table]:
     """Returns the next part of the metrics table and of the layer table.
 
@@ -83,8 +91,7 @@ def tables(
         last: [R], the last step of each lane that is wanted.
         branches: [L], which hidden layers add to a stream.
         steps_per_epoch: of the run.
-        examined: whether evaluations look for dead units.
-        sharpness: whether they measure it.
+        asked: the columns that only some runs have, and this one has, though they may not be measured yet.
     """
     count = len(lanes)
     steps = np.concatenate([chunk.steps for chunk in rows])
@@ -104,14 +111,13 @@ def tables(
     measured = [chunk for chunk in rows if chunk.gradient_log10 is not None]
     if measured:
         columns["gradient_log10"] = column(recorded, [chunk.gradient_log10 for chunk in measured])  # type: ignore[misc]
-    evaluated = [chunk for chunk in rows if chunk.evaluated]
-    at_evaluation = np.isin(steps, [chunk.steps[-1] for chunk in evaluated])
-    if examined:
-        seen = [chunk.evaluated[DEAD_UNITS][:count] for chunk in evaluated]
-        columns[DEAD_UNITS] = _lists(np.repeat(at_evaluation, count), seen)
-    measured_then = [name for name in (evaluated[0].evaluated if evaluated else ()) if name != DEAD_UNITS]
-    for name in dict.fromkeys([*measured_then, *(SHARPNESS if sharpness else ())]):
-        columns[name] = column(at_evaluation, [chunk.evaluated[name][None] for chunk in evaluated])
+    for name in dict.fromkeys([*asked, *(name for chunk in rows for name in chunk.evaluated)]):
+        seen = {int(chunk.steps[-1]): chunk.evaluated[name] for chunk in rows if name in chunk.evaluated}
+        then = np.isin(steps, list(seen))
+        if name == DEAD_UNITS:
+            columns[name] = _lists(np.repeat(then, count), [lists[:count] for lists in seen.values()])
+        else:
+            columns[name] = column(then, [figures[None] for figures in seen.values()])
     names = measured[0].layers if measured else ()
     of_layers = {name: np.concatenate([chunk.layers[name][:, :count] for chunk in measured]) for name in names}
     keep = steps[:, None] <= last
@@ -119,6 +125,20 @@ def tables(
         metrics_rows(precision, lanes, steps, columns, keep),
         layer_rows(precision, lanes, len(branches) + 1, steps[recorded], of_layers, keep[recorded], branches),
     )
+
+
+def spectrum_table(
+    spectra: Sequence[SpectraRows], precision: str, lanes: np.ndarray, last: np.ndarray, config: Config, examples: int
+) -> pa.Table | None:
+    """Returns the next part of the spectrum table, of `examples` to train on; None where there is none.
+
+    `lanes` and `last` are as in `tables`.
+    """
+    if not spectra:
+        return None
+    steps = np.array([one.step for one in spectra])
+    values = [one.log10 for one in spectra]
+    return spectrum_rows(precision, lanes, steps, seen_examples(config, examples), values, steps[:, None] <= last)
 
 
 def _lists(there: np.ndarray, values: Sequence[np.ndarray]) -> pa.Array:

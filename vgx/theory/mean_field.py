@@ -74,9 +74,7 @@ def propagate(net: Net, signal: Signal, *, wide: bool = False) -> Propagation:
     """
     responses = streams.stream_responses(net, signal) if net.residual.skips else hidden_responses(net, signal)
     norm = net.normalization
-    logits = norm.model_copy(update={"placement": "before"}) if _normalizes_logits(norm) else NoNormalization()
-    top = net._replace(activation=Identity(), normalization=logits, dropout=0.0)
-    responses.append(response_of(top, responses[-1].signal if responses else signal, *net.sizes[-2:]))
+    responses.append(readout_response(net, responses[-1].signal if responses else signal))
 
     widths = np.array(net.sizes[1:-1], float)
     weight = np.array([response.weight for response in responses])
@@ -168,6 +166,14 @@ def _cosine(signal: Signal) -> float:
 def _reported(square: float) -> float:
     """A root mean square; beyond the range that is followed, 0 or infinity."""
     return 0.0 if square <= TINY else math.inf if square >= HUGE else math.sqrt(square)
+
+
+def readout_response(net: Net, signal: Signal) -> LayerResponse:
+    """Returns what the readout makes of what the last hidden layer passes on."""
+    norm = net.normalization
+    logits = norm.model_copy(update={"placement": "before"}) if _normalizes_logits(norm) else NoNormalization()
+    top = net._replace(activation=Identity(), normalization=logits, dropout=0.0)
+    return response_of(top, signal, *net.sizes[-2:])
 
 
 def hidden_responses(net: Net, signal: Signal) -> list[LayerResponse]:

@@ -22,6 +22,7 @@ from vgx.results.attribution import attribute
 from vgx.results.verdict import NUMBERED, SPAN, LayerCurves, Verdict, judge, slope_of
 from vgx.theory import mean_field, streams
 from vgx.theory.ends import End, ends_of
+from vgx.theory.jacobians import SpectrumPrediction, coherence, predicted_spectra
 from vgx.theory.layer_response import Net, Signal
 from vgx.theory.limits import Limit, limit
 from vgx.training.batches import batch_size_of
@@ -71,6 +72,18 @@ class Prediction(NamedTuple):
     """On the predicted gradient."""
     ends: tuple[End, ...] = ()
     """Where theory is near to what it knows nothing of."""
+    asked: tuple[Net, Signal] | None = None
+    """What was propagated."""
+
+    @property
+    def spectra(self) -> dict[str, SpectrumPrediction]:
+        """What the singular values of the Jacobians come to, by the names of `results.spectrum.MAPS`."""
+        return predicted_spectra(*self.asked) if self.asked else {}
+
+    @property
+    def coherence(self) -> np.ndarray:
+        """[L + 1], as `jacobians.coherence`."""
+        return coherence(*self.asked) if self.asked else np.full(len(self.curves.factor), np.nan)
 
     @property
     def slope(self) -> float:
@@ -108,9 +121,9 @@ class Prediction(NamedTuple):
         adds itself to the layers, relative to the readout's, and the causes of its slope.
         """
         shown = [*SHOWN, *(["stream_grad_log10"] if self.curves.has_stream else [])]
-        columns = [getattr(self.curves, name).tolist() for name in shown]
+        columns = [*[getattr(self.curves, name).tolist() for name in shown], self.coherence.tolist()]
         layers = [
-            {"layer": layer} | {name: _finite(value) for name, value in zip(shown, row, strict=True)}
+            {"layer": layer} | {name: _finite(value) for name, value in zip([*shown, "coherence"], row, strict=True)}
             for layer, row in enumerate(zip(*columns, strict=True), start=1)
         ]
         found = {} if measured is None else {"measured": self._against(layers, measured)}
@@ -125,6 +138,10 @@ class Prediction(NamedTuple):
                 "correlation_depth_scale": _finite(self.limit.correlation_depth_scale),
                 "fixed_point": {name: _finite(value) for name, value in self.limit.fixed_point._asdict().items()},
                 "band": _finite(float(self.curves.band[0])),
+                "spectrum": {
+                    name: {figure: _finite(value) for figure, value in figures._asdict().items()}
+                    for name, figures in self.spectra.items()
+                },
                 "ends": [end.to_json() for end in self.ends],
             }
             | ({"reasons": self.reasons} if self.reasons else {})
@@ -276,7 +293,7 @@ def predict(config: Config, source: InputStatistics | None = None) -> Prediction
     curves = mean_field.propagate(net, source.signal)
     expected = LayerCurves(curves.stream_grad_log10[:-1], dead=curves.dead[:-1], saturated=curves.saturated[:-1])
     leads = streams.limit(net, source.signal) if net.residual.skips else limit(net, source.signal)
-    return Prediction(curves, leads, judge(expected), ends_of(net, curves))
+    return Prediction(curves, leads, judge(expected), ends_of(net, curves), (net, source.signal))
 
 
 def net_of(config: Config, source: InputStatistics) -> Net:

@@ -20,6 +20,7 @@ from vgx.training.inputs import BATCH, Images, compute_dtype, master_dtype
 from vgx.training.lanes import LANES, axis_spec, lane_axes
 from vgx.training.program import Program
 from vgx.training.sharpness import sharpness
+from vgx.training.spectrum import Spectra, spectra
 from vgx.training.step import Evaluation, Lane, Record, Scalars, State, evaluate, examine, make_step
 
 
@@ -128,6 +129,19 @@ def make_sharpness(program: Program, mesh: Mesh) -> Callable[[State, Images], Ar
 
     def measure(state: State, data: Images) -> Array:
         empty = jnp.zeros(_count(state, axes), master_dtype(program.config))
+        return _by_block(mesh, lambda state, _: each(state, data), (state, axes), (empty, 0))
+
+    return _on_every_device(measure, mesh, (_specs(program), P()), axis_spec(0))
+
+
+def make_spectra(program: Program, mesh: Mesh) -> Callable[[State, Images], Spectra]:
+    """Returns the jitted singular values of the Jacobians of R lanes at single training examples: [R, E, ...] each."""
+    axes = lane_axes(program)
+    each = jax.vmap(partial(spectra, program), (axes, None))
+
+    def measure(state: State, data: Images) -> Spectra:
+        shape = jax.eval_shape(each, state, data)
+        empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
         return _by_block(mesh, lambda state, _: each(state, data), (state, axes), (empty, 0))
 
     return _on_every_device(measure, mesh, (_specs(program), P()), axis_spec(0))

@@ -24,6 +24,7 @@ from vgx.training.batches import batch_size_of
 from vgx.training.inputs import BATCH, Images, master_dtype, place
 from vgx.training.program import Program, blank, fill, floats, numbers_of
 from vgx.training.sharpness import sharpness_bytes
+from vgx.training.spectrum import spectrum_bytes
 from vgx.training.step import (
     EVALUATION_BATCH,
     Lane,
@@ -220,4 +221,6 @@ def lane_bytes(program: Program, platform: str) -> int:
     activations = width * batch_size_of(config) * sum(config.model.widths)
     inputs = width * batch_size_of(config) * program.features
     evaluation = width * EVALUATION_BATCH * 3 * max(*config.model.widths, program.features)
-    return states + max(8 * activations + 2 * inputs, evaluation, sharpness_bytes(config, state_bytes(program)))
+    spectra = spectrum_bytes(config, program.features, program.classes)
+    sharp = sharpness_bytes(config, state_bytes(program))
+    return states + max(8 * activations + 2 * inputs, evaluation, sharp, spectra)

@@ -159,7 +159,7 @@ class Layer(nnx.Module):
             square = jax.lax.stop_gradient(input_square(x)) if tier == "full" else None
             weights, measure = (tap_branch_weights, tap_branch) if self.skip else (tap_weights, tap)
             kernel, bias, exponent = weights(kernel, bias, exponent, Weights(*probe[2:5]))
-            h, exponent = measure(linear(x, kernel, bias), exponent, Delta(*probe[:2]), square)
+            h, exponent = measure(linear(x, kernel, bias), exponent, Delta(*probe[:2], probe.coherence), square)
             if learned is not None:
                 assert probe.scale_log2 is not None
                 learned, exponent = tap_rest(learned, exponent, probe.scale_log2)
@@ -283,9 +283,11 @@ class MLP(nnx.Module):
             carried, _ = _through(lambda below, one: (one[0].evaluate(below, one[1]), None), carried, of_stack, count)
         return carried.x
 
-    def empty_probes(self) -> tuple[Probe, ...]:
+    def empty_probes(self, tier: Tier = "lite") -> tuple[Probe, ...]:
         """Returns the probes of a measured forward pass: one stack of zeros per stack of layers."""
-        return tuple(empty_probe((stack.kernel.shape[0],), of_stream=stack.residual.skips) for stack in self.stacks)
+        return tuple(
+            empty_probe((stack.kernel.shape[0],), of_stream=stack.residual.skips, tier=tier) for stack in self.stacks
+        )
 
     def initial_moments(self) -> tuple[Moments | None, ...]:
         """Returns the running moments before the first step: mean 0, variance 1, [L_s, N]; None where none are kept."""

@@ -47,6 +47,8 @@ class Probe(NamedTuple):
     """As `delta_log2`, of the stream that a layer adds to; None in nets without one."""
     scale_log2: Array | None = None
     """log2 of the gradient of what the layer's branch is multiplied by, where that is learned; None likewise."""
+    coherence: Array | None = None
+    """The mean cosine between two examples' gradients at h; None outside the full tier."""
 
 
 class LayerRecord(namedtuple("LayerRecord", LAYERS, defaults=[None] * len(LAYERS))):
@@ -145,6 +147,7 @@ class Delta(NamedTuple):
 
     delta_log2: Array
     noise_log2: Array
+    coherence: Array | None = None
 
 
 class Weights(NamedTuple):
@@ -182,12 +185,16 @@ def _tap_backward(input_square: Array | None, cotangents: tuple[Array, Array]):
     square, k = square_sum(g, 1 / FAR, FAR)
     g = g * power_of_two(-k, g.dtype)
     below = above + k
+    return g, below, *_of_examples(g, below, input_square, 0.5 * jnp.log2(square) + below)
+
+
+def _of_examples(g: Array, exponent: Array, input_square: Array | None, delta_log2: Array) -> tuple[Delta, Any]:
+    """What a tap's probe receives, and `input_square`, of gradients g 2^exponent of sizes that can be squared."""
     if input_square is None:
-        noise, nothing = jnp.zeros_like(below), None
-    else:
-        of_examples = jnp.sum(jnp.square(_wide(g)), -1)
-        noise, nothing = jnp.log2(jnp.sum(of_examples * input_square)) + 2 * below, jnp.zeros_like(input_square)
-    return g, below, Delta(0.5 * jnp.log2(square) + below, noise), nothing
+        return Delta(delta_log2, jnp.zeros_like(exponent)), None
+    of_examples = jnp.sum(jnp.square(_wide(g)), -1)
+    noise = jnp.log2(jnp.sum(of_examples * input_square)) + 2 * exponent
+    return Delta(delta_log2, noise, _mean_cosine(_wide(g))), jnp.zeros_like(input_square)
 
 
 tap.defvjp(_tap_forward, _tap_backward)
@@ -205,12 +212,8 @@ def tap_branch(h: Array, exponent: Array, probe: Delta, input_square: Array | No
 def _tap_branch_backward(input_square: Array | None, cotangents: tuple[Array, Array]):
     g, below = cotangents
     square, k = square_sum(g)
-    if input_square is None:
-        noise, nothing = jnp.zeros_like(below), None
-    else:
-        of_examples = jnp.sum(jnp.square(_wide(g * power_of_two(-k, g.dtype))), -1)
-        noise, nothing = jnp.log2(jnp.sum(of_examples * input_square)) + 2 * (k + below), jnp.zeros_like(input_square)
-    return g, below, Delta(0.5 * jnp.log2(square) + k + below, noise), nothing
+    scaled = g if input_square is None else g * power_of_two(-k, g.dtype)
+    return g, below, *_of_examples(scaled, below + k, input_square, 0.5 * jnp.log2(square) + k + below)
 
 
 tap_branch.defvjp(_tap_forward, _tap_branch_backward)
@@ -297,13 +300,13 @@ def log2_root_sum_square(log2: Array) -> Array:
     return largest + 0.5 * jnp.log2(jnp.sum(jnp.exp2(2 * (log2 - largest)), 0))
 
 
-def empty_probe(layers: tuple[int, ...] = (), *, of_stream: bool = False) -> Probe:
+def empty_probe(layers: tuple[int, ...] = (), *, of_stream: bool = False, tier: Tier = "lite") -> Probe:
     """Returns the probe to hand to the taps of a layer (or, with axes in front, of a stack): zeros.
 
     `of_stream` probes are those of a net that has one: all its layers have the same fields.
     """
-    fields = [name for name in Probe._fields if of_stream or name not in Probe._field_defaults]
-    return Probe(**{name: jnp.zeros(layers) for name in fields})
+    there = {"stream_log2": of_stream, "scale_log2": of_stream, "coherence": tier == "full"}
+    return Probe(**{name: jnp.zeros(layers) for name in Probe._fields if there.get(name, True)})
 
 
 def measure_forward(tier: Tier, steepest: float, kernel: Array, x: Array, z: Array, slope: Array, y: Array) -> Forward:
@@ -360,8 +363,8 @@ def input_square(x: Array) -> Array:
 
 
 def _mean_cosine(y: Array) -> Array:
-    """Mean cosine over pairs of different examples; an example that is zero throughout has no direction and no say."""
-    unit = y * power_of_two(-exponent_of(y), y.dtype)
+    """Mean cosine over pairs of different examples [B, N]; one that is zero throughout has no direction and no say."""
+    unit = y * power_of_two(-jax.vmap(exponent_of)(y), y.dtype)[:, None]
     norm = jnp.sqrt(jnp.sum(jnp.square(unit), -1, keepdims=True))
     direction = jnp.where(norm > 0, unit / jnp.where(norm > 0, norm, 1), 0)
     count = jnp.sum(norm > 0)

@@ -137,7 +137,7 @@ def make_step(
         optimizer, clip = _with_numbers(program, lane.numbers)
         learning_rate = optimizer.learning_rate * optimizer.schedule(state.step, lane.steps)
 
-        probes = state.model.empty_probes() if measures else None
+        probes = state.model.empty_probes(config.log.statistics) if measures else None
         zero = (state.step < 0).astype(master_dtype(config))  # not a constant to the compiler: see `restore`
         grad = jax.value_and_grad(loss_of, argnums=(0, 1) if measures else 0, has_aux=True)
         mlp: Any = state.model
@@ -178,7 +178,8 @@ def make_record(probes: tuple[Probe, ...], forward: Forward, updates: Any, confi
     if config.log.statistics == "full":
         assert forward.input_exponent is not None
         one_example = math.log2(batch) + probe.noise_log2 + 2 * forward.input_exponent
-        layers = layers._replace(noise_scale=noise_scale(one_example - 2 * probe.kernel_log2, batch))
+        noise = noise_scale(one_example - 2 * probe.kernel_log2, batch)
+        layers = layers._replace(noise_scale=noise, coherence=probe.coherence)
     # A stack with nothing after its taps reports nothing there.
     rests = [probe.rest_log2 for probe, stack in zip(probes, updates.stacks, strict=True) if stack.learns_after_tap]
     scales: list[Any] = [p.scale_log2 for p, stack in zip(probes, updates.stacks, strict=True) if stack.learns_scale]

@@ -19,12 +19,15 @@ from vgx.report.html.findings import (
 from vgx.report.html.headline import headline
 from vgx.report.html.page_data import Contents, cells_of
 from vgx.results.columns import SHARPNESS
+from vgx.results.spectrum import FIGURES
 
 LOSSES = ("train_loss", "test_loss", "validation_loss")
 ACCURACIES = ("train_accuracy", "test_accuracy", "validation_accuracy")
-COURSES = {"loss": LOSSES, "accuracy": ACCURACIES, "learning_rate": ("learning_rate",)} | {
-    name: (name,) for name in SHARPNESS
-}
+COURSES = (
+    {"loss": LOSSES, "accuracy": ACCURACIES, "learning_rate": ("learning_rate",)}
+    | {name: (name,) for name in SHARPNESS}
+    | FIGURES
+)
 """The figures over the steps, and which columns of the metrics table they may have."""
 
 
@@ -58,6 +61,13 @@ DEFINITIONS = {
     "learning_rate": "The learning rate of each step.",
     "sharpness": "The largest eigenvalue of the training loss's Hessian, at each evaluation.",
     "stability": "The learning rate times half the sharpness: above 1, gradient descent on a quadratic is unstable.",
+    "square_log10": "log10 of the mean square of the singular values of a Jacobian, at single training examples: how "
+    "much of a gradient gets through. Logits: from the logits to the input. Hidden: from the last hidden layer to the "
+    "first.",
+    "spread": "The variance of the squared singular values over the square of their mean: 0 where a gradient gets "
+    "through alike in all directions.",
+    "isometry_gap": "log10 of the arithmetic over the geometric mean of the squared singular values: 0 for an "
+    "isometry, infinite where a direction is lost.",
 }
 """What each figure draws, which a page shows on request."""
 OF_NAMED = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vgx.report.html.binning import Thinned, is_null
-from vgx.report.html.captions import captions, choices, groups
+from vgx.report.html.captions import COURSES, captions, choices, groups
 from vgx.report.html.chart_rows import (
     ACCURACY_LEAST,
     LEVEL,
@@ -81,6 +81,7 @@ def packed(contents: Contents) -> dict[str, Any]:
         "columns": {name: _look(column) for name, column in LAYERS.items()} | DERIVED,
         "numbers": _base64(cubes),
         "course": {name: METRICS[name] for name in contents.course},
+        "overSteps": list(COURSES),
         "courseSteps": [
             {"step": (int(a) + int(b)) / 2, "steps": range_of(a, b)} for a, b in zip(first, last, strict=True)
         ],

@@ -78,12 +78,12 @@ def lane_stills(contents: Contents, specs: Mapping[str, Any]) -> Iterator[tuple[
 
 
 def course_ends(rows: Rows, key: str) -> dict[str, float]:
-    """Returns the ends of the axis of losses, accuracies or learning rates: it fits them, and draws level what is."""
+    """Returns the ends of an axis of values over the steps: it fits them, and draws level what is."""
     some = [row for row in rows if key.replace("_", " ") in row["name"]]
     values = np.array([row[field] for row in some for field in ("low", "high", "value") if row[field] is not None])
     share = key == "accuracy"
     low, high = ends([values], ACCURACY_LEAST if share else LEVEL * float(np.abs(values).max(initial=0.0)))
-    return {"lo": max(low, 0.0), "hi": min(high, 1.0) if share else high}
+    return {"lo": low if (values < 0).any() else max(low, 0.0), "hi": min(high, 1.0) if share else high}
 
 
 def sweep_stills(

@@ -24,6 +24,9 @@ TITLES = {
     "learning_rate": "Learning rate",
     "sharpness": "Sharpness",
     "stability": "Learning rate x sharpness / 2",
+    "square_log10": "Jacobian: mean square",
+    "spread": "Jacobian: spread",
+    "isometry_gap": "Jacobian: isometry gap",
 }
 
 

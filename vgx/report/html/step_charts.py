@@ -22,7 +22,7 @@ from vgx.report.html.charts import (
 from vgx.report.palette import BLUE, BROKEN, CATEGORIES, DASHES, GREEN, GREY, NOTHING, VERMILLION, power_label
 from vgx.results.columns import LAYERS, METRICS
 
-COURSE_COLOURS = {"training": BLUE, "test": VERMILLION, "validation": GREEN}
+COURSE_COLOURS = {"training": BLUE, "test": VERMILLION, "validation": GREEN, "logits,": VERMILLION, "hidden,": BLUE}
 DECADE = (
     f"datum.value >= 1e-3 && datum.value < 1e5 ? format(datum.value, '~g') : {power_label('log(datum.value) / LN10')}"
 )

@@ -26,6 +26,7 @@ from vgx.results.columns import METRICS, SHARPNESS
 from vgx.results.files import drafted, explained
 from vgx.results.map_file import map_of
 from vgx.results.recognition import is_page
+from vgx.results.spectrum import FIGURES
 from vgx.results.store import Run
 
 FEW = 0.2
@@ -165,6 +166,9 @@ def course_charts(contents: Contents) -> dict[str, Any]:
     for name in SHARPNESS:
         if name in drawn:
             specs[name] = step_charts.course([name], METRICS[name])
+    for name in FIGURES:
+        if name in drawn:
+            specs[name] = step_charts.course(drawn[name], name.replace("_log10", ", log10").replace("_", " "))
     return specs
 
 

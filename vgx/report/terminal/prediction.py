@@ -19,6 +19,7 @@ from vgx.report.words import describe_config
 from vgx.results.agreement import agreement
 from vgx.results.attribution import Causes, attribute
 from vgx.results.columns import LAYERS
+from vgx.results.spectrum import MAPS
 from vgx.results.values import label
 from vgx.results.verdict import slope_of, thresholds
 from vgx.results.words import counted, figure, signed
@@ -58,7 +59,8 @@ def forecast(
         marks = measured[:-1] - measured[-1]
         label = f"{symbol} relative to the output layer, predicted (bars) and measured ({MARK}),"
     picture = gradient_picture(prediction.curves.stream_grad_log10[:-1], width, label=label, marks=marks)
-    parts: list[RenderableType] = [header, picture, Text(), _figures(prediction)]
+    figures = _figures(prediction, spectra=bool(config["log"].get("spectrum")))
+    parts: list[RenderableType] = [header, picture, Text(), figures]
     if measured is not None:
         parts += [Text(), _against(prediction, measured)]
     return Group(*parts, Text(), _verdict(prediction), Text(thresholds(), "dim"))
@@ -141,7 +143,7 @@ def outlook_table(
     return Group(table, Text(), key, *(Text(f"-: {reason}") for reason in why))
 
 
-def _figures(prediction: Prediction) -> Table:
+def _figures(prediction: Prediction, *, spectra: bool) -> Table:
     limit, slope = prediction.limit, prediction.slope
     q, c, factor = (figure(None if math.isnan(value) else value, "{:.4g}") for value in limit.fixed_point)
     known = math.isfinite(prediction.curves.stream_grad_log10[0])
@@ -158,6 +160,10 @@ def _figures(prediction: Prediction) -> Table:
         f" {_layers(limit.correlation_depth_scale)} (correlation)",
         "trainable to": _layers(prediction.trainable_depth, about="about ", never="any depth, as far as theory knows"),
     }
+    if spectra:
+        for name, (square, spread) in prediction.spectra.items():
+            says = f"mean squared singular value 1e{signed(square, 2)}, spread {figure(spread, '{:.3g}')}"
+            lines[f"{name} s^2"] = f"{says}: {MAPS[name]}"
     if prediction.ends:
         lines["theory ends"] = "\n".join(end.sentence for end in prediction.ends)
     return _named(lines)

@@ -18,6 +18,7 @@ from vgx.report.palette import VERDICT_INKS
 from vgx.report.terminal.bars import MARK, picture, sparkline
 from vgx.report.terminal.layer_rows import layer_table, left_out
 from vgx.report.terminal.over_steps import heat_map, layer_over_steps
+from vgx.report.terminal.spectrum import spectrum_table
 from vgx.report.terminal.tables import plain_table, right
 from vgx.report.words import describe_config, flat_note
 from vgx.results.agreement import agreement_of
@@ -75,6 +76,8 @@ def show(
         parts += _layers(run, steps, step, lane, width, statistic, over_steps)
         if statistic in (None, "delta_log10") and (found := agreement_of(run, lane)):
             parts += [Text(), Text(found.sentence, "" if found.holds else "yellow")]
+        if statistic is None and (spectra := spectrum_table(run, lane)):
+            parts.append(spectra)
     elif known := run.layers(["lane"], where=pc.field("layer") == 1)["lane"].to_pylist():
         raise RunError(f"{run.path}: has no lane {lane}: it has {max(known) + 1}, from 0")
     elif step is not None or statistic is not None:

@@ -22,8 +22,9 @@ from vgx.report.terminal.tables import plain_table
 from vgx.report.terminal.working import Clock, working
 from vgx.report.words import describe_config
 from vgx.results.agreement import lanes_that_hold
+from vgx.results.schemas import ENDED
 from vgx.results.selection import Row, best_lanes, by_setting, by_value
-from vgx.results.store import ENDED, Run
+from vgx.results.store import Run
 from vgx.results.values import in_words, option_called, swept_options
 from vgx.results.verdict import thresholds
 from vgx.results.words import counted, duration, figure, mean_and_spread, speed_of

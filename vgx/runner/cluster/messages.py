@@ -60,10 +60,11 @@ class Part(NamedTuple):
 
     metrics: EncodedTable
     layers: EncodedTable
+    spectrum: EncodedTable | None = None
 
     @property
     def bytes(self) -> int:
-        return len(self.metrics.parquet) + len(self.layers.parquet)
+        return sum(len(table.parquet) for table in self if table is not None)
 
 
 class Checkpoint(NamedTuple):

@@ -156,8 +156,8 @@ class Cluster:
         assert hand.round is not None
         number = hand.round
         match message:
-            case Part(metrics, layers):
-                sweeping.writer.append_encoded(metrics, layers)
+            case Part(metrics, layers, spectrum):
+                sweeping.writer.append_encoded(metrics, layers, spectrum)
                 self.account["table_bytes"] += message.bytes
                 if hand.events:
                     hand.events.append(metrics.table(), layers.table())

@@ -150,8 +150,8 @@ class _Sender:
     def __init__(self, path: Path, outbox: Outbox):
         self.path, self.outbox = path, outbox
 
-    def append(self, metrics: pa.Table, layers: pa.Table) -> None:
-        self.outbox.put(Part(encode(metrics), encode(layers)))
+    def append(self, metrics: pa.Table, layers: pa.Table, spectrum: pa.Table | None = None) -> None:
+        self.outbox.put(Part(encode(metrics), encode(layers), encode(spectrum) if spectrum else None))
 
 
 def _fresh_home() -> Path:

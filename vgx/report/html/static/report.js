@@ -139,7 +139,7 @@ async function showLanes() {
 
 async function showCourse() {
   const rows = smooth(courseRows(state.lanes), state.smoothing), smoothed = state.smoothing > 0;
-  for (const id of ["loss", "accuracy", "learning_rate", "sharpness", "stability"]) {
+  for (const id of DATA.overSteps) {
     if (!SPECS[id]) continue;
     const {lo, hi} = courseEnds(rows, id), has = SPECS[id].params.some(({name}) => name === "lo");
     const signals = {smoothed, ...has ? {lo, hi} : {}};
@@ -148,12 +148,13 @@ async function showCourse() {
   }
 }
 
-/* The ends of the axis of losses, accuracies or learning rates, as Python's stills have them. */
+/* The ends of an axis of values over the steps, as Python's stills have them. */
 function courseEnds(rows, id) {
-  const some = rows.filter(row => row.name.includes(id.replace("_", " "))), fields = ["low", "high", "value"];
+  const some = rows.filter(row => row.name.includes(id.replaceAll("_", " "))), fields = ["low", "high", "value"];
   const most = Math.max(...some.flatMap(row => fields.map(field => Math.abs(row[field] ?? 0))), 0), share = id === "accuracy";
   const [lo, hi] = endsOf(some, fields, share ? DATA.least.accuracy : DATA.least.level * most);
-  return {lo: Math.max(lo, 0), hi: share ? Math.min(hi, 1) : hi};
+  const negative = some.some(row => fields.some(field => row[field] < 0));
+  return {lo: negative ? lo : Math.max(lo, 0), hi: share ? Math.min(hi, 1) : hi};
 }
 
 /* What a map of a statistic needs to know besides its cells. */
