@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vgx.config.schema import Config
-from vgx.training.chunks import make_chunk
+from vgx.training.chunks import make_chunk, make_evaluate, make_sharpness, make_spectra
 from vgx.training.inputs import Images
 from vgx.training.lanes import make_initial_states, make_lanes, put, spread_over
 from vgx.training.program import Program, shared_config
@@ -54,14 +54,7 @@ def build(
         "log": {"statistics": statistics, "every": every},
     }
     config = Config.model_validate(settings)
-    random = np.random.default_rng(0)
-    data = Images(
-        jnp.asarray(random.integers(0, 256, (EXAMPLES, features), np.uint8)),
-        jnp.asarray(random.integers(0, CLASSES, EXAMPLES, np.int32)),
-        jnp.float32(255),
-        jnp.zeros(features),
-        jnp.ones(features),
-    )
+    random, data = np.random.default_rng(0), _images(features)
     program = Program(shared_config(config), features, CLASSES)
     mesh = spread_over(jax.devices()[:devices], lanes, per_run)
     configs = [config] * lanes
@@ -83,6 +76,43 @@ def build(
         return (time.perf_counter() - began) / (periods * every)
 
     return Timed(compiled, seconds_per_step)
+
+
+def at_evaluations(depth: int = 20, width: int = 128, features: int = 784) -> dict[str, Callable[[], float]]:
+    """Returns functions that measure what evaluations of a net may measure, and return the seconds that took."""
+    log = {"sharpness": {"examples": 1024}, "spectrum": {"examples": 4}}
+    config = Config.model_validate({"model": {"depth": depth, "width": width}, "log": log})
+    program, data = Program(shared_config(config), features, CLASSES), _images(features)
+    mesh = spread_over(jax.devices()[:1], 1)
+    state = make_initial_states(program, [config], mesh)(make_lanes([config], [0], 1), data, jnp.arange(128))
+    measures = {
+        f"test loss and accuracy of {EXAMPLES:,} examples": make_evaluate(program, mesh),
+        "sharpness of 1,024 examples": make_sharpness(program, mesh),
+        "spectra of 4 examples": make_spectra(program, mesh),
+    }
+
+    def timed(measure: Callable[..., object]) -> Callable[[], float]:
+        jax.block_until_ready(measure(state, data))
+
+        def run() -> float:
+            began = time.perf_counter()
+            jax.block_until_ready(measure(state, data))
+            return time.perf_counter() - began
+
+        return run
+
+    return {name: timed(measure) for name, measure in measures.items()}
+
+
+def _images(features: int) -> Images:
+    random = np.random.default_rng(0)
+    return Images(
+        jnp.asarray(random.integers(0, 256, (EXAMPLES, features), np.uint8)),
+        jnp.asarray(random.integers(0, CLASSES, EXAMPLES, np.int32)),
+        jnp.float32(255),
+        jnp.zeros(features),
+        jnp.ones(features),
+    )
 
 
 def bare_products(depth: int, width: int, batch: int, features: int = 784) -> Callable[[], float]:

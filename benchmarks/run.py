@@ -16,7 +16,7 @@ import jax
 import torch
 
 from benchmarks import torch_loops, torch_nets
-from benchmarks.programs import bare_products, build
+from benchmarks.programs import at_evaluations, bare_products, build
 from benchmarks.sweeps import finished, start_to_finish
 from vgx.devices import cores
 
@@ -44,6 +44,10 @@ def probes() -> str:
     for name, mine in times.items():
         ratio = median(a / b for a, b in zip(mine, times["none"], strict=True))
         rows.append(f"| {name} | {1e3 * median(mine):.3f} | {ratio:.3f} |")
+    step = median(times["standard"])
+    rows += ["", "| at an evaluation | ms | standard steps |", "|---|---|---|"]
+    for name, mine in alternated(at_evaluations()).items():
+        rows.append(f"| {name} | {1e3 * median(mine):.1f} | {median(mine) / step:.0f} |")
     return "## Probes (20 x 128, batch 128)\n\n" + "\n".join(rows)
 
 
@@ -138,8 +142,12 @@ def precision() -> str:
     return "## bfloat16 (standard statistics, one lane)\n\n" + "\n".join(rows)
 
 
+MEASURES = (start_to_finish, one_run, probes, depth, lanes, products, precision, start)
+
+
 def main() -> None:
-    """Prints each table as it is measured, and writes them all."""
+    """Prints each table as it is measured, and writes them all; with names of some as arguments, prints those alone."""
+    asked = sys.argv[1:]
     if platform.system() == "Linux" and jax.config.values["jax_num_cpu_devices"] == -1:
         jax.config.update("jax_num_cpu_devices", cores())
     device = jax.devices()[0]
@@ -150,9 +158,12 @@ def main() -> None:
     heading = f"# Results\n\n{when}, {machine}. Medians of alternated repeats.\n"
     print(heading)
     tables = []
-    for measure in (start_to_finish, one_run, probes, depth, lanes, products, precision, start):
-        tables.append(measure())
-        print(tables[-1], "\n", flush=True)
+    for measure in MEASURES:
+        if not asked or measure.__name__ in asked:
+            tables.append(measure())
+            print(tables[-1], "\n", flush=True)
+    if asked:
+        return
     RESULTS.write_text(heading + "\n" + "\n\n".join(tables) + "\n")
 
 

@@ -108,7 +108,7 @@ def write() -> None:
 Within three deviations over draws, as theory has them, and {SLACK:.0%}: {summary(checks)}
 
 How many nets lie in theory's bands, and how wrong a theory is found out, is in [CALIBRATION.md](CALIBRATION.md); nets
-with skip connections are in [RESIDUAL.md](RESIDUAL.md).
+with skip connections are in [RESIDUAL.md](RESIDUAL.md), Jacobians and coherence in [JACOBIANS.md](JACOBIANS.md).
 
 ## Batch norm after the activation, small batches
 

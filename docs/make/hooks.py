@@ -21,6 +21,8 @@ OUTSIDE = {
     "benchmarks/THEORY.md": "measured/theory.md",
     "benchmarks/RESIDUAL.md": "measured/residual.md",
     "benchmarks/CALIBRATION.md": "measured/calibration.md",
+    "benchmarks/JACOBIANS.md": "measured/jacobians.md",
+    "benchmarks/WATCH.md": "measured/watch.md",
     "benchmarks/RESULTS.md": "measured/results.md",
     "CHANGELOG.md": "changelog.md",
 }
