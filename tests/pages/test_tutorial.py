@@ -108,7 +108,9 @@ def test_every_step_has_a_command_its_output_a_picture_and_a_reason():
 
 def test_every_picture_that_is_shown_is_there_and_no_other():
     named = {f"{name}.{figure}.svg" for name, figure in PICTURE.findall(TEXT)}
-    assert {path.name for path in FOLDER.iterdir()} == named | {f"{name}.svg" for name in README}
+    pages = TUTORIAL.with_name("how-to").glob("*.md")
+    of_pages = {name for page in pages for name in re.findall(r"\(\.\./pictures/([\w.-]+)\)", page.read_text())}
+    assert {path.name for path in FOLDER.iterdir()} == named | {f"{name}.svg" for name in README} | of_pages
     assert all(
         "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"|<!--.*?-->', "", path.read_text()) for path in FOLDER.iterdir()
     )

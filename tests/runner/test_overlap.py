@@ -37,10 +37,10 @@ def test_training_goes_on_while_a_part_is_written(whole, tmp_path, monkeypatch):
     short_chunks(monkeypatch)
     append, went_on, waited = RunWriter.append, Event(), []
 
-    def slow(writer, metrics, layers):
+    def slow(writer, *tables):
         if not waited:
             waited.append(went_on.wait(PATIENCE))
-        append(writer, metrics, layers)
+        append(writer, *tables)
 
     def watch(progress):
         if progress.step >= 20:
@@ -112,11 +112,11 @@ def test_ctrl_c_waits_for_the_part_that_is_being_written(whole, tmp_path, monkey
     short_chunks(monkeypatch)
     append, turns = RunWriter.append, []
 
-    def stopped(writer, metrics, layers):
+    def stopped(writer, *tables):
         turns.append(current_thread() is not main_thread())
         if len(turns) == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        append(writer, metrics, layers)
+        append(writer, *tables)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunWriter, "append", stopped)

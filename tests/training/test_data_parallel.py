@@ -86,7 +86,12 @@ def first_step_is_the_same(settings: dict[str, Any], devices: int) -> None:
             )
         else:
             layers = one.records.layers
-            terms = {"preact_mean": layers.preact_std, "act_mean": layers.act_rms, "cosine": 1}  # that may cancel
+            terms = {
+                "preact_mean": layers.preact_std,
+                "act_mean": layers.act_rms,
+                "cosine": 1,
+                "coherence": 1,
+            }  # that may cancel
             close = np.abs(ours - theirs) <= 1e-5 * np.abs(theirs) + 1e-6 * terms.get(name, 0)
             assert np.all(close | (np.isnan(ours) & np.isnan(theirs))), (name, ours, theirs)
 

@@ -13,10 +13,9 @@ import numpy as np
 from jax import Array
 
 from vgx.errors import WatchError
-from vgx.training.probes import log2_norm
+from vgx.training.probes import LOG10_2, log2_norm
 from vgx.watch.taps import COUNT, SCALES, SUMS
 
-LOG10_2 = math.log10(2)
 EMBEDDINGS = ("Embed", "Embedding")
 """Types whose output is passed on as it is: it has no pre-activation."""
 
