@@ -139,6 +139,11 @@ def test_errors_name_arguments_in_python_and_options_on_the_command_line(run, tm
         assert text.startswith("--set model.depth=0: model.depth: ")
 
 
+def test_theory_and_watching_are_there_at_their_names_without_jax():
+    script = "import sys, vgx\nvgx.watch.Log, vgx.theory\nassert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_every_option_that_an_error_translates_is_one_of_the_command_line():
     helps = "".join(
         CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"}).output

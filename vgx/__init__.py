@@ -19,6 +19,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vgx import theory as theory
+    from vgx import watch as watch
     from vgx.api import Run, sweep, train, trainability_map
     from vgx.api import Run as open_run
     from vgx.config.load import load_config
@@ -68,6 +70,8 @@ def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used: `import vgx` alone stays cheap."""
     if name == "open_run":
         return __getattr__("Run")
+    if name in ("theory", "watch"):
+        return importlib.import_module(f"vgx.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'vgx' has no attribute '{name}'")

@@ -321,7 +321,7 @@ def test_lanes_that_are_mapped_find_what_each_finds_alone(float64):
         np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
-def test_what_cannot_be_measured_is_refused():
+def test_what_cannot_be_measured_is_refused(tmp_path):
     for at, reason in (
         ("often", "at: "),
         ([3, 3], "step 3 is listed twice"),
@@ -332,4 +332,8 @@ def test_what_cannot_be_measured_is_refused():
             asked(at)
     epochs = SETTINGS | {"train": {"batch_size": 8, "epochs": 1}, "log": {"spectrum": {"at": [99]}}}
     with pytest.raises(DataError, match="the run has 5 steps"):
-        vgx.train(vgx.load_config(epochs))
+        vgx.train(vgx.load_config(epochs), runs=tmp_path)
+    wide = SETTINGS | {"model": {"width": [200_000, 200_000]}, "log": {"spectrum": {}}}
+    with pytest.raises(ConfigError, match=r"log\.spectrum: the Jacobians of this net take about 3\.8 TB"):
+        vgx.train(vgx.load_config(wide), runs=tmp_path)
+    assert not list(tmp_path.iterdir())

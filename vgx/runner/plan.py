@@ -11,17 +11,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from rich.filesize import decimal
 
 from vgx.config.schema import NO_NUMBERS, Config, Section
 from vgx.data import Dataset
-from vgx.devices import Device, PerRun, resolve_per_run
-from vgx.errors import VgxError
+from vgx.devices import Device, PerRun, memory_for_lanes, resolve_per_run
+from vgx.errors import ConfigError, VgxError
 from vgx.registry import Part, remembered
 from vgx.results.sizes import parse_size
 from vgx.runner.preparation import steps_of
 from vgx.training.batches import batch_size_of
 from vgx.training.lanes import lane_bytes
 from vgx.training.program import Program, shared_config, shared_model, shared_train
+from vgx.training.spectrum import spectrum_bytes
 
 COMPILE_SECONDS = 6.0
 """About what a program takes to be traced and compiled."""
@@ -137,6 +139,7 @@ def _rounds(
     per_run: PerRun,
     parts: int,
 ) -> list[PlannedRound]:
+    check_spectrum_fits(config, dataset, devices)
     examples, features = dataset.train.images.shape
     steps, shared = steps_of(config, dataset), shared_config(config, examples)
     parts = min(parts, len(members))
@@ -160,6 +163,14 @@ def _rounds(
         each_lane += times * min(spectrum.examples, examples) * of_one
     groups = [tuple(members[start : start + capacity]) for start in range(0, len(members), capacity)]
     return [PlannedRound(key, group, steps, capacity, capacity * each, capacity * each_lane) for group in groups]
+
+
+def check_spectrum_fits(config: Config, dataset: Dataset, devices: Sequence[Device]) -> None:
+    """Raises ConfigError where a Jacobian does not fit into a device's memory."""
+    takes = spectrum_bytes(config, dataset.train.images.shape[1], dataset.classes)
+    if takes and takes > (free := memory_for_lanes(devices[:1])):
+        sizes = f"take about {decimal(takes)}, and there are {decimal(free)}"
+        raise ConfigError(f"log.spectrum: the Jacobians of this net {sizes}; make it narrower, or leave them out")
 
 
 def _products(config: Config, features: int, classes: int) -> float:

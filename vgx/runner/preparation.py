@@ -14,12 +14,10 @@ import jax
 import numpy as np
 import pyarrow.compute as pc
 from jax.sharding import Mesh
-from rich.filesize import decimal
 
 from vgx.config.schema import Config
 from vgx.data import Dataset, Split
-from vgx.devices import Device, PerRun, memory_for_lanes, numerics, own, resolve_per_run
-from vgx.errors import ConfigError
+from vgx.devices import Device, PerRun, numerics, own, resolve_per_run
 from vgx.results.columns import DEAD_UNITS, LAYERS, SHARPNESS
 from vgx.results.lane_results import first_bad_steps
 from vgx.results.spectrum import SPECTRUM
@@ -39,7 +37,6 @@ from vgx.training.lanes import (
     state_shapes,
 )
 from vgx.training.program import Program, shared_config
-from vgx.training.spectrum import spectrum_bytes
 from vgx.training.step import LSUV_EXAMPLES, Lane, State, is_examined
 
 CHUNK_BYTES = 2**24
@@ -216,7 +213,6 @@ def prepare(group: LaneGroup, mesh: Mesh, path: Path | None, cache: ProgramCache
     began = time.monotonic()
     specs, dataset = group.lane_specs, group.dataset
     config, steps = specs[0].config, steps_of(specs[0].config, dataset)
-    _check_memory(config, dataset, mesh)
     compiling = begin_compiling(group, mesh, cache)
     shape = _shape_of(group, mesh)
     data, held_out = _on_devices(dataset, config, shape.mesh, cache)
@@ -247,14 +243,6 @@ def prepare(group: LaneGroup, mesh: Mesh, path: Path | None, cache: ProgramCache
         compiled=compiled,
         seconds=time.monotonic() - began,
     )
-
-
-def _check_memory(config: Config, dataset: Dataset, mesh: Mesh) -> None:
-    """Raises ConfigError where a Jacobian does not fit into a device's memory."""
-    takes = spectrum_bytes(config, dataset.train.images.shape[1], dataset.classes)
-    if takes and takes > (free := memory_for_lanes([mesh.devices.flat[0]])):
-        sizes = f"take about {decimal(takes)}, and there are {decimal(free)}"
-        raise ConfigError(f"log.spectrum: the Jacobians of this net {sizes}; make it narrower, or leave them out")
 
 
 def begin_compiling(group: LaneGroup, mesh: Mesh, cache: ProgramCache) -> Compiling:

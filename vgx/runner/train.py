@@ -22,6 +22,7 @@ from vgx.runner import checkpoint, processes
 from vgx.runner.expected import with_expectations
 from vgx.runner.loop import TrainingResult, Watch, train_lanes
 from vgx.runner.opening import existing_run, initial_meta, load_data, now, open_writer
+from vgx.runner.plan import check_spectrum_fits
 from vgx.runner.predictions import Predictions
 from vgx.runner.preparation import LaneGroup, LaneSpec, ProgramCache, bad_steps
 from vgx.runner.stopping import ending_noted
@@ -113,6 +114,7 @@ def _where_and_what(config: Config, device: Platform | None, devices_per_run: Pe
     lanes = len(config.seed_list)
     devices = find_devices(device, lanes if devices_per_run == 1 else 2)
     dataset = load_data(config)
+    check_spectrum_fits(config, dataset, devices)
     batch = batch_size_of(config, len(dataset.train.labels))
     mesh = spread_over(devices, lanes, resolve_per_run(devices_per_run, len(devices), lanes, batch))
     processes.check_use(mesh, devices)
