@@ -133,7 +133,9 @@ def test_pre_activations_of_any_size_are_read(size):
 
 
 def test_a_loss_scale_reaches_what_float32_does_not():
-    loss = lambda params, x: scanned(params, x, 1e-30) * 1e-12  # noqa: E731
+    def loss(params, x):
+        return scanned(params, x, 1e-30) * 1e-12
+
     plain = watch.value_and_grad(loss)(parameters(), inputs())[2].rows()
     _, gradient, record = watch.value_and_grad(loss, loss_scale=2.0**100)(parameters(), inputs())
     rows = record.rows()

@@ -215,7 +215,10 @@ def test_stacks_within_stacks_are_numbered_by_both():
 
     members = nnx.split_rngs(splits=2)(nnx.vmap(Member))(nnx.Rngs(0))
     watched = watch.instrument(members)
-    loss = lambda members, x: jnp.mean(nnx.vmap(lambda member, x: member(x), in_axes=(0, None))(members, x) ** 2)  # noqa: E731
+
+    def loss(members, x):
+        return jnp.mean(nnx.vmap(lambda member, x: member(x), in_axes=(0, None))(members, x) ** 2)
+
     assert paths(watched, loss) == [
         f"{m}.{name}" for m in "01" for name in ("first", "blocks.0", "blocks.1", "blocks.2")
     ]

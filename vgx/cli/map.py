@@ -78,7 +78,12 @@ def draw_map(
         run = vgx.trainability_map(grid, runs=runs, watch=watch, say=None if silent else console.print, **how)
     tell_of_fault(run)
     _show(run, console, quiet, as_json)
-    if not silent:
+    _end(run, None if silent else begun, runs)
+
+
+def _end(run: Run, begun: Path | None, runs: Path) -> None:
+    """Says what to do next with the map that `begun` is the config of, and exits 3 where an expectation failed."""
+    if begun is not None:
         say_what_follows(run, begun, runs)
     if not all(one.holds for one in run.expectations):
         raise typer.Exit(3)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from vgx.config.sweep import Sweep, differences, load_sweep
+from vgx.config.sweep import Cell, Sweep, differences, load_sweep
 from vgx.devices import PerRun, Platform, find_devices, memory_for_lanes, names_of, resolve_per_run
 from vgx.errors import RunError
 from vgx.results import directories
@@ -158,10 +158,15 @@ def sweep(
             for name, text in (beside or {}).items():
                 writer.write_text(name, text)
             Sweeping(sweep, data, place, writer, watch).run(retry_failed)
-    run, lanes = Run(path), defaultdict(list)
+    return _judged(Run(path), asked)
+
+
+def _judged(run: Run, cells: Sequence[Cell]) -> Run:
+    """The run, with what these cells expect of their lanes judged."""
+    lanes = defaultdict(list)
     for row in run.lanes().to_pylist():
         lanes[row["cell"]].append(row["lane"])
-    return with_expectations(run, [(cell.config, lanes[cell.key]) for cell in asked], {})
+    return with_expectations(run, [(cell.config, lanes[cell.key]) for cell in cells], {})
 
 
 def _place(

@@ -184,8 +184,6 @@ def _parts(rows: Array, like: tuple[Array, Array | None]) -> tuple[Array, Array 
     x, stream = like
     if stream is None:
         return rows[:, None], None
-    if rows.shape[1] == x.shape[1]:  # the readout's own
-        return rows[:, None], None
     return rows[:, None, : x.shape[1]], rows[:, None, x.shape[1] :]
 
 

@@ -10,13 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vgx.errors import WatchError
 from vgx.watch.parts import Parts
 from vgx.watch.sites import Path, Site, kernel_and_bias, leaves_by_path
-from vgx.watch.taps import COUNT, tap
-
-PROBE = "vgx_probe"
-"""The attribute of a watched layer that holds its probe."""
+from vgx.watch.taps import COUNT, PROBE, tapped_class
 
 
 class LayerProbe(nnx.Variable):
@@ -79,16 +75,8 @@ def _axes(layer: Any, also: Mapping[type, int]) -> int | None:
 
 @cache
 def _tapped(kind: type) -> type:
-    """The subclass of a kind of layer that taps what it returns. One for each kind: jax compares types."""
-
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        h = kind.__call__(self, *args, **kwargs)
-        if not isinstance(h, jax.Array):
-            raise WatchError(f"{kind.__name__}: returns a {type(h).__name__}, and an array is what can be tapped")
-        return tap(h, getattr(self, PROBE))
-
-    body = {"__call__": __call__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    return type(kind)(kind.__name__, (kind,), body | {"__doc__": kind.__doc__})
+    """The subclass that taps. One for each kind: jax compares types."""
+    return tapped_class(kind)
 
 
 def split(model: Any, loss_fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Parts:

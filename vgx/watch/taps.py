@@ -17,6 +17,8 @@ from jax import Array
 from vgx.errors import WatchError
 from vgx.training.probes import scale_by_power, square_sum
 
+PROBE = "vgx_probe"
+"""The attribute of a watched layer that holds its probe."""
 SHIFT = 192
 """A sum of squares is kept times 2^SHIFT, as it is, and times 2^-SHIFT: one of the three is in float32's range, and
 far from its ends, whatever the size of what is squared."""
@@ -89,6 +91,19 @@ def tap(h: Array, probe: Any) -> Array:
     return _tap(h, jax.lax.pcast(sums, apart, to="varying") if apart else sums)
 
 
+def tapped_class(kind: type, **fields: Any) -> type:
+    """Returns the subclass of a kind of layer that taps what it returns with the probe at PROBE; `fields` are added."""
+
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        h = kind.__call__(self, *args, **kwargs)
+        if not isinstance(h, jax.Array):
+            raise WatchError(f"{kind.__name__}: returns a {type(h).__name__}, and an array is what can be tapped")
+        return tap(h, getattr(self, PROBE))
+
+    body = {"__call__": __call__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return type(kind)(kind.__name__, (kind,), body | {"__doc__": kind.__doc__} | fields)
+
+
 def _varying(x: Array) -> frozenset[str]:
     """Returns the axes of a mesh over which what devices hold differs. Versions of jax say it differently."""
     kind = jax.typeof(x)
@@ -119,8 +134,9 @@ def _of_values(h: Array) -> Array:
     within = at_scales(*square_sum(wide - mean))
     means = h.size * jnp.stack([jnp.square(mean * 2.0 ** (scale // 2)) for scale in SCALES])
     # A finite mean has finite entries alone. (The 0 is computed, so that inside shard_map it varies as they do.)
-    count = lambda: jnp.sum(~jnp.isfinite(wide)).astype(wide.dtype)  # noqa: E731
-    not_finite = jax.lax.cond(jnp.isfinite(mean), lambda: mean * 0, count)
+    not_finite = jax.lax.cond(
+        jnp.isfinite(mean), lambda: mean * 0, lambda: jnp.sum(~jnp.isfinite(wide)).astype(wide.dtype)
+    )
     one = jnp.ones((), wide.dtype)
     return jnp.concatenate([jnp.stack([one, h.size * one, h.size * mean, not_finite]), within, means])
 

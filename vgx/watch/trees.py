@@ -14,10 +14,8 @@ import jax.numpy as jnp
 from vgx.errors import WatchError
 from vgx.watch.parts import Parts
 from vgx.watch.sites import Path, Site, kernel_and_bias, names_of
-from vgx.watch.taps import Probe, probe, tap
+from vgx.watch.taps import PROBE, Probe, probe, tapped_class
 
-PROBE = "vgx_probe"
-"""The field of a watched Equinox layer that holds its probe."""
 PLAIN = "probe"
 """The usual name of a probe beside the weights it belongs to."""
 
@@ -172,14 +170,5 @@ def _with_class(layer: Any, kind: type, more: dict[str, Any]) -> Any:
 
 @cache
 def _tapped(kind: type) -> type:
-    """The subclass of a kind of layer that taps what it returns. One for each kind: jax compares types."""
-
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        h = kind.__call__(self, *args, **kwargs)
-        if not isinstance(h, jax.Array):
-            raise WatchError(f"{kind.__name__}: returns a {type(h).__name__}, and an array is what can be tapped")
-        return tap(h, getattr(self, PROBE))
-
-    body = {"__call__": __call__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    body |= {"__doc__": kind.__doc__, "__annotations__": {PROBE: Any}, PROBE: None}
-    return type(kind)(kind.__name__, (kind,), body)
+    """The subclass that taps. One for each kind: jax compares types."""
+    return tapped_class(kind, __annotations__={PROBE: Any}, **{PROBE: None})
