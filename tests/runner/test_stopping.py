@@ -149,7 +149,7 @@ def stop_in(monkeypatch, name: str, number: int) -> None:
 
 
 LOOP = "vgx.runner.loop"
-OTHERS = [pytest.param(f"{LOOP}.{name}", marks=pytest.mark.slow) for name in ("_dispatch", "_evaluate")]
+OTHERS = [pytest.param(f"{LOOP}.{name}", marks=pytest.mark.slow) for name in ("_dispatch", "evaluated")]
 MOMENTS = [f"{LOOP}.prepare", f"{LOOP}._flush", "vgx.runner.train.judge_lanes", *OTHERS]
 
 
