@@ -336,4 +336,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
     wide = SETTINGS | {"model": {"width": [200_000, 200_000]}, "log": {"spectrum": {}}}
     with pytest.raises(ConfigError, match=r"log\.spectrum: the Jacobians of this net take about 3\.8 TB"):
         vgx.train(vgx.load_config(wide), runs=tmp_path)
+    swept = {"sweep": {"axes": {"model.activation": ["relu", "tanh"]}}}
+    with pytest.raises(ConfigError, match=r"log\.spectrum: the Jacobians of this net take about 3\.8 TB"):
+        vgx.sweep(vgx.load_sweep(wide | swept), runs=tmp_path)
     assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from rich.filesize import decimal
 
 from vgx.config.schema import NO_NUMBERS, Config, Section
 from vgx.data import Dataset
-from vgx.devices import Device, PerRun, memory_for_lanes, resolve_per_run
+from vgx.devices import Device, PerRun, resolve_per_run
 from vgx.errors import ConfigError, VgxError
 from vgx.registry import Part, remembered
 from vgx.results.sizes import parse_size
@@ -139,7 +139,7 @@ def _rounds(
     per_run: PerRun,
     parts: int,
 ) -> list[PlannedRound]:
-    check_spectrum_fits(config, dataset, devices)
+    check_spectrum_fits(config, dataset, memory // len(devices))
     examples, features = dataset.train.images.shape
     steps, shared = steps_of(config, dataset), shared_config(config, examples)
     parts = min(parts, len(members))
@@ -165,11 +165,11 @@ def _rounds(
     return [PlannedRound(key, group, steps, capacity, capacity * each, capacity * each_lane) for group in groups]
 
 
-def check_spectrum_fits(config: Config, dataset: Dataset, devices: Sequence[Device]) -> None:
-    """Raises ConfigError where a Jacobian does not fit into a device's memory."""
+def check_spectrum_fits(config: Config, dataset: Dataset, memory: int) -> None:
+    """Raises ConfigError where a Jacobian does not fit into a device's memory, in bytes."""
     takes = spectrum_bytes(config, dataset.train.images.shape[1], dataset.classes)
-    if takes and takes > (free := memory_for_lanes(devices[:1])):
-        sizes = f"take about {decimal(takes)}, and there are {decimal(free)}"
+    if takes > memory:
+        sizes = f"take about {decimal(takes)}, and there are {decimal(memory)}"
         raise ConfigError(f"log.spectrum: the Jacobians of this net {sizes}; make it narrower, or leave them out")
 
 

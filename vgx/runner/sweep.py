@@ -17,7 +17,7 @@ from vgx.results.cell_configs import write_cell_configs
 from vgx.results.store import Run
 from vgx.runner.expected import with_expectations
 from vgx.runner.opening import existing_run, initial_meta, open_writer
-from vgx.runner.plan import PlannedPlace, plan_rounds, seconds_for
+from vgx.runner.plan import PlannedPlace, check_spectrum_fits, plan_rounds, seconds_for
 from vgx.runner.rounds import PENDING
 from vgx.runner.sweep_progress import Watch
 from vgx.runner.sweeping import DataSets, Here, Place, Sweeping
@@ -145,6 +145,8 @@ def sweep(
     existing_run(path, (cell.config for cell in sweep.cells), overwrite)
     data, configs = DataSets(sweep), [cell.config for cell in sweep.cells]
     with _place(on, device, devices_per_run, memory, sweep) as place:
+        for config in configs:
+            check_spectrum_fits(config, data(config), place.memory // len(place.devices))
         for batch_size in {batch_size_of(config, len(data(config).train.labels)) for config in configs}:
             resolve_per_run(devices_per_run, len(place.devices), 1, batch_size)
         counts = dict.fromkeys(("lanes", "lanes_done", "programs", "rounds", "rounds_done"), 0)

@@ -60,6 +60,8 @@ class Place(Protocol):
 
     devices: list[Device]
     """What a round has to itself, at the most."""
+    memory: int
+    """Bytes that a round may take on them together."""
 
     def planned(self, lanes: Sequence[tuple[int, Config]], data: DataSets) -> list[PlannedRound]:
         """Returns the rounds in which to run these lanes."""

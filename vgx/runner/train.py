@@ -12,7 +12,16 @@ from jax.sharding import Mesh
 
 from vgx.config.schema import Config
 from vgx.data import Dataset
-from vgx.devices import PerRun, Platform, find_devices, keep_compiled_programs, numerics, own, resolve_per_run
+from vgx.devices import (
+    PerRun,
+    Platform,
+    find_devices,
+    keep_compiled_programs,
+    memory_for_lanes,
+    numerics,
+    own,
+    resolve_per_run,
+)
 from vgx.errors import RunError
 from vgx.results import directories
 from vgx.results.lane_results import LayerFigures, judge_lanes
@@ -114,7 +123,7 @@ def _where_and_what(config: Config, device: Platform | None, devices_per_run: Pe
     lanes = len(config.seed_list)
     devices = find_devices(device, lanes if devices_per_run == 1 else 2)
     dataset = load_data(config)
-    check_spectrum_fits(config, dataset, devices)
+    check_spectrum_fits(config, dataset, memory_for_lanes(devices[:1]))
     batch = batch_size_of(config, len(dataset.train.labels))
     mesh = spread_over(devices, lanes, resolve_per_run(devices_per_run, len(devices), lanes, batch))
     processes.check_use(mesh, devices)

@@ -41,10 +41,11 @@ class Cluster:
     """A Ray cluster, as the place where rounds run. A context: within it the cluster is joined."""
 
     def __init__(self, on: str, device: Platform | None, per_run: PerRun, memory: int | None, modules: Sequence[str]):
-        self.on, self.memory, self.modules = on, memory, tuple(modules)
+        self.on, self.asked_memory, self.modules = on, memory, tuple(modules)
         self.per_run: PerRun = per_run
         self.device: Platform | None = device
         self.devices: list[RemoteDevice] = []
+        self.memory = 0
         self.losses: dict[int, tuple[int, int]] = {}
         """Of rounds: the step at which they lost a worker last, and how often in a row at that."""
         self.sets: dict[str, Any] = {}
@@ -59,12 +60,12 @@ class Cluster:
             sources = sources_of(self.modules)
 
             def setup(kind: Platform, cores: int) -> Setup:
-                return Setup(kind, cores, self.memory, self.modules, sources)
+                return Setup(kind, cores, self.asked_memory, self.modules, sources)
 
             self.pool = Pool(self.on, self.device, setup)
             stack.callback(self.pool.close)
             first = self.pool.wait_for_first()
-            self.devices, self.round_memory = first.devices, first.memory
+            self.devices, self.memory = first.devices, first.memory
             self._stack = stack.pop_all()
         return self
 
@@ -72,7 +73,7 @@ class Cluster:
         self._stack.__exit__(*error)
 
     def planned(self, lanes: Sequence[tuple[int, Config]], data: DataSets) -> list[PlannedRound]:
-        return plan_rounds(lanes, data, self.devices, self.round_memory, self.per_run, self.pool.expected())
+        return plan_rounds(lanes, data, self.devices, self.memory, self.per_run, self.pool.expected())
 
     def run_rounds(self, sweeping: Sweeping) -> None:
         with stop_signals() as stop:
