@@ -124,8 +124,9 @@ Nets of {DEPTH} layers of {WIDTH} at initialization, {counted(NETS, "net")} and 
 inputs, {CLASSES} classes: log10 of the mean squared singular value of the Jacobian and the spread of the squares, from
 the input to the logits and from the first to the last hidden layer; and the mean cosine between the gradients of
 {BATCH} examples of one label in layers 1 and {DEPTH // 2 + 1}. In each cell what was measured stands before what is
-predicted. Theory is of infinite width: corrections are of the order of depth over width. A stream adds the direction of
-the signal itself, in which more gets through than theory has it: where activations have a mean, its square counts.
+predicted. Plain nets have the theory of infinite width, from which they stray by the order of depth over width; in nets
+with skip connections the direction of the signal counts, too, to first order in one over the width. A mean over so few
+nets strays itself, that of the logits by a tenth.
 
 | net | logits: mean square | spread | hidden: mean square | spread | coherence, layer 1 | layer {DEPTH // 2 + 1} |
 |---|---|---|---|---|---|---|

@@ -1,4 +1,4 @@
-"""The singular values of a net's Jacobian, and how alike the gradients of two examples are, at infinite width.
+"""The singular values of a net's Jacobian, and how alike the gradients of two examples are, in wide nets.
 
 A net is a product of free matrices: of weights, and of diagonal slopes. The mean square of the singular values s of a
 product is the product of theirs; and so is, of free matrices, E[s^4] / E[s^2]^2 - 1 the sum of theirs, its spread:
@@ -7,7 +7,8 @@ product is the product of theirs; and so is, of free matrices, E[s^4] / E[s^2]^2
     weights   1 of independent ones, 0 of orthogonal ones
 
 each times the dimension of the result over the number of units. A layer 1 + s B that adds a branch of the mean square a
-has the mean square 1 + a and the spread (2 a + a^2 v) / (1 + a)^2, v that of B.
+has the mean square 1 + a and the spread (2 a k + a^2 v) / (1 + a)^2, v that of B and k of `slope_overlaps`; and the
+signal's own direction may stand out (`signal_outliers`).
 
 Pennington, Schoenholz and Ganguli 2017, arXiv:1711.04735, equation 22.
 """
@@ -25,12 +26,13 @@ from vgx.parts.normalizations import BatchNorm, NoNormalization
 from vgx.theory.layer_response import Affinity, LayerResponse, Net, Signal, respond
 from vgx.theory.mean_field import hidden_responses, readout_response
 from vgx.theory.moments import gaussian, gaussian_pair, safe_divide
+from vgx.theory.stream_jacobians import Outlier, signal_outliers, slope_overlaps
 from vgx.theory.streams import descent, scale_of, stream_responses
 from vgx.theory.unit_moments import unit_moments
 
 
 class SpectrumPrediction(NamedTuple):
-    """What the singular values s of a Jacobian come to, at infinite width."""
+    """What the singular values s of a Jacobian come to."""
 
     square_log10: float
     """log10 of the mean of s^2."""
@@ -68,15 +70,43 @@ def predicted_spectra(net: Net, signal: Signal) -> dict[str, SpectrumPrediction]
         _Factor(gain, (unit_moments(net.activation, response.preact, "nothing").m_m - 1) / n)
         for gain, response, n in zip(gains, responses[:-1], net.sizes[1:], strict=False)
     ]
-    before = net.residual.streams_preactivations
-    factors = _hidden_factors(net, weights, slopes)
-    below, above = ([weights[0]], [slopes[-1]]) if before else ([weights[0], slopes[0]], [])
-    first, last, ends = net.sizes[1], net.sizes[-2], (net.sizes[0], net.sizes[-1])
-    found = {"logits": _product([*below, *factors, *above, weights[-1]], *ends)}
-    return found | ({"hidden": _product(factors, first, last)} if len(net.sizes) > 3 else {})
+    if net.residual.streams_preactivations:
+        below, above = [weights[0]], [slopes[-1]]
+    else:
+        below, above = [weights[0], slopes[0]], []
+    last, hidden = net.sizes[-2], responses[:-1]
+    factors = [*below, *_hidden_factors(net, weights, slopes, slope_overlaps(net, hidden, top=True))]
+    outliers = _outliers(net, signal, hidden)
+    to_last = [*factors, *_standing_out(factors, outliers[:1], last), *above]
+    logits = _product([*to_last, weights[-1]], net.sizes[0], net.sizes[-1])
+    found = {"logits": _of_few(logits, min(net.sizes[0], net.sizes[-1]))}
+    if len(hidden) > 1:
+        factors = _hidden_factors(net, weights, slopes, slope_overlaps(net, hidden, top=False))
+        factors += _standing_out(factors, outliers[1:], last)
+        found["hidden"] = _product(factors, net.sizes[1], last)
+    return found
 
 
-def _hidden_factors(net: Net, weights: Sequence[_Factor], slopes: Sequence[_Factor]) -> list[_Factor]:
+def _outliers(net: Net, signal: Signal, hidden: Sequence[LayerResponse]) -> Sequence[Outlier]:
+    """What the signal's direction adds from the inputs and from the first hidden layer on; none of nets that have no
+    stream of what layers pass on."""
+    if not net.residual.skips or net.residual.streams_preactivations or any(x.gain <= 0 for x in hidden):
+        return ()
+    return signal_outliers(net, signal, hidden)
+
+
+def _standing_out(factors: Sequence[_Factor], outliers: Sequence[Outlier], n: int) -> list[_Factor]:
+    """What singular values that stand out make of a product to n units, as factors more."""
+    spread, found = sum(factor.spread for factor in factors), []
+    for one in outliers:
+        grown = max(1 + one.square / n, 0.5)  # of a few units it might be anything
+        found.append(_Factor(grown, ((1 + n * spread + one.fourth / n) / grown**2 - 1) / n - spread))
+    return found
+
+
+def _hidden_factors(
+    net: Net, weights: Sequence[_Factor], slopes: Sequence[_Factor], overlaps: Sequence[float]
+) -> list[_Factor]:
     """The product from the first hidden layer to the last, a branch and the stream that it adds to as one factor."""
     before, factors = net.residual.streams_preactivations, []
     for i in range(1, len(slopes)):
@@ -85,7 +115,7 @@ def _hidden_factors(net: Net, weights: Sequence[_Factor], slopes: Sequence[_Fact
             n = net.sizes[i + 1]
             a = scale_of(net) ** 2 * own[0].square * own[1].square
             v = n * (own[0].spread + own[1].spread)
-            own = [_Factor(1 + a, (2 * a + a * a * v) / (1 + a) ** 2 / n)]
+            own = [_Factor(1 + a, (2 * a * overlaps[i] + a * a * v) / (1 + a) ** 2 / n)]
         factors += own
     return factors
 
@@ -121,7 +151,19 @@ def _product(factors: Iterable[_Factor], n_in: int, n_out: int) -> SpectrumPredi
         return SpectrumPrediction(-math.inf, math.nan)
     there = min(n_in, n_out) / n_out  # the others are 0
     square = sum(math.log10(factor.square) for factor in factors) - math.log10(there)
-    return SpectrumPrediction(square, there * (1 + n_out * sum(factor.spread for factor in factors)) - 1)
+    spread = there * (1 + n_out * sum(factor.spread for factor in factors)) - 1
+    # There is no more where a single one is not 0.
+    return SpectrumPrediction(square, min(max(spread, 0.0), min(n_in, n_out) - 1.0))
+
+
+def _of_few(found: SpectrumPrediction, m: int) -> SpectrumPrediction:
+    """The figures of m singular values alone: what they are on the average of m random directions, of many.
+
+    With A of m rows of independent normals, S = A G A^T and g = tr(G^2) / tr(G)^2, E[tr S^2] / m is (m + 1) g + 1 and
+    E[(tr S / m)^2] is 1 + 2 g / m, in units of tr(G)^2; `found.spread` is m g.
+    """
+    g = found.spread / m
+    return found._replace(spread=g * (m + 1 - 2 / m) / (1 + 2 * g / m))
 
 
 def coherence(net: Net, signal: Signal) -> np.ndarray:
