@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 import vgx
@@ -15,6 +16,7 @@ from vgx.errors import ConfigError
 from vgx.reproduce.evaluate import finished, reproduce
 from vgx.reproduce.experiment import EXPERIMENTS, SCALES, check, experiment_called, find_experiments, load_experiment
 from vgx.reproduce.metrics import STATISTICS, LaneOutcome
+from vgx.results.spectrum import SPECTRUM
 from vgx.results.store import Run
 
 BASE: dict[str, Any] = {
@@ -217,9 +219,12 @@ def test_a_fault_is_told_with_its_place_in_the_file(tmp_path):
 def test_theory_predicts_the_first_step_alone():
     compare = {"name": "theory", "of": {"model.initializer": "he_normal"}, "tolerance": 0.1}
     where = {"train.optimizer.learning_rate": 0.1}
-    for statistic in ("accuracy", {"name": "layer", "column": "dead", "steps": "first"}):
+    of_spectra = [{"name": "spectrum"}, {"name": "spectrum", "figure": "isometry_gap", "steps": "first"}]
+    for statistic in ("accuracy", {"name": "layer", "column": "dead", "steps": "first"}, *of_spectra):
         one = {"says": "x", "statistic": statistic, "where": where, "compare": compare}
-        with pytest.raises(ConfigError, match="of the first step's layers alone"):
+        with pytest.raises(
+            ConfigError, match="of the first step's layers, and square_log10 and spread of first spectra"
+        ):
             load_experiment(changed("claim/checks", [one]))
 
 
@@ -243,6 +248,28 @@ def test_a_curve_goes_over_an_option_that_the_statistic_has():
     one = {"says": "x", "statistic": "accuracy", "best_over": list(BASE["sweep"]["axes"]), "compare": compare}
     with pytest.raises(ConfigError, match="accuracy has no option 'epok' to go over"):
         load_experiment(changed("claim/checks", [one]))
+
+
+@pytest.mark.parametrize(
+    ("log", "compare", "line"),
+    [
+        ({}, {}, "no singular values are measured; set log.spectrum"),
+        ({"spectrum": {"at": "evaluation"}}, {}, "no singular values are measured before the first step"),
+        ({"spectrum": {"at": [2]}}, {}, "no singular values are measured before the first step"),
+        ({"spectrum": {"at": "first"}}, {"at": [[1, 2]]}, "spectrum has no option 'layers' to go over"),
+    ],
+)
+def test_a_spectrum_is_measured_as_a_whole_and_when_the_log_says_so(log, compare, line):
+    one = {
+        "says": "x",
+        "statistic": {"name": "spectrum", "steps": "first"},
+        "where": {"train.optimizer.learning_rate": 0.1},
+        "compare": {"name": "theory", "of": {"model.initializer": "he_normal"}, "tolerance": 0.1} | compare,
+    }
+    with pytest.raises(ConfigError, match=line):
+        load_experiment(changed("claim/checks", [one]) | {"log": log})
+    right = changed("claim/checks", [one | {"compare": one["compare"] | {"at": []}}])
+    assert load_experiment(right | {"log": {"spectrum": {"at": [0, 3]}}})
 
 
 def test_an_activation_needs_an_axis_to_join():
@@ -482,6 +509,35 @@ def test_layers_are_summed_up_as_asked(run):
         STATISTICS.parse({"name": "layer", "column": "delta_log10", "over_layers": "factor"}).read(run, seats)[0]
     )
     assert slope == pytest.approx(10 ** float(delta[-1, 0] - delta[-1, 2]))  # two layers: the square's root is the norm
+
+
+def test_spectra_come_to_what_theory_says_before_training_and_to_what_the_metrics_say_after_it(run, tmp_path):
+    tree = changed("data/features", 64) | {"model": {"depth": 4, "width": 64, "activation": "tanh"}}
+    one = {
+        "says": "as theory has it",
+        "statistic": {"name": "spectrum", "steps": "first"},
+        "where": {"train.optimizer.learning_rate": 0.1},
+        "for_each": ["model.initializer"],
+        "compare": {"name": "theory", "tolerance": 0.1},
+    }
+    tree |= {"claim": BASE["claim"] | {"checks": [one]}, "log": {"spectrum": {"examples": 4, "at": [0, 3, 6]}}}
+    weights = ["lecun_normal", "orthogonal"]
+    tree["sweep"] = {"axes": {"model.initializer": weights, "train.optimizer.learning_rate": [0.1]}}
+    result = reproduce(load_experiment(tree, seeds=6), runs=tmp_path)
+    assert result.verdicts == ["supported", "supported"]
+    claimed = [float(outcome.findings[0].claimed.partition(" ")[0]) for outcome in result.outcomes]
+    # Gaussian weights add 1 for each of the three matrices from the first layer to the last; the slopes are the same
+    assert claimed[0] - claimed[1] == pytest.approx(3, rel=1e-3)  # of four digits each
+    start = (pc.field("step") == 0) & (pc.field("map") == "hidden") & (pc.field("lane") == 0)
+    square = 10 ** (2 * result.run.spectrum(["log10"], where=start)["log10"].to_numpy().astype(float).reshape(4, -1))
+    first = figures(result.run, name="spectrum", steps="first")
+    assert first[0] == pytest.approx(float((square.var(1) / square.mean(1) ** 2).mean()))
+    last = result.run.metrics(where=pc.field("step") == 6)
+    for name in SPECTRUM:
+        of, _, figure = name.partition("_")
+        found = figures(result.run, name="spectrum", map=of, figure=figure)
+        assert found == pytest.approx(last[name].to_numpy().astype(float), rel=1e-6)
+    assert np.isnan(figures(run, name="spectrum")).all()  # whose log has none
 
 
 def test_a_lane_that_diverged_is_right_about_nothing(tmp_path):

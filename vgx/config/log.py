@@ -36,6 +36,11 @@ class Spectrum(Section):
             raise ValueError(f"step {Counter(at).most_common(1)[0][0]} is listed twice")
         return at
 
+    @property
+    def before_training(self) -> bool:
+        """Whether they are measured before the first step."""
+        return self.at == "first" or (isinstance(self.at, tuple) and 0 in self.at)
+
     def beyond(self, steps: int) -> int | None:
         """Returns a step that was asked for, and that a run of so many does not come to; None where there is none."""
         return next((step for step in self.at if step > steps), None) if isinstance(self.at, tuple) else None

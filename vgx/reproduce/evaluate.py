@@ -15,7 +15,7 @@ from vgx.devices import Platform
 from vgx.reproduce.experiment import Check, Claim, Experiment, option
 from vgx.reproduce.findings import Arm, Chosen, ClaimVerdict, Finding, NotMeasured, Sample, words_of
 from vgx.reproduce.lanes import LaneCount, Lanes, count_lanes
-from vgx.reproduce.metrics import Accuracy, LaneOutcome, LayerMetric, Metric, StepsTo
+from vgx.reproduce.metrics import Accuracy, LaneOutcome, Metric, StepsTo
 from vgx.reproduce.stages import available, next_stage, representative
 from vgx.results.store import Run
 from vgx.runner.sweep import plan, sweep, sweep_path
@@ -247,9 +247,7 @@ class _Measured:
         if not cells:
             raise NotMeasured
         statistic = self.check.statistic.model_copy(update=dict(changes or {}))
-        assert isinstance(statistic, LayerMetric)
-        curve = getattr(predict(cells[0].config).curves, statistic.column)
-        return statistic.over(np.asarray(curve)[:-1])
+        return statistic.predicted(predict(cells[0].config))
 
 
 def _spread(parts: Sequence[Sample]) -> Sample:

@@ -42,7 +42,15 @@ from vgx.config.yaml_tree import Fault, Keys, Place, Tree
 from vgx.errors import ConfigError, did_you_mean
 from vgx.reproduce.findings import Arm, Hypothesis, matches
 from vgx.reproduce.hypotheses import Number, Theory
-from vgx.reproduce.metrics import STATISTICS, Accuracy, LayerMetric, Metric, StepsTo
+from vgx.reproduce.metrics import (
+    PREDICTED,
+    PREDICTED_FIGURES,
+    STATISTICS,
+    Accuracy,
+    Metric,
+    SpectrumMetric,
+    StepsTo,
+)
 from vgx.reproduce.pairs import COMPARISONS
 from vgx.reproduce.scales import SCALES, Size, scaled
 from vgx.reproduce.tuning import Choice, Tuning, tuning_in
@@ -52,8 +60,6 @@ from vgx.results.words import counted
 EXPERIMENTS = CONFIGS / "reproduce"
 """The experiments that come with vgx."""
 ACTIVATION = "model.activation"
-PREDICTED = ("delta_log10", "act_rms", "preact_std", "cosine")
-"""Columns of the layer table that theory predicts."""
 
 
 class Reach(Section):
@@ -295,19 +301,8 @@ def _unfit(experiment: Experiment, tree: Tree, may_lack_arms: bool) -> Iterator[
             yield fault("best_over", f"`tuning` chooses {', '.join(tuned)}; name these, or none")
         if tuned and "best_by" in check.model_fields_set:
             yield fault("best_by", "`tuning` says what is chosen by; leave this out")
-        over = getattr(check.compare, "over", None) if isinstance(check.compare, Number) else None
-        if over is not None and over not in type(check.statistic).model_fields:
-            yield fault("compare", f"{check.statistic.name} has no option '{over}' to go over")
-        if isinstance(check.compare, Theory) and not (
-            isinstance(check.statistic, LayerMetric)
-            and check.statistic.column in PREDICTED
-            and check.statistic.steps == "first"
-        ):
-            yield fault("statistic", f"theory predicts {', '.join(PREDICTED)} of the first step's layers alone")
-        if isinstance(check.statistic, StepsTo) and (check.statistic.accuracy is None) != bool(check.as_accurate_as):
-            yield fault("statistic", "steps_to needs an `accuracy`, or the check an arm that it is `as_accurate_as`")
-        elif check.as_accurate_as and not isinstance(check.statistic, StepsTo):
-            yield fault("as_accurate_as", f"this is for steps_to, and the statistic is {check.statistic.name}")
+        for key, reason in _unlike(check, experiment.sweep.base):
+            yield fault(key, reason)
         free = {*check.for_each, *named}
         for arm in arms_of(check):
             settings = list(experiment.settings(check)) or [check.where]
@@ -319,3 +314,25 @@ def _unfit(experiment: Experiment, tree: Tree, may_lack_arms: bool) -> Iterator[
                 if len(values) > 1:
                     reason = f"{inline(arm)} leaves {path} open ({', '.join(sorted(values))}); add it to where"
                     yield fault("compare", reason)
+
+
+def _unlike(check: Check, base: Config) -> Iterator[tuple[str, str]]:
+    """What a check asks of its statistic that this has not: the key that asks, and the reason."""
+    statistic, compare, spectrum = check.statistic, check.compare, base.log.spectrum
+    over = compare.over if isinstance(compare, Number) else None
+    if isinstance(compare, Theory):
+        over = "layers" if compare.at else None
+        if not statistic.is_predicted:
+            layers, spectra = ", ".join(PREDICTED), " and ".join(PREDICTED_FIGURES)
+            yield "statistic", f"theory predicts {layers} of the first step's layers, and {spectra} of first spectra"
+    if over is not None and over not in type(statistic).model_fields:
+        yield "compare", f"{statistic.name} has no option '{over}' to go over"
+    if isinstance(statistic, SpectrumMetric):
+        if spectrum is None:
+            yield "statistic", "no singular values are measured; set log.spectrum"
+        elif statistic.steps == "first" and not spectrum.before_training:
+            yield "statistic", "no singular values are measured before the first step; set log.spectrum.at to first"
+    if isinstance(statistic, StepsTo) and (statistic.accuracy is None) != bool(check.as_accurate_as):
+        yield "statistic", "steps_to needs an `accuracy`, or the check an arm that it is `as_accurate_as`"
+    elif check.as_accurate_as and not isinstance(statistic, StepsTo):
+        yield "as_accurate_as", f"this is for steps_to, and the statistic is {statistic.name}"

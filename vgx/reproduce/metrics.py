@@ -14,14 +14,21 @@ from pydantic import Field
 from vgx.registry import Part, Registry
 from vgx.results.columns import LAYERS
 from vgx.results.curves import Curves, rows_by_lane
+from vgx.results.spectrum import FIGURES, MAPS, figures_of
 from vgx.results.store import Run
 from vgx.results.verdict import slope_of
 
 Split = Literal["train", "validation", "test"]
 if TYPE_CHECKING:
-    ColumnName = str
+    from vgx.theory.predict import Prediction
+
+    ColumnName = FigureName = MapName = str
 else:
-    ColumnName = Literal[tuple(LAYERS)]
+    ColumnName, FigureName, MapName = Literal[tuple(LAYERS)], Literal[tuple(FIGURES)], Literal[tuple(MAPS)]
+PREDICTED = ("delta_log10", "act_rms", "preact_std", "cosine")
+"""Columns of the layer table that theory predicts."""
+PREDICTED_FIGURES = ("square_log10", "spread")
+"""Figures of singular values that it predicts."""
 
 
 class LaneOutcome(NamedTuple):
@@ -49,6 +56,15 @@ class Metric(Part):
     def beyond(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
         """Returns for each lane whether its number is a bound, the true one being larger: [R], bool."""
         return np.zeros(len(lanes), bool)
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether theory predicts it."""
+        return False
+
+    def predicted(self, prediction: Prediction) -> float:
+        """Returns what theory predicts; NaN for layers that there are not."""
+        raise NotImplementedError
 
 
 STATISTICS: Registry[Metric] = Registry("statistic")
@@ -163,6 +179,13 @@ class LayerMetric(Metric):
         curves = run.curves(self.column, [lane.lane for lane in lanes], steps=steps)
         return np.array([self._of_lane(curves.get(lane.lane)) for lane in lanes])
 
+    @property
+    def is_predicted(self) -> bool:
+        return self.column in PREDICTED and self.steps == "first"
+
+    def predicted(self, prediction: Prediction) -> float:
+        return self.over(np.asarray(getattr(prediction.curves, self.column))[:-1])
+
     def _of_lane(self, found: Curves | None) -> float:
         if found is None:
             return math.nan
@@ -186,6 +209,46 @@ class LayerMetric(Metric):
                 down = 1 if self.column.endswith("_log10") else -1
                 return float(10 ** (2 * down * (log10[0] - log10[-1]) / (len(some) - 1)))
         return float(getattr(np, self.over_layers)(some))
+
+
+@STATISTICS.register("spectrum")
+class SpectrumMetric(Metric):
+    """What the singular values s of a Jacobian come to, the mean over the examples of `log.spectrum`.
+
+    As vgx's spectrum table has them. Pennington, Schoenholz and Ganguli 2017, arXiv:1711.04735.
+    """
+
+    formula = "spread: Var s^2 / (E s^2)^2"
+
+    figure: FigureName = "spread"
+    """spread: the variance of s^2 over the square of its mean. square_log10: log10 of the mean of s^2. isometry_gap:
+    log10 of the arithmetic over the geometric mean of s^2."""
+    map: MapName = "hidden"
+    """From the first hidden layer to the last, or from the input to the logits."""
+    steps: Literal["first", "last"] = "last"
+    """Before the first step, or when they were measured last."""
+
+    @property
+    def is_predicted(self) -> bool:
+        return self.figure in PREDICTED_FIGURES and self.steps == "first"
+
+    def predicted(self, prediction: Prediction) -> float:
+        found = prediction.spectra.get(self.map)
+        return math.nan if found is None else getattr(found, self.figure)
+
+    def read(self, run: Run, lanes: Sequence[LaneOutcome]) -> np.ndarray:
+        where = (pc.field("map") == self.map) & pc.field("lane").isin([lane.lane for lane in lanes])
+        if self.steps == "first":
+            where &= pc.field("step") == 0
+        rows = _by_lane(run.spectrum(["lane", "step", "example", "log10"], where=where), lanes)
+        return np.array([self._of_lane(rows[lane.lane]) for lane in lanes])
+
+    def _of_lane(self, rows: dict[str, np.ndarray]) -> float:
+        if not len(rows["step"]):
+            return math.nan
+        then = rows["step"] == rows["step"].max()
+        examples = len(np.unique(rows["example"][then]))
+        return float(getattr(figures_of(rows["log10"][then].reshape(examples, -1)), self.figure).mean())
 
 
 def _measured(run: Run, lanes: Sequence[LaneOutcome], columns: list[str]) -> dict[int, dict[str, np.ndarray]]:
