@@ -38,7 +38,10 @@ def nowhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("more", [{}, {"tuning": {"over": ["train.optimizer.learning_rate"], "seeds": 1}}])
+TUNED = {"tuning": {"over": ["train.optimizer.learning_rate"], "seeds": 1}}
+
+
+@pytest.mark.parametrize("more", [{}, pytest.param(TUNED, marks=pytest.mark.slow)])
 def test_a_data_set_whose_files_are_not_here_is_left_out_with_a_line(nowhere, more):
     experiment = load_experiment(on_two_sets(**more))
     assert len(experiment.sweep.cells) == 12

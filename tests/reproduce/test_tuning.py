@@ -182,6 +182,7 @@ def test_a_finished_experiment_of_two_stages_trains_nothing_again(result, folder
     assert counted.lanes == counted.done > 0
 
 
+@pytest.mark.slow
 def test_where_no_check_finds_its_arms_there_is_a_run_that_says_so(tmp_path):
     tree = tuned(extend=0)
     tree["scales"]["smoke"]["sweep"] = {"axes": {"model.initializer": ["lecun_normal"]}}

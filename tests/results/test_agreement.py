@@ -77,6 +77,7 @@ def test_a_prediction_of_an_older_run_which_holds_what_was_measured_reads_the_sa
     assert vgx.open_run(tmp_path / "older").prediction().equals(run.prediction())
 
 
+@pytest.mark.slow
 def test_every_cell_of_a_sweep_has_its_own_prediction(tmp_path):
     axes = ["model.activation=relu,logistic", "model.depth=1,3"]
     sweep = vgx.load_sweep(TREE | {"seeds": 1, "train": {"steps": 1}}, [], axes)
@@ -89,6 +90,7 @@ def test_every_cell_of_a_sweep_has_its_own_prediction(tmp_path):
     assert lanes_that_hold(run) == (sum(holds), 4)
 
 
+@pytest.mark.slow
 def test_layers_of_unequal_width_are_predicted_too(tmp_path):
     tree = TREE | {"seeds": 1, "model": {"width": [16, 8]}, "train": {"steps": 1}}
     run = vgx.sweep(vgx.load_sweep(tree, [], ["model.initializer=he_normal,orthogonal"]), runs=tmp_path)

@@ -225,6 +225,7 @@ def test_a_page_and_a_table_of_a_tampered_run_are_valid_and_compute_nothing(tamp
         assert re.fullmatch(r"[A-Za-z0-9._-]+", folder.name)
 
 
+@pytest.mark.slow
 def test_a_swept_value_with_any_character_is_drawn(tampered):
     done = subprocess.run([sys.executable, "-m", "vgx", "report", str(tampered.path)], capture_output=True, text=True)
     assert done.returncode == 0

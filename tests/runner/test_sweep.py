@@ -250,7 +250,7 @@ def assert_equal_tables(ours, theirs, rtol: float, atol: float) -> None:
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol, err_msg=name)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_a_lane_has_the_table_that_train_gives_its_config(precision, tmp_path):
     base = SMALL | {"train": SMALL["train"] | {"precision": precision}, "log": {"statistics": "full"}}
     cells = ({"train.optimizer.learning_rate": 1e30, "model.activation": "relu"},)  # a neighbour that diverges
@@ -373,6 +373,7 @@ def test_a_round_that_fails_is_recorded_and_the_others_go_on(tmp_path, monkeypat
     assert mended.lanes()["error"].to_pylist() == [None, None]
 
 
+@pytest.mark.slow
 def test_a_round_that_is_out_of_memory_is_tried_with_half_the_lanes(tmp_path, monkeypatch):
     sweep = sweep_of(SMALL, {"train.optimizer.learning_rate": [0.1 * (i + 1) for i in range(7)]})
     whole = vgx.sweep(sweep, runs=tmp_path / "whole")
@@ -437,6 +438,7 @@ def same_after(kills: int, tmp_path, axes: dict) -> None:
     assert not list(path.glob("checkpoint/*/[0-9]*"))
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_goes_on_to_the_same_bits(tmp_path):
     same_after(1, tmp_path, {"train.optimizer.learning_rate": [0.1, 0.2, 0.3]})
 
@@ -446,6 +448,7 @@ def test_a_sweep_that_was_killed_ten_times_goes_on_to_the_same_bits(tmp_path):
     same_after(10, tmp_path, GRID)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_a_sweep_and_the_same_command_goes_on(tmp_path):
     axes = {"train.optimizer.learning_rate": [0.1, 0.2]}
     process = start(tmp_path, axes)

@@ -69,7 +69,10 @@ vgx.train(vgx.load_config(__import__("json").loads(sys.argv[1])), runs=sys.argv[
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param(signal.SIGKILL, marks=pytest.mark.slow, id="kill -9"), pytest.param(signal.SIGINT, id="Ctrl-C")],
+)
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(how, tmp_path):
     settings = SMALL | {"train": SMALL["train"] | {"steps": 400}}
     config = vgx.load_config(settings)

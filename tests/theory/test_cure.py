@@ -68,6 +68,7 @@ def test_a_healthy_net_has_nothing_to_cure():
     assert diagnose(config(depth=30)).healthy
 
 
+@pytest.mark.slow
 def test_where_no_change_helps_the_reasons_are_said():
     # All that normalizes costs more than a hundredth of a decade per layer, and plain nets lose far more.
     hopeless = diagnose(config(depth=20_000, activation="logistic", initializer={"name": "normal", "std": 0.1}))
@@ -166,6 +167,7 @@ def test_json_says_what_the_terminal_says(tmp_path):
     assert (well["healthy"], well["cures"]) == (True, [])
 
 
+@pytest.mark.slow
 def test_json_holds_the_proof(tmp_path):
     path = tmp_path / "sick.yaml"
     path.write_text("model: {depth: 30, width: 16, initializer: glorot_normal}\ntrain: {steps: 2}\n")
@@ -179,6 +181,7 @@ def test_json_holds_the_proof(tmp_path):
     assert run.lanes()["test_accuracy"][0].as_py() == after["accuracy"]
 
 
+@pytest.mark.slow
 def test_a_cured_net_that_is_lost_in_training_is_shown_with_smaller_steps(tmp_path):
     path = tmp_path / "sick.yaml"
     net = "model: {depth: 20, width: 16, initializer: glorot_normal}\n"

@@ -90,7 +90,7 @@ def drawn_curves(
         ("relu", "he", "batch", 64, 8, 32, "cross_entropy", 0.15),
         ("tanh", "he", "batch", 64, 8, 32, "cross_entropy", 0.2),
         ("tanh", "he", "none", 48, 8, 16, "mse", 0.2),
-        ("tanh", "he", "batch", 200, 3, 32, "mse", 0.25),
+        pytest.param("tanh", "he", "batch", 200, 3, 32, "mse", 0.25, marks=pytest.mark.slow),
     ],
 )
 def test_mean_and_deviation_over_draws_are_those_of_drawn_nets(name, kind, norm, width, depth, batch, loss, tolerance):

@@ -73,7 +73,10 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("name", NETS)
+QUICK = ("relu, He", "tanh, Xavier, layer norm", "logistic, batch norm of 32")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NETS])
 def test_theory_predicts_what_is_measured_at_the_first_step(name):
     model, train = NETS[name]
     tree = {
@@ -159,7 +162,7 @@ def test_json_is_that_of_the_design(file):
 @pytest.mark.parametrize(
     "model",
     [
-        {"activation": "selu", "depth": 3000},  # E[h^2] leaves every range
+        pytest.param({"activation": "selu", "depth": 3000}, marks=pytest.mark.slow),  # E[h^2] leaves every range
         {"initializer": "zeros"},  # no gradient at all
         {"initializer": {"name": "constant", "value": 0.1}, "normalization": "batch"},
         {"depth": 1},  # no slope
@@ -323,6 +326,7 @@ def test_a_sweep_is_predicted_cell_by_cell(tmp_path):
     assert [line.split()[0] for line in lines[1:5]] == ["relu", "relu", "tanh", "tanh"]
 
 
+@pytest.mark.slow
 def test_axes_on_the_command_line_make_a_sweep_and_a_measurement_stands_beside_it(file):
     output = run(file(depth=4, width=64), "--axis", "model.initializer=he_normal,lecun_normal", "--measure")
     rows = [line.split() for line in output.splitlines()[1:3]]

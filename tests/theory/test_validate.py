@@ -33,6 +33,7 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
+@pytest.mark.slow
 def test_theory_holds_for_a_part_of_a_users_own_and_for_lsuv(registered):
     @ACTIVATIONS.register("kinked")
     class Kinked(Activation):

@@ -111,8 +111,15 @@ def twenty_steps_are_the_same(settings: dict[str, Any], devices: int, lanes: int
 
 @pytest.mark.parametrize(
     ("activation", "normalization"),
-    list(zip(["elu", "rrelu", "tanh", "prelu", "relu"], NORMALIZATIONS, strict=True)),
-    ids=["elu", "rrelu batch", "tanh batch after", "prelu layer", "relu rms after"],
+    [
+        pytest.param(activation, norm, marks=[] if activation in ("elu", "prelu") else pytest.mark.slow, id=name)
+        for name, activation, norm in zip(
+            ["elu", "rrelu batch", "tanh batch after", "prelu layer", "relu rms after"],
+            ["elu", "rrelu", "tanh", "prelu", "relu"],
+            NORMALIZATIONS,
+            strict=True,
+        )
+    ],
 )
 def test_the_first_step_on_two_devices_is_that_on_one(activation, normalization):
     first_step_is_the_same({"model": {"activation": activation, "normalization": normalization}}, 2)
@@ -121,20 +128,30 @@ def test_the_first_step_on_two_devices_is_that_on_one(activation, normalization)
 @pytest.mark.parametrize(
     "settings",
     [
-        {"model": {"activation": "rrelu", "normalization": "batch", "dropout": 0.2}, "train": {"clip": "norm"}},
-        {"model": {"activation": "prelu", "initializer": "lsuv"}, "train": {"optimizer": "adam"}},
+        pytest.param(
+            {"model": {"activation": "rrelu", "normalization": "batch", "dropout": 0.2}, "train": {"clip": "norm"}},
+            id="rrelu batch dropout clip",
+        ),
+        pytest.param(
+            {"model": {"activation": "prelu", "initializer": "lsuv"}, "train": {"optimizer": "adam"}},
+            marks=pytest.mark.slow,
+            id="prelu lsuv adam",
+        ),
     ],
-    ids=["rrelu batch dropout clip", "prelu lsuv adam"],
 )
 def test_twenty_steps_on_two_devices_are_those_on_one(settings):
     twenty_steps_are_the_same(settings, 2)
 
 
-@pytest.mark.parametrize("residual", ["pre_activation", {"name": "post_activation", "scale": {"learned": 0.5}}])
+LEARNED = {"name": "post_activation", "scale": {"learned": 0.5}}
+
+
+@pytest.mark.parametrize("residual", ["pre_activation", pytest.param(LEARNED, marks=pytest.mark.slow)])
 def test_the_first_step_of_a_residual_net_on_two_devices_is_that_on_one(residual):
     first_step_is_the_same({"model": {"activation": "elu", "normalization": "batch", "residual": residual}}, 2)
 
 
+@pytest.mark.slow
 def test_a_gradient_of_any_size_is_read_alike_on_two_devices():
     deep = {"model": {"depth": 400, "activation": "logistic"}}
     (_, one, _), _ = trained(deep, 1, 1, "standard")
@@ -176,6 +193,7 @@ def test_auto_is_what_lanes_leave_free_and_a_batch_divides_by(devices, lanes, ba
     assert resolve_per_run("auto", devices, lanes, batch) == share
 
 
+@pytest.mark.slow
 def test_a_run_and_a_sweep_say_on_how_many_devices_each_net_was_and_measure_the_same(tmp_path):
     settings = {"name": "shared", "data": "digits", "model": {"depth": 3, "width": 8}, "train": {"steps": 4}}
     one = vgx.train(vgx.load_config(settings), runs=tmp_path / "one")

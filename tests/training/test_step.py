@@ -74,15 +74,25 @@ def assert_measuring_changes_nothing(settings: dict) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"model": {"activation": "relu"}},
-        {"model": {"activation": "elu", "normalization": "layer"}, "train": {"optimizer": "adam"}},
-        {
-            "model": {"activation": "rrelu", "normalization": "batch", "dropout": 0.2},
-            "train": {"optimizer": "rmsprop", "clip": "norm"},
-        },
-        {"model": {"activation": "prelu", "normalization": {"name": "rms", "placement": "after"}}},
+        pytest.param({"model": {"activation": "relu"}}, id="relu"),
+        pytest.param(
+            {"model": {"activation": "elu", "normalization": "layer"}, "train": {"optimizer": "adam"}},
+            marks=pytest.mark.slow,
+            id="elu layer adam",
+        ),
+        pytest.param(
+            {
+                "model": {"activation": "rrelu", "normalization": "batch", "dropout": 0.2},
+                "train": {"optimizer": "rmsprop", "clip": "norm"},
+            },
+            id="rrelu batch dropout rmsprop clip",
+        ),
+        pytest.param(
+            {"model": {"activation": "prelu", "normalization": {"name": "rms", "placement": "after"}}},
+            marks=pytest.mark.slow,
+            id="prelu rms after",
+        ),
     ],
-    ids=["relu", "elu layer adam", "rrelu batch dropout rmsprop clip", "prelu rms after"],
 )
 def test_weights_and_losses_are_the_same_bits_with_and_without_probes(settings):
     assert_measuring_changes_nothing(settings)
