@@ -1,4 +1,4 @@
-"""Writes the tables that the playground's page interpolates: `python -m benchmarks.playground_tables`, some 10 minutes.
+"""Writes the tables that the playground's page interpolates: `python -m benchmarks.playground_tables`, some 20 minutes.
 
 To be run when theory has changed; `tests/theory/test_tables.py` fails until then.
 """

@@ -17,6 +17,7 @@ from browser_pages import BROWSER, DESKTOP, PHONE, barriers
 import vgx
 from vgx.theory import mean_field
 from vgx.theory.cure import diagnose
+from vgx.theory.layer_response import EXACT
 from vgx.theory.predict import default_activations, net_of, source_of
 from vgx.theory.tables import BATCHES, choices
 
@@ -26,6 +27,8 @@ SOURCE = source_of(vgx.load_config({"data": "digits"}).data.load(), "unit")
 CHOICES = choices(SOURCE)
 INITIALIZERS = {row["name"]: row for row in CHOICES["initializers"]}
 NORMALIZATIONS = {row["title"]: row for row in CHOICES["normalizations"]}
+STREAMS = [("post_activation", 1), ("pre_activation", 0.5), ("pre_activation", "depth")]
+KINDS = [row["name"] for row in CHOICES["residuals"] if row["skips"]]
 
 
 def playground(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -43,13 +46,14 @@ def path(tmp_path_factory) -> Path:
 
 def settings(**some: Any) -> dict[str, Any]:
     usual = {"activation": "tanh", "initializer": "lecun_normal", "bias": 0, "normalization": "no norm"}
-    made = usual | {"depth": 20, "width": 128, "batch": 128} | some
+    made = usual | {"depth": 20, "width": 128, "batch": 128, "residual": "none", "scale": 1} | some
     return {"gain": INITIALIZERS[made["initializer"]]["default"]} | made
 
 
 def config_of(one: dict[str, Any]) -> vgx.Config:
     row, norm = INITIALIZERS[one["initializer"]], NORMALIZATIONS[one["normalization"]]
     placed = {"placement": norm["placement"]} if norm["placement"] else {}
+    scaled = {"scale": {"learned": 0.0} if one["scale"] == "learned" else one["scale"]}
     model = {
         "depth": one["depth"],
         "width": one["width"],
@@ -57,14 +61,15 @@ def config_of(one: dict[str, Any]) -> vgx.Config:
         "initializer": {"name": row["name"]} | ({row["option"]: one["gain"]} if row["option"] else {}),
         "bias": {"name": "normal", "std": one["bias"]},
         "normalization": {"name": norm["name"]} | placed,
+        "residual": {"name": one["residual"]} | (scaled if one["residual"] != "none" else {}),
     }
     return vgx.load_config({"data": "digits", "model": model, "train": {"batch_size": one["batch"]}})
 
 
 def expected(one: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """log10 of the gradient and the cosine of the hidden layers, at infinite width."""
+    """log10 of the gradient, of the stream if there is one, and the cosine of the hidden layers, at infinite width."""
     curves = mean_field.propagate(net_of(config_of(one), SOURCE), SOURCE.signal, wide=True)
-    return curves.delta_log10[:-1], curves.cosine[:-1]
+    return curves.stream_grad_log10[:-1], curves.cosine[:-1]
 
 
 def drawn(page, one: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -80,12 +85,12 @@ def drawn(page, one: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return delta, cosine
 
 
-def compare(page, one: dict[str, Any]) -> None:
+def compare(page, one: dict[str, Any], decades: float = DECADES) -> None:
     """Holds curves against Python's: each value, or each layer's change where that is what the page promises."""
     (delta, cosine), (there, its_cosine) = expected(one), drawn(page, one)
     if one["normalization"] == "batch norm after":
         there, delta = (np.diff(x, append=0.0) for x in (there, delta))
-    np.testing.assert_allclose(there, delta, rtol=0, atol=DECADES, err_msg=str(one))
+    np.testing.assert_allclose(there, delta, rtol=0, atol=decades, err_msg=str(one))
     known = np.isfinite(cosine)
     np.testing.assert_allclose(its_cosine[known], cosine[known], rtol=0, atol=DECADES, err_msg=str(one))
 
@@ -102,6 +107,20 @@ def test_it_predicts_what_python_does_for_every_activation(visit, path, normaliz
         compare(page, settings(**parts, gain=gain, bias=bias))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_it_predicts_what_python_does_of_streams_for_every_activation(visit, path, normalization, kind):
+    page = visit(path)
+    initializers = itertools.cycle([("he_normal", 0.7), ("lsuv", 1.0), ("glorot_uniform", 1.6), ("torch_default", 3.0)])
+    scales = itertools.cycle([1, "depth", 0.3, "learned", 0.05])
+    for activation, bias in itertools.product(default_activations(), (0, 0.3)):
+        if bias and normalization == "batch norm after":
+            continue
+        initializer, gain = next(initializers)
+        parts = {"activation": activation.name, "normalization": normalization, "initializer": initializer}
+        compare(page, settings(**parts, gain=gain, bias=bias, residual=kind, scale=next(scales), width=64))
+
+
 @pytest.mark.parametrize("initializer", INITIALIZERS)
 def test_it_predicts_what_python_does_for_every_initializer(visit, path, initializer):
     page = visit(path)
@@ -113,8 +132,12 @@ def test_it_predicts_what_python_does_for_every_initializer(visit, path, initial
 @pytest.mark.parametrize("normalization", ["batch norm before", "batch norm after"])
 def test_it_predicts_what_python_does_for_every_batch_size(visit, path, normalization, batch):
     page = visit(path)
-    for activation in ("silu", "logistic"):
-        compare(page, settings(activation=activation, normalization=normalization, batch=batch, depth=5))
+    for activation, (kind, scale) in itertools.product(("silu", "logistic"), (("none", 1), *STREAMS)):
+        some = {"activation": activation, "residual": kind, "scale": scale}
+        # What a small batch makes of a first layer in a stream, theory draws; its draws are not smooth to 1e-3.
+        drawn_by_theory = kind == "pre_activation" and normalization == "batch norm after" and batch <= EXACT
+        one = settings(normalization=normalization, batch=batch, depth=5, **some)
+        compare(page, one, 3 * DECADES if drawn_by_theory else DECADES)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +148,11 @@ def test_it_predicts_what_python_does_for_every_batch_size(visit, path, normaliz
         {"gain": 1.5, "bias": 0.2236},
         {"activation": "gelu", "normalization": "layer norm before"},
         {"activation": "elu", "normalization": "batch norm before", "batch": 64},
+        {"activation": "relu", "initializer": "he_normal", "residual": "pre_activation"},
+        {"activation": "logistic", "residual": "post_activation", "bias": 0.1},
+        {"activation": "selu", "residual": "post_activation", "scale": "depth"},
+        {"activation": "gelu", "normalization": "rms norm after", "residual": "post_activation"},
+        {"activation": "tanh", "normalization": "batch norm before", "residual": "pre_activation"},
     ],
     ids=str,
 )
@@ -142,12 +170,12 @@ def test_a_thousand_layers_stay_within_a_thousandth_of_a_decade(visit, path, som
         {"activation": "relu", "initializer": "he_normal", "normalization": "batch norm before", "depth": 30},
         {"activation": "sin", "initializer": "normal", "gain": 0.02},
         {"activation": "gelu", "initializer": "he_normal", "depth": 10},
+        {"activation": "relu", "initializer": "he_normal", "residual": "pre_activation"},
+        {"activation": "elu", "residual": "post_activation", "scale": 0.7, "depth": 30},
     ],
     ids=str,
 )
-def test_it_cures_as_python_does(visit, path, some, monkeypatch):
-    """But for skip connections: the playground's nets have none."""
-    monkeypatch.setattr("vgx.theory.cure._residuals", lambda config: iter(()))
+def test_it_cures_as_python_does(visit, path, some):
     one = settings(**some)
     found = visit(path).evaluate(
         """one => {
@@ -167,8 +195,9 @@ def test_it_cures_as_python_does(visit, path, some, monkeypatch):
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_the_screen_and_nothing_bars_anyone(visit, path, viewport, scheme):
-    page = visit(path, viewport, scheme)
+@pytest.mark.parametrize("residual", ["none", "post_activation"])
+def test_it_fits_the_screen_and_nothing_bars_anyone(visit, path, viewport, scheme, residual):
+    page = visit(path, viewport, scheme, f"#residual={residual}&depth=200")
     page.wait_for_function("byId('cures').dataset.of !== ''")
     page.locator("#numbers summary").click()
     page.locator("#numbers tbody tr").first.wait_for()
@@ -194,7 +223,13 @@ def test_the_keyboard_moves_a_slider_and_the_chart_and_the_address_follow(visit,
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("activation", "logistic"), ("initializer", "he_normal"), ("normalization", "batch norm before"), ("batch", "8")],
+    [
+        ("activation", "logistic"),
+        ("initializer", "he_normal"),
+        ("normalization", "batch norm before"),
+        ("batch", "8"),
+        ("residual", "pre_activation"),
+    ],
 )
 def test_a_choice_changes_the_net_alone_that_it_names(visit, path, name, value):
     page = visit(path)
@@ -227,6 +262,33 @@ def test_the_address_is_the_net_and_what_is_none_is_left_out(visit, path):
     assert odd.evaluate("settings") == page.evaluate("({...START, depth: 1000, width: 16})")
 
 
+def test_a_skip_connection_is_chosen_with_its_scale_and_the_chart_is_of_the_stream(visit, path):
+    page = visit(path)
+    scales, slider, says = page.locator("#scales"), page.locator("#scale-slider"), page.locator("#of")
+    assert (scales.is_hidden(), slider.is_hidden(), says.text_content()) == (True, True, "|dloss/dh|")
+    page.select_option("#residual", "pre_activation")
+    assert (scales.is_visible(), slider.is_visible(), says.text_content()) == (True, True, "|dloss/dr| of the stream r")
+    assert "  residual: pre_activation\n" in page.locator("#config").text_content()
+    page.fill("#scale-number", "0.5")
+    assert "  residual: {name: pre_activation, scale: 0.5}\n" in page.locator("#config").text_content()
+    assert page.evaluate("settings.scale") == 0.5
+    page.select_option("#scales", "learned")
+    assert slider.is_hidden()
+    assert "healthy" in page.locator("#verdict").text_content()
+    again = visit(path, address=page.evaluate("location.hash"))
+    assert again.evaluate("settings") == page.evaluate("settings")
+    assert again.locator("#scales").input_value() == "learned"
+    page.select_option("#scales", "number")
+    assert page.locator("#scale-number").input_value() == "1"
+
+
+def test_one_hidden_layer_has_nothing_to_be_added_to_and_the_page_says_so(visit, path):
+    page = visit(path, address="#residual=post_activation&depth=1")
+    assert "needs two hidden layers" in page.locator("#limits").text_content()
+    assert "residual" not in page.locator("#config").text_content()
+    assert page.locator("#scales").is_hidden()
+
+
 def test_a_cure_can_be_tried(visit, path):
     page = visit(path)
     assert "vanishing" in page.locator("#verdict").text_content()
@@ -253,6 +315,10 @@ def test_batch_norm_after_the_activation_takes_no_biases_and_says_so(visit, path
         {"initializer": "uniform", "gain": 0.07, "bias": 0.25},
         {"normalization": "rms norm after", "batch": 8, "depth": 3, "width": 17},
         {"initializer": "lsuv", "activation": "mish"},
+        {"residual": "post_activation"},
+        {"residual": "pre_activation", "scale": "depth", "normalization": "batch norm after"},
+        {"residual": "pre_activation", "scale": 0.05},
+        {"residual": "post_activation", "scale": "learned"},
     ],
     ids=str,
 )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from vgx.parts import INITIALIZERS, Activation, Initializer
+from vgx.parts import INITIALIZERS, RESIDUALS, Activation, Initializer
 from vgx.parts.initializers import Constant, VarianceScaling, Zeros
 from vgx.parts.normalizations import BatchNorm
 from vgx.theory.layer_response import Net, Signal, response_of
@@ -51,25 +51,40 @@ BATCH = Axis(-5.0, 3.0, 3, 8)
 """Of a batch that is normalized after the activation."""
 FIRST = Axis(-4.0, 3.5, 2, 10)
 """The same in the first layer."""
+BETWEEN = Axis(-5.0, 4.5, 2, 8)
+"""The same where a stream carries some of both."""
+FIRST_SHARES = (0.15, 0.5, 0.87)
+"""Shares of such a stream's square that the first layer has; of 0 and 1 are `batch` and `first`."""
 SHARES = Axis(-6.0, 16.0, 1, 65)
 """Of saturated entries: even steps, and straight lines between them, since they jump."""
-AXES = {"line": LINE, "plane": PLANE, "sphere": SPHERE, "batch": BATCH, "first": FIRST, "shares": SHARES}
+AXES = {
+    "line": LINE,
+    "mean": LINE,
+    "plane": PLANE,
+    "sphere": SPHERE,
+    "batch": BATCH,
+    "first": FIRST,
+    "between": BETWEEN,
+    "shares": SHARES,
+}
 
 
 def tables_of(activation: Activation, inputs: Signal) -> dict[str, np.ndarray]:
-    """Returns all tables of an activation, by the names of AXES; half a minute of work.
+    """Returns all tables of an activation, by the names of AXES; a minute of work.
 
     Args:
         activation: f
-        inputs: of the net; `first` alone depends on them, by the cosine of two.
+        inputs: of the net; `first` and `between` depend on them, by the cosine of two.
     """
     by_batch = {
         "sphere": [sphere_table(activation, batch) for batch in BATCHES],
         "batch": [batch_table(activation, batch) for batch in BATCHES],
         "first": [first_table(activation, batch, inputs) for batch in BATCHES],
+        "between": [between_table(activation, batch, inputs) for batch in BATCHES],
     }
     return {
         "line": line_table(activation),
+        "mean": mean_table(activation).astype("f4"),
         "plane": plane_table(activation).astype("f4"),
         "shares": saturation(activation, 0.0, 2.0 ** share_points()).astype("f4"),
     } | {name: np.array(tables, "f4") for name, tables in by_batch.items()}
@@ -81,6 +96,11 @@ def choices(source: InputStatistics) -> dict[str, Any]:
         "axes": {name: axis._asdict() for name, axis in AXES.items()},
         "angles": ANGLES,
         "batches": list(BATCHES),
+        "first_shares": list(FIRST_SHARES),
+        "residuals": [
+            {"name": part.name, "skips": part.skips, "streams_preactivations": part.streams_preactivations}
+            for part in RESIDUALS
+        ],
         "initializers": [row for part in _initializers() if (row := weights(part))],
         "normalizations": [
             {
@@ -142,8 +162,14 @@ def line_table(activation: Activation) -> np.ndarray:
     return coefficients(np.stack([_log2(f.square) - 2 * x, _log2(f.variance) - 2 * x, _log2(f.slope_square)]))
 
 
+def mean_table(activation: Activation) -> np.ndarray:
+    """Returns E[f] / sqrt(E[f^2]) at deviations 2^x: [1, pieces, nodes] coefficients."""
+    f = gaussian(activation, 0.0, 2.0 ** LINE.points())
+    return coefficients((f.mean / np.sqrt(np.maximum(f.square, LEAST)))[None])
+
+
 def plane_table(activation: Activation) -> np.ndarray:
-    """Returns the angle between f of two normals by their own, and the cosine between f': [2, pieces, nodes, ANGLES].
+    """Returns the angle between f of two normals by their own: [pieces, nodes, ANGLES] coefficients.
 
     An angle is the arc cosine of a correlation; it keeps the digits of one that is near to 1.
     """
@@ -152,26 +178,24 @@ def plane_table(activation: Activation) -> np.ndarray:
     rows = []
     for std in 2.0 ** x.ravel():
         pair, one = gaussian_pair(activation, 0.0, std, np.cos(angles)), gaussian(activation, 0.0, std)
-        cosine = pair.covariance / max(float(one.variance), LEAST)
-        rows.append([np.arccos(np.clip(cosine, -1, 1)), pair.slope_product / max(float(one.slope_square), LEAST)])
-    values = np.moveaxis(np.array(rows), 1, 0).reshape(2, *x.shape, ANGLES)
-    return np.moveaxis(coefficients(np.moveaxis(coefficients(values), 2, -1)), -1, 2)
+        rows.append(np.arccos(np.clip(pair.covariance / max(float(one.variance), LEAST), -1, 1)))
+    values = np.array(rows).reshape(*x.shape, ANGLES)
+    return np.moveaxis(coefficients(np.moveaxis(coefficients(values), 1, -1)), -1, 1)
 
 
 def sphere_table(activation: Activation, batch: int) -> np.ndarray:
-    """Returns what batch norm before f makes of a batch, at deviations 2^x: [5, 1, nodes] coefficients.
+    """Returns what batch norm before f makes of a batch, at deviations 2^x: [5, pieces, nodes] coefficients.
 
     They are log2 E[f(z1)^2], E[f(z1) f(z2)] relative to that, log2 of `own` + `others` and of `own` over the batch, and
-    log2 E[f'^2].
+    E[f] relative to the root of E[f^2].
     """
     x = SPHERE.points()
     found = [sphere(activation, scale, batch) for scale in 2.0 ** x.ravel()]
-    square, product, own, others, steep = (
-        np.array([getattr(one, name) for one in found])
-        for name in ("square", "product", "own", "others", "slope_square")
+    square, product, own, others, mean = (
+        np.array([getattr(one, name) for one in found]) for name in ("square", "product", "own", "others", "mean")
     )
     columns = [_log2(square), product / np.maximum(square, LEAST)]
-    columns += [_log2((own + others) / batch), _log2(own / batch), _log2(steep)]
+    columns += [_log2((own + others) / batch), _log2(own / batch), mean / np.sqrt(np.maximum(square, LEAST))]
     return coefficients(np.stack(columns).reshape(-1, *x.shape))
 
 
@@ -187,6 +211,18 @@ def first_table(activation: Activation, batch: int, inputs: Signal) -> np.ndarra
     """Returns the same in a first layer without biases, which receives the inputs."""
     cosine = inputs.cross / inputs.square
     return _after(activation, batch, FIRST, lambda square: Signal(square, square * cosine, 0.0))
+
+
+def between_table(activation: Activation, batch: int, inputs: Signal) -> np.ndarray:
+    """Returns the same of a stream, at each of FIRST_SHARES: [shares, 3, pieces, nodes] coefficients."""
+    first, rest = inputs.cross / inputs.square, -1 / (batch - 1)
+    cosines = [share * first + (1 - share) * rest for share in FIRST_SHARES]
+    return np.array(
+        [
+            _after(activation, batch, BETWEEN, lambda square, c=cosine: Signal(square, square * c, 0.0))
+            for cosine in cosines
+        ]
+    )
 
 
 def _after(activation: Activation, batch: int, axis: Axis, signal_of: Callable[[float], Signal]) -> np.ndarray:

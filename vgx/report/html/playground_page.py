@@ -16,7 +16,15 @@ from vgx.results.files import drafted, explained
 
 TABLES = Path(__file__).parent / "static" / "playground.npz"
 """What `python -m benchmarks.playground_tables` wrote of the activations that vgx has."""
-SCRIPTS = ["page.js", "playground_theory.js", "playground_cure.js", "plots.js", "playground_chart.js", "playground.js"]
+SCRIPTS = [
+    "page.js",
+    "playground_theory.js",
+    "playground_streams.js",
+    "playground_cure.js",
+    "plots.js",
+    "playground_chart.js",
+    "playground.js",
+]
 
 
 def shipped_tables() -> dict[str, dict[str, np.ndarray]]:
@@ -57,6 +65,7 @@ def write_playground(
         initializers=[row["name"] for row in choices["initializers"]],
         normalizations=[row["title"] for row in choices["normalizations"]],
         batches=choices["batches"],
+        residuals=[row["name"] for row in choices["residuals"]],
         version=version,
     )
     with explained(target):

@@ -2,7 +2,8 @@
 /* The page: settings, which the address keeps; what is drawn and said of them; the config to take away. */
 
 const SIGNS = read("signs");
-const START = {activation: "relu", initializer: "glorot_normal", gain: 1, bias: 0, normalization: "no norm", depth: 50, width: 128, batch: 128};
+const START = {activation: "relu", initializer: "glorot_normal", gain: 1, bias: 0, normalization: "no norm", depth: 50, width: 128, batch: 128, residual: "none", scale: 1};
+const PARTS = ["activation", "initializer", "normalization", "batch", "residual"];
 const digits = x => Number(x.toPrecision(4));
 /* The numbers that a slider goes through, each once. */
 const numbersOf = (count, at) => [...new Set(Array.from({length: count}, (_, i) => digits(at(i))))];
@@ -11,7 +12,10 @@ const SLIDERS = {
   bias: numbersOf(201, i => i / 100),
   depth: numbersOf(301, i => Math.round(10 ** (i / 100))),
   width: numbersOf(257, i => Math.round(2 ** (4 + i / 32))),
+  scale: numbersOf(257, i => 2 ** (i / 32 - 7)),
 };
+/* Scales that are no numbers, and what a config calls them. */
+const SCALES = {depth: "depth", learned: "{learned: 0.0}"};
 /* Of the initializers whose one number is no gain. */
 const DEVIATIONS = numbersOf(257, i => 10 ** (i / 64 - 3));
 
@@ -26,8 +30,9 @@ const placeOf = (numbers, value) => numbers.reduce((best, x, i) => Math.abs(x - 
 
 /* Settings as a net of theory. */
 function netOf(s) {
-  const {depth, width, batch, gain} = s, normalization = normalizationOf(s);
-  const net = {activation: ACTIVATIONS[s.activation], initializer: initializerOf(s), normalization, depth, width, batch, gain, bias: s.bias};
+  const {depth, width, batch, gain, bias, scale} = s, residual = byName(CHOICES.residuals, depth > 1 ? s.residual : "none");
+  const parts = {activation: ACTIVATIONS[s.activation], initializer: initializerOf(s), normalization: normalizationOf(s), residual};
+  const net = {...parts, depth, width, batch, gain, bias, scale};
   return hasTables(net) ? net : {...net, bias: 0};
 }
 
@@ -37,6 +42,8 @@ function valid(some) {
   if (some.activation in ACTIVATIONS) found.activation = some.activation;
   if (byName(CHOICES.initializers, some.initializer)) found.initializer = some.initializer;
   if (normalizationOf(some)) found.normalization = some.normalization;
+  if (byName(CHOICES.residuals, some.residual)) found.residual = some.residual;
+  if (Object.hasOwn(SCALES, some.scale)) found.scale = some.scale;
   if (CHOICES.batches.includes(Number(some.batch))) found.batch = Number(some.batch);
   found.gain = initializerOf(found).default;
   for (const name of Object.keys(SLIDERS)) {
@@ -65,7 +72,7 @@ function show() {
   showCharts(curves, verdict);
   byId("config").textContent = configOf(settings, net);
   byId("download").href = "data:text/yaml;charset=utf-8," + encodeURIComponent(byId("config").textContent);
-  if (byId("numbers").open) showNumbers(curves);
+  if (byId("numbers").open) showNumbers(net, curves);
   clearTimeout(cureTimer);
   byId("cures").dataset.of = "";
   cureTimer = setTimeout(() => showCures(net), 120);
@@ -73,12 +80,16 @@ function show() {
 }
 
 function showControls(net) {
-  for (const name of ["activation", "initializer", "normalization", "batch"]) byId(name).value = settings[name];
+  for (const name of PARTS) byId(name).value = settings[name];
+  const {skips} = net.residual, worded = Object.hasOwn(SCALES, settings.scale);
+  byId("scales").value = worded ? settings.scale : "number";
+  byId("scales").parentElement.hidden = !skips;
+  byId("scale-slider").hidden = !skips || worded;
   const {option, fits} = net.initializer, unbiased = !hasTables({...net, bias: 1});
   byId("gain-label").textContent = option === "gain" ? "gain of the initializer" : option === "std" ? "std of the weights" : option === "bound" ? "bound of the weights" : "gain (none)";
   for (const name of Object.keys(SLIDERS)) {
     const range = byId(name), number = byId(name + "-number"), numbers = sliderOf(name);
-    const value = name === "bias" ? net.bias : settings[name];
+    const value = name === "bias" ? net.bias : name === "scale" && worded ? START.scale : settings[name];
     range.max = numbers.length - 1;
     range.value = placeOf(numbers, value);
     range.setAttribute("aria-valuetext", value);
@@ -86,8 +97,11 @@ function showControls(net) {
     [number.min, number.max] = [numbers[0], numbers.at(-1)];
     range.disabled = number.disabled = (name === "gain" && !option) || (name === "bias" && unbiased);
   }
-  byId("limits").hidden = !unbiased;
-  byId("limits").textContent = unbiased ? "With batch norm after the activation the tables are of biases 0." : "";
+  byId("of").textContent = gradientOf(net);
+  const limits = unbiased ? ["With batch norm after the activation the tables are of biases 0."] : [];
+  if (settings.residual !== net.residual.name) limits.push("A skip connection needs two hidden layers.");
+  byId("limits").hidden = !limits.length;
+  byId("limits").textContent = limits.join(" ");
 }
 
 function showVerdict({word, evidence}) {
@@ -120,11 +134,14 @@ function showCharts({delta, cosine}, {evidence, word}) {
   });
 }
 
-function showNumbers({delta, cosine}) {
+/* What the chart is of. */
+const gradientOf = ({residual}) => residual.streams_preactivations ? "|dloss/dr| of the stream r" : residual.skips ? "|dloss/dx| of the stream x" : "|dloss/dh|";
+
+function showNumbers(net, {delta, cosine}) {
   const every = Math.max(1, Math.ceil(delta.length / 100)), rows = [];
   for (let l = delta.length; l >= 1; l--) if (l % every === 0 || l === 1 || l === delta.length) rows.push(l);
   const figure = (x, n) => Number.isFinite(x) ? x.toFixed(n) : x === -Infinity ? "-∞" : "-";
-  fillTable(byId("numbers").querySelector("table"), ["layer", "log10 |dloss/dh|, relative", "correlation"],
+  fillTable(byId("numbers").querySelector("table"), ["layer", `log10 ${gradientOf(net)}, relative`, "correlation"],
     rows.map(l => [String(l), figure(delta[l - 1], 4), figure(cosine[l - 1], 4)]));
 }
 
@@ -148,17 +165,18 @@ function showCures(net) {
 }
 
 const settingsOf = net => ({
-  ...settings, initializer: net.initializer.name, gain: net.gain, bias: net.bias, normalization: net.normalization.title,
+  ...settings, initializer: net.initializer.name, gain: net.gain, bias: net.bias, normalization: net.normalization.title, residual: net.residual.name, scale: net.scale,
 });
 
 /* The net as YAML: what is as by default is left out of a part. */
 function configOf(s, net) {
-  const {name, option, default: usual} = net.initializer, {name: norm, placement} = net.normalization;
+  const {name, option, default: usual} = net.initializer, {name: norm, placement} = net.normalization, {name: kind, skips} = net.residual;
   return [
     "name: playground", "data: digits", "model:", `  depth: ${s.depth}`, `  width: ${s.width}`, `  activation: ${s.activation}`,
     `  initializer: ${option && s.gain !== usual ? `{name: ${name}, ${option}: ${s.gain}}` : name}`,
     `  bias: ${net.bias ? `{name: normal, std: ${net.bias}}` : "zeros"}`,
     `  normalization: ${placement ? `{name: ${norm}, placement: ${placement}}` : norm}`,
+    ...(skips ? [`  residual: ${s.scale === 1 ? kind : `{name: ${kind}, scale: ${SCALES[s.scale] ?? s.scale}}`}`] : []),
     "train:", `  batch_size: ${s.batch}`, "",
   ].join("\n");
 }
@@ -177,14 +195,15 @@ async function copy(id, what) {
   byId("copied").textContent = `${what} copied.`;
 }
 
-for (const name of ["activation", "initializer", "normalization", "batch"]) choose(name, value => change({[name]: value}));
+for (const name of PARTS) choose(name, value => change({[name]: value}));
+choose("scales", value => change({scale: value === "number" ? START.scale : value}));
 for (const name of Object.keys(SLIDERS)) {
   byId(name).addEventListener("input", event => change({[name]: sliderOf(name)[event.target.value]}));
   byId(name + "-number").addEventListener("input", event => event.target.value !== "" && change({[name]: event.target.value}));
   byId(name + "-number").addEventListener("change", () => show());
 }
 byId("controls").addEventListener("submit", event => event.preventDefault());
-byId("numbers").addEventListener("toggle", () => showNumbers(propagate(netOf(settings))));
+byId("numbers").addEventListener("toggle", () => showNumbers(netOf(settings), propagate(netOf(settings))));
 byId("copy-config").addEventListener("click", () => copy("config", "Config"));
 byId("copy-command").addEventListener("click", () => copy("command", "Command"));
 addEventListener("hashchange", fromAddress);

@@ -60,6 +60,17 @@ function* smallChanges(net) {
     yield {kind: "initializer", changes: {initializer: name}, net: withInitializer(net, name)};
   }
   yield* normalized(net);
+  yield* connected(net);
+}
+
+function* connected(net) {
+  if (net.depth < 2) return;
+  const kinds = net.residual.skips ? [net.residual] : ["pre_activation", "post_activation"].map(name => byName(CHOICES.residuals, name));
+  for (const residual of kinds) for (const scale of [1, "depth"]) {
+    if (residual === net.residual && scale === net.scale) continue;
+    const {name} = residual;
+    yield {kind: "residual", changes: {residual: scale === 1 ? name : {name, scale}}, net: {...net, residual, scale}};
+  }
 }
 
 function* rotations(net) {

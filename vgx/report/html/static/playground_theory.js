@@ -83,13 +83,17 @@ function weightVariance(net, nIn, nOut, square) {
   return coefficient * (option ? net.gain ** 2 : 1) / fans[fan];
 }
 
-/* What a hidden layer makes of a signal {square, cross}, and of a gradient. */
-function respond(net, signal, nIn, nOut, first) {
+/* The moments of h of a layer that receives a signal {square, cross, mean}, and the variance of its weights. */
+function affinity(net, signal, nIn, nOut) {
   const weight = weightVariance(net, nIn, nOut, signal.square), biases = net.bias ** 2;
   const variance = nIn * weight * signal.square + biases;
-  const covariance = Math.min(nIn * weight * signal.cross + biases, variance);
+  return {weight, variance, covariance: Math.min(nIn * weight * signal.cross + biases, variance)};
+}
+
+/* What normalization and activation make of h, and of a gradient. */
+function respond(net, {weight, variance, covariance}) {
   const unit = net.normalization.name !== "batch" ? byExample(net, variance, covariance)
-    : net.normalization.placement === "before" ? batchBefore(net, variance - covariance) : batchAfter(net, variance, first);
+    : net.normalization.placement === "before" ? batchBefore(net, variance - covariance) : batchAfter(net, variance, covariance);
   return {weight, ...unit};
 }
 
@@ -102,14 +106,14 @@ function byExample(net, variance, covariance) {
   let square = own * 2 ** along(f.line, AXES.line, 0, x);
   const spread = own * 2 ** along(f.line, AXES.line, 1, x), steep = 2 ** along(f.line, AXES.line, 2, x);
   const shared = spread * correlation(f, x, c);
-  let cross = square - spread + shared, after = 1;
+  let cross = square - spread + shared, mean = Math.sqrt(square) * along(f.mean, AXES.mean, 0, x), after = 1;
   if (placement === "after") {
-    if (name === "layer") [square, cross] = [spread, shared];
+    if (name === "layer") [square, cross, mean] = [spread, shared, 0];
     after = divide(1, square + epsilon);
-    [square, cross] = [square * after, cross * after];
+    [square, cross, mean] = [square * after, cross * after, mean * Math.sqrt(after)];
   }
   const gain = before * steep * after;
-  return {square, cross, gain, topGain: gain, std};
+  return {square, cross, mean, gain, topGain: gain, std};
 }
 
 function batchBefore(net, spread) {
@@ -118,48 +122,78 @@ function batchBefore(net, spread) {
   const x = scale > 0 ? Math.log2(scale) : -1e3, start = CHOICES.batches.indexOf(B) * 5 * axis.pieces * axis.nodes;
   const at = column => along(f.sphere, axis, column, x, start);
   const inverse = divide(1, spread * (B - 3) / B + epsilon), square = 2 ** at(0);
-  return {square, cross: square * at(1), gain: inverse * 2 ** at(2), topGain: inverse * 2 ** at(3), std: scale};
+  const mean = Math.sqrt(square) * at(4);
+  return {square, cross: square * at(1), mean, gain: inverse * 2 ** at(2), topGain: inverse * 2 ** at(3), std: scale};
 }
 
-function batchAfter(net, variance, first) {
-  if (!variance) return {square: 0, cross: 0, gain: 0, topGain: 0, std: 0};
-  const axis = first ? AXES.first : AXES.batch, table = first ? net.activation.first : net.activation.batch;
-  const x = Math.log2(variance) / 2;
-  const start = CHOICES.batches.indexOf(net.batch) * 3 * axis.pieces * axis.nodes;
-  const at = column => along(table, axis, column, x, start);
-  const [gain, topGain] = [0, 1].map(column => 2 ** (at(column) - 2 * x)), square = 2 ** at(2);
-  return {square, cross: -square / (net.batch - 1), gain, topGain, std: Math.sqrt(variance)};
+function batchAfter(net, variance, covariance) {
+  if (!variance) return {square: 0, cross: 0, mean: 0, gain: 0, topGain: 0, std: 0};
+  const {cross, square} = CHOICES.signal, rest = -1 / (net.batch - 1), x = Math.log2(variance) / 2;
+  // Of the first layer's h, that is; nothing else has a part that examples share.
+  const share = (covariance / variance - rest) / (cross / square - rest);
+  const [gain, topGain, out] = [0, 1, 2].map(column => 2 ** ofShare(net, column, x, share));
+  return {square: out, cross: out * rest, mean: 0, gain: gain / variance, topGain: topGain / variance, std: Math.sqrt(variance)};
+}
+
+/* Between the shares that are tabulated, Lagrange's polynomial of the logarithms; the gains as if of h's own variance. */
+function ofShare({activation, batch}, column, x, share) {
+  const place = CHOICES.batches.indexOf(batch), {batch: none, first: all, between} = AXES, n = CHOICES.first_shares.length;
+  const at = (table, axis, start) => along(table, axis, column, x, start * 3 * axis.pieces * axis.nodes);
+  if (share < 1e-9) return at(activation.batch, none, place);
+  if (share > 1 - 1e-9) return at(activation.first, all, place);
+  const {cross, square} = CHOICES.signal, rest = -1 / (batch - 1), shares = [0, ...CHOICES.first_shares, 1];
+  const own = part => column < 2 ? Math.log2(1 - rest - part * (cross / square - rest)) : 0;
+  return shares.reduce((sum, part, i) => {
+    const weight = shares.reduce((product, other, j) => i === j ? product : product * (share - other) / (part - other), 1);
+    const value = i === 0 ? at(activation.batch, none, place) : i > n ? at(activation.first, all, place) : at(activation.between, between, place * n + i - 1);
+    return sum + weight * (value + own(part));
+  }, -own(share));
 }
 
 /* The signal, or one with the same ratios whose square is a number that can be squared. */
 function inRange(signal) {
   if (signal.square === 0 || (TINY <= signal.square && signal.square <= HUGE)) return signal;
   const scale = (signal.square < TINY ? TINY : HUGE) / signal.square;
-  return {...signal, square: signal.square * scale, cross: signal.cross * scale};
+  return {...signal, square: signal.square * scale, cross: signal.cross * scale, mean: signal.mean * Math.sqrt(scale)};
 }
 
-/* log10 |dloss/dh| relative to the readout's, the cosine of two inputs' x, and the share of saturated entries, of each
-   hidden layer from the bottom up: [L] each. `alike` takes two inputs to be the same one. */
-function propagate(net, alike = false) {
-  const {depth, width} = net, {features, classes} = CHOICES;
-  const log10 = new Float64Array(depth), cosine = new Float64Array(depth), saturated = new Float64Array(depth);
-  const over = net.normalization.name === "batch";
-  let signal = {square: CHOICES.signal.square, cross: alike && !over ? CHOICES.signal.square : CHOICES.signal.cross};
-  let last = null, settled = false;
+/* What each hidden layer does, from the bottom up: [L]. */
+function hiddenResponses(net, signal) {
+  const responses = [], {depth, width} = net, {features} = CHOICES;
+  let settled = false;
   for (let l = 0; l < depth; l++) {
-    const response = settled ? last : respond(net, signal, l ? width : features, width, l === 0);
-    if (last) log10[l - 1] = Math.log10(width * response.weight * last.gain) / 2;
-    cosine[l] = response.square ? response.cross / response.square : NaN;
-    saturated[l] = settled ? saturated[l - 1] : saturatedShare(net.activation, response.std);
+    const response = settled ? responses[l - 1] : respond(net, affinity(net, signal, l ? width : features, width));
     const after = inRange(response);
-    settled ||= (l > 0 || features === width) && ["square", "cross"].every(k => Math.abs(signal[k] - after[k]) <= 1e-15 * Math.abs(signal[k]))
-      && !(over && l === 0);
-    [signal, last] = [after, response];
+    settled ||= (l > 0 || features === width) && ["square", "cross"].every(k => Math.abs(signal[k] - after[k]) <= 1e-15 * Math.abs(signal[k]));
+    signal = after;
+    responses.push(response);
   }
-  const top = weightVariance(net, width, classes, signal.square);
-  log10[depth - 1] = Math.log10(width * top * last.topGain) / 2;
-  for (let l = depth - 2; l >= 0; l--) log10[l] += log10[l + 1];
-  return {delta: log10, cosine, saturated};
+  return responses;
+}
+
+/* ln |dloss/dh|^2 relative to the readout's, [L]; `top` is the variance of the readout's weights. */
+function comeDown({width}, responses, top) {
+  const found = new Float64Array(responses.length);
+  let above = 0;
+  for (let l = responses.length - 1; l >= 0; l--) {
+    const next = responses[l + 1];
+    above += Math.log(width * (next ? next.weight * responses[l].gain : top * responses[l].topGain));
+    found[l] = above;
+  }
+  return found;
+}
+
+/* log10 |dloss/dh| relative to the readout's, or of the stream where there is one, the cosine of two inputs' x, and the
+   share of saturated entries, of each hidden layer from the bottom up: [L] each. `alike` takes two inputs to be one. */
+function propagate(net, alike = false) {
+  const over = net.normalization.name === "batch", {skips} = net.residual, {signal} = CHOICES;
+  const responses = (skips ? streamResponses : hiddenResponses)(net, alike && !over ? {...signal, cross: signal.square} : signal);
+  const top = weightVariance(net, net.width, CHOICES.classes, inRange(responses.at(-1)).square);
+  return {
+    delta: (skips ? descent : comeDown)(net, responses, top).map(x => x / 2 / Math.LN10),
+    cosine: Float64Array.from(responses, ({square, cross}) => square ? cross / square : NaN),
+    saturated: Float64Array.from(responses, ({std}) => saturatedShare(net.activation, std)),
+  };
 }
 
 /* The least-squares slope in decades per layer, from the top down; NaN for fewer than two layers. */
