@@ -151,6 +151,8 @@ def test_it_predicts_what_python_does_for_every_batch_size(visit, path, normaliz
         {"activation": "relu", "initializer": "he_normal", "residual": "pre_activation"},
         {"activation": "logistic", "residual": "post_activation", "bias": 0.1},
         {"activation": "selu", "residual": "post_activation", "scale": "depth"},
+        {"activation": "selu", "residual": "pre_activation"},
+        {"activation": "celu", "residual": "post_activation"},
         {"activation": "gelu", "normalization": "rms norm after", "residual": "post_activation"},
         {"activation": "tanh", "normalization": "batch norm before", "residual": "pre_activation"},
     ],

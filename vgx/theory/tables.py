@@ -40,7 +40,7 @@ class Axis(NamedTuple):
         return self.start + self.piece * (np.arange(self.pieces)[:, None] + offsets)
 
 
-LINE = Axis(-24.0, 2.0, 20, 12)
+LINE = Axis(-24.0, 2.0, 22, 12)
 """Of one pre-activation."""
 PLANE = Axis(-12.0, 2.0, 11, 8)
 """Of two; an angle has ANGLES nodes."""

@@ -26,16 +26,17 @@ function fillBasis(u, n, from = 0) {
   for (let k = 2; k < n; k++) basis[from + k] = 2 * u * basis[from + k - 1] - basis[from + k - 2];
 }
 
-/* A column of a table [columns, pieces, nodes] at x; it begins at `start`. Outside, a straight line goes on. */
+/* A column of a table [columns, pieces, nodes] at x; it begins at `start`. Outside, a straight line goes on: f is a power
+   there, and its averages are whole ones of the deviation. */
 function along(table, axis, column, x, start = 0) {
   const end = axis.start + axis.piece * axis.pieces;
   if (x > end) {
     const last = along(table, axis, column, end, start);
-    return last + (x - end) * (last - along(table, axis, column, end - 1, start));
+    return last + (x - end) * Math.round(last - along(table, axis, column, end - 1, start));
   }
   if (x < axis.start) {
     const first = along(table, axis, column, axis.start, start);
-    return first + (x - axis.start) * (along(table, axis, column, axis.start + 1, start) - first);
+    return first + (x - axis.start) * Math.round(along(table, axis, column, axis.start + 1, start) - first);
   }
   const place = (x - axis.start) / axis.piece, piece = Math.min(Math.floor(place), axis.pieces - 1);
   fillBasis(2 * (place - piece) - 1, axis.nodes);
