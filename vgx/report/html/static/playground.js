@@ -39,7 +39,7 @@ function netOf(s) {
 /* Settings with what is no choice, or out of range, left out or moved to the next end. */
 function valid(some) {
   const found = {...START};
-  if (some.activation in ACTIVATIONS) found.activation = some.activation;
+  if (Object.hasOwn(ACTIVATIONS, some.activation)) found.activation = some.activation;
   if (byName(CHOICES.initializers, some.initializer)) found.initializer = some.initializer;
   if (normalizationOf(some)) found.normalization = some.normalization;
   if (byName(CHOICES.residuals, some.residual)) found.residual = some.residual;
