@@ -55,4 +55,4 @@ def show(step, loss, train_accuracy):
 
 if __name__ == "__main__":
     with watch.Log("runs/flax-cnn") as log:
-        train(watch.instrument(CNN(rngs=nnx.Rngs(0))), log.write)
+        train(watch.instrument(CNN(rngs=nnx.Rngs(0)), activation={"linear2": None, "*": "relu"}), log.write)

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vgx.watch.activations import Activations, Following
 from vgx.watch.parts import Parts
-from vgx.watch.sites import Path, Site, kernel_and_bias, leaves_by_path
-from vgx.watch.taps import COUNT, PROBE, tapped_class
+from vgx.watch.sites import Path, Site, kernel_and_bias, leaves_by_path, units_of
+from vgx.watch.sums import COUNT
+from vgx.watch.taps import PROBE, tapped_class
 
 
 class LayerProbe(nnx.Variable):
@@ -30,7 +32,9 @@ AXES: dict[type, Callable[[Any], int]] = {
 """The layers that are watched unasked, and how many axes the weights of each have when it is not stacked."""
 
 
-def instrument(model: Any, only: Callable[[str, Any], bool] | None, also: Mapping[type, int]) -> Any:
+def instrument(
+    model: Any, only: Callable[[str, Any], bool] | None, also: Mapping[type, int], activations: Activations
+) -> Any:
     """Returns a copy of a model whose layers are watched; see `watch.instrument`."""
     copy = nnx.clone(model)
     parameters = leaves_by_path(nnx.state(copy))
@@ -46,8 +50,11 @@ def instrument(model: Any, only: Callable[[str, Any], bool] | None, also: Mappin
         if kernel is not None:
             shape, dtype = parameters[kernel].shape, jnp.promote_types(parameters[kernel].dtype, jnp.float32)
             stack = shape[: len(shape) - axes] if axes else ()
-        _become(layer, _tapped(type(layer)))
-        setattr(layer, PROBE, LayerProbe(jnp.zeros((*stack, COUNT), dtype)))
+        follows = None if isinstance(layer, nnx.Embed) else activations.of(".".join(path))
+        of_units = tuple(range(-len(layer.out_features), 0)) if isinstance(layer, nnx.LinearGeneral) else (-1,)
+        units = units_of(parameters, path, len(stack), of_units) if follows else 0
+        _become(layer, _tapped(type(layer), follows, of_units))
+        setattr(layer, PROBE, LayerProbe(jnp.zeros((*stack, COUNT + units), dtype)))
     return copy
 
 
@@ -74,9 +81,9 @@ def _axes(layer: Any, also: Mapping[type, int]) -> int | None:
 
 
 @cache
-def _tapped(kind: type) -> type:
-    """The subclass that taps. One for each kind: jax compares types."""
-    return tapped_class(kind)
+def _tapped(kind: type, follows: Following | None, axes: tuple[int, ...]) -> type:
+    """The subclass that taps. One for each kind and activation: jax compares types."""
+    return tapped_class(kind, follows, axes)
 
 
 def split(model: Any, loss_fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Parts:

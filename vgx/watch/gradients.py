@@ -20,6 +20,7 @@ from vgx.watch.order import order_of_taps
 from vgx.watch.parts import Parts
 from vgx.watch.record import Record, Row, norms_of, zeros_of
 from vgx.watch.sites import leaves_by_path, rows_of
+from vgx.watch.sums import COUNT
 
 
 def value_and_grad(
@@ -123,7 +124,10 @@ def _record(parts: Parts, rows: tuple[Row, ...], sums: list[Array], true: Any, s
             zero = zeros_of(seen[site.kernel], axes, dtype)
         if site.bias:
             bias = norms_of(true[site.bias], axes)
-        of_weights = jnp.stack([kernel, zero, bias, norm], -1).astype(dtype)
-        figures[number] = jnp.concatenate([sums[number], of_weights], -1)
+        # A unit is dead where no entry was counted that moves it.
+        counts = sums[number][..., COUNT:]
+        dead = zeros_of(counts, axes, dtype) if counts.size else nothing
+        of_weights = jnp.stack([kernel, zero, bias, norm, dead], -1).astype(dtype)
+        figures[number] = jnp.concatenate([sums[number][..., :COUNT], of_weights], -1)
     static = tuple((row, parts.sites[row.site].kernel, parts.sites[row.site].bias) for row in rows)
     return Record(jnp.stack([figures[row.site][row.at] for row in rows]), static, examples, scale)

@@ -10,11 +10,15 @@ from flax import nnx
 
 from vgx.errors import WatchError
 from vgx.watch import flax_nnx, trees
+from vgx.watch.activations import Activations, Given
 from vgx.watch.taps import Probe
 
 
 def instrument(
-    model: Any, only: Callable[[str, Any], bool] | None = None, also: Mapping[type, int] | None = None
+    model: Any,
+    only: Callable[[str, Any], bool] | None = None,
+    also: Mapping[type, int] | None = None,
+    activation: Given | Mapping[str, Given | None] | None = None,
 ) -> Any:
     """Returns a copy of a model whose layers tap what they leave.
 
@@ -30,20 +34,29 @@ def instrument(
             `lambda path, layer: "attention" in path`.
         also: further types of modules whose output is tapped, each with the number of axes that its weights have
             where it is not stacked (0: it has none of its own).
+        activation: what comes right behind the layers, which is measured, too: a name of `vgx parts`, such as "relu",
+            or an elementwise function for all of them; or one for each pattern of paths, of which the first that
+            matches counts: `{"readout": None, "blocks.*.up": nnx.gelu, "hidden.*": "relu"}`.
 
     Raises:
-        WatchError: nothing in the model can be watched.
+        WatchError: nothing in the model can be watched; no such activation, or no such layer.
     """
+    activations = Activations(activation)
     if isinstance(model, nnx.Module):
-        watched = flax_nnx.instrument(model, only, also or {})
+        watched = flax_nnx.instrument(model, only, also or {}, activations)
         found = bool(jax.tree.leaves(nnx.state(watched, flax_nnx.LayerProbe)))
     elif trees.is_equinox(model):
-        watched = trees.instrument(model, only, also or {})
+        watched = trees.instrument(model, only, also or {}, activations)
         found = has_probes(watched)
     else:
         if also:
             raise WatchError(
                 f"instrument: also: names types of modules, and there are none in a {type(model).__name__}"
+            )
+        if activation is not None:
+            raise WatchError(
+                "instrument: activation: names what follows modules; in a function say it where it is: "
+                'watch.tap(h, probe, activation="relu")'
             )
         watched = trees.instrument_mappings(model, only)
         found = has_probes(watched)
@@ -53,6 +66,7 @@ def instrument(
             f"instrument: {type(model).__name__} has no layer to watch{which}; name types of your own in `also`, "
             "or put watch.probe() beside the weights and watch.tap(h, probe) into the function"
         )
+    activations.check()
     return watched
 
 

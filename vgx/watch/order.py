@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vgx.watch.taps import COUNT
+from vgx.watch.sums import COUNT
 
 
 def order_of_taps(jaxpr: Any, probes: Sequence[int]) -> dict[int, tuple[int, tuple[int, ...]]]:
@@ -51,7 +51,7 @@ def _is_tap(equation: Any) -> bool:
     if not equation.primitive.name.startswith("custom_vjp_call") or len(equation.invars) < 2:
         return False
     within = (inner.primitive.name for inner in equation.params["call_jaxpr"].jaxpr.eqns)
-    probe = equation.invars[-1].aval.shape[-1:] == (COUNT,)
+    probe = equation.invars[-1].aval.shape[-1:] >= (COUNT,)
     return probe and not any(name.startswith("custom_vjp_call") for name in within)
 
 

@@ -14,7 +14,7 @@ from jax import Array
 
 from vgx.errors import WatchError
 from vgx.training.probes import LOG10_2, log2_norm
-from vgx.watch.taps import COUNT, SCALES, SUMS
+from vgx.watch.sums import COUNT, SCALES, SUMS
 
 EMBEDDINGS = ("Embed", "Embedding")
 """Types whose output is passed on as it is: it has no pre-activation."""
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Where a row's figures of the weights stand, behind those of its tap."""
+    """Where a row's figures of the weights and the units stand, behind those of its tap."""
 
     kernel_log2: int = COUNT
     """log2 of the norm of the gradient of the weights, before the loss's scale is divided off."""
@@ -50,6 +50,8 @@ class Weights(NamedTuple):
     bias_log2: int = COUNT + 2
     norm_log2: int = COUNT + 3
     """log2 of the norm of the weights."""
+    dead: int = COUNT + 4
+    """The fraction of the layer's units that are dead, where units are counted."""
 
 
 WEIGHTS = Weights()
@@ -63,7 +65,7 @@ class Record:
     """One step's measurements, a pytree: `jit` may return it. `layers` are in the order of the forward pass."""
 
     figures: Any
-    """[layers, 17]: a tap's SUMS, then WEIGHTS."""
+    """[layers, 25]: a tap's SUMS, then WEIGHTS."""
     static: tuple[tuple[Row, Any, Any], ...]
     """For each layer its row, and where its weights and bias stand among the parameters."""
     examples: int
@@ -111,7 +113,7 @@ class Record:
         if type in EMBEDDINGS:
             row |= {"act_mean": mean, "act_rms": np.sqrt(within + means)}
         else:
-            row |= {"preact_mean": mean, "preact_std": np.sqrt(within + between)}
+            row |= {"preact_mean": mean, "preact_std": np.sqrt(within + between)} | _of_activation(of)
         finite = {
             "forward_finite": of[SUMS.not_finite] == 0,
             "gradient_finite": bool(np.isfinite(gradient) or gradient < 0),
@@ -137,6 +139,17 @@ class Record:
                 with np.errstate(over="ignore", invalid="ignore"):
                     found[row.watched.path] = float(np.exp2(norms[kernel][row.at] - of[WEIGHTS.norm_log2]))
         return found
+
+
+def _of_activation(of: np.ndarray) -> dict[str, float]:
+    """The columns of the activation behind a layer, as far as it is known."""
+    entries, judged = of[SUMS.activated], of[SUMS.judged]
+    if not entries:
+        return {}
+    rms = np.exp2(0.5 * (_log2(of[SUMS.act_squares]) - np.log2(entries)))
+    row = {"act_mean": of[SUMS.act_total] / entries, "act_rms": rms}
+    row |= {} if np.isnan(of[WEIGHTS.dead]) else {"dead": of[WEIGHTS.dead]}
+    return row | ({"saturated": of[SUMS.flat] / judged} if judged else {})
 
 
 def norms_of(leaf: Array, stack: int) -> Array:

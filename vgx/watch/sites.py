@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -64,6 +65,19 @@ def kernel_and_bias(parameters: dict[Path, Array], of: Path, stack: int) -> tupl
         return None, None
     biases = [path for path in own if path != kernel and path[-1] in ("bias", "b")]
     return kernel, biases[0] if len(biases) == 1 else None
+
+
+def units_of(parameters: dict[Path, Array], of: Path, stack: int, axes: tuple[int, ...]) -> int:
+    """Returns how many units the layer at a path has: the size of its bias or scale, else of its weights, along `axes`.
+
+    0 where there is none of these.
+    """
+    own = {path[-1]: leaf for path, leaf in parameters.items() if path[:-1] == of}
+    most = max(own.values(), key=lambda leaf: leaf.ndim, default=None)
+    leaf = next((own[name] for name in ("bias", "b", "scale") if name in own), most)
+    if leaf is None or leaf.ndim - stack < max(axis + 1 if axis >= 0 else -axis for axis in axes):
+        return 0
+    return math.prod(leaf.shape[stack:][axis] for axis in axes)
 
 
 def rows_of(sites: Sequence[Site], first: dict[int, tuple[int, tuple[int, ...]]], shapes: dict[Path, Any]):

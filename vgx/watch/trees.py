@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from vgx.errors import WatchError
+from vgx.watch.activations import Activations, Following
 from vgx.watch.parts import Parts
-from vgx.watch.sites import Path, Site, kernel_and_bias, names_of
+from vgx.watch.sites import Path, Site, kernel_and_bias, names_of, units_of
 from vgx.watch.taps import PROBE, Probe, probe, tapped_class
 
 PLAIN = "probe"
@@ -97,7 +98,8 @@ def instrument_mappings(tree: Any, only: Callable[[str, Any], bool] | None) -> A
                 f'or a stack; give it "{PLAIN}": watch.probe() or watch.probe({of[kernel].shape[0]})'
             )
         stack = of[bias].shape[:-1] if bias else ()
-        return filled | {PLAIN: probe(*stack, dtype=jnp.promote_types(of[kernel].dtype, jnp.float32))}
+        units = units_of(of, (), len(stack), (-1,))
+        return filled | {PLAIN: probe(*stack, units=units, dtype=jnp.promote_types(of[kernel].dtype, jnp.float32))}
 
     def with_probes(node: Any, keys: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
@@ -123,7 +125,9 @@ def is_equinox(model: Any) -> bool:
     return any(kind.__module__.split(".")[0] == "equinox" for kind in type(model).__mro__)
 
 
-def instrument(model: Any, only: Callable[[str, Any], bool] | None, also: Mapping[type, int]) -> Any:
+def instrument(
+    model: Any, only: Callable[[str, Any], bool] | None, also: Mapping[type, int], activations: Activations
+) -> Any:
     """Returns a copy of an Equinox model whose layers are watched; see `watch.instrument`."""
     import equinox as eqx
 
@@ -145,7 +149,11 @@ def instrument(model: Any, only: Callable[[str, Any], bool] | None, also: Mappin
         shape = own[kernel].shape if kernel else ()
         dtype = jnp.promote_types(own[kernel].dtype, jnp.float32) if kernel else None
         stack = shape[: len(shape) - axes] if axes else ()
-        return _with_class(layer, _tapped(type(layer)), {PROBE: probe(*stack, dtype=dtype)})
+        follows = None if isinstance(layer, eqx.nn.Embedding) else activations.of(".".join(names_of(keys)))
+        of_units = (0,)  # the channels of a convolution, the only axis of a linear map
+        units = units_of(own, (), len(stack), of_units) if follows else 0
+        made = _tapped(type(layer), follows, of_units)
+        return _with_class(layer, made, {PROBE: probe(*stack, units=units, dtype=dtype)})
 
     return jax.tree_util.tree_map_with_path(replaced, model, is_leaf=lambda layer: axes_of(layer) is not None)
 
@@ -169,6 +177,6 @@ def _with_class(layer: Any, kind: type, more: dict[str, Any]) -> Any:
 
 
 @cache
-def _tapped(kind: type) -> type:
-    """The subclass that taps. One for each kind: jax compares types."""
-    return tapped_class(kind, __annotations__={PROBE: Any}, **{PROBE: None})
+def _tapped(kind: type, follows: Following | None, axes: tuple[int, ...]) -> type:
+    """The subclass that taps. One for each kind and activation: jax compares types."""
+    return tapped_class(kind, follows, axes, __annotations__={PROBE: Any}, **{PROBE: None})
