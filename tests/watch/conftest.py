@@ -17,6 +17,8 @@ import vgx
 
 FOLDER = Path(vgx.__file__).parent.parent / "docs" / "watch"
 EXAMPLES = sorted(path.stem.removesuffix("_watched") for path in FOLDER.glob("*_watched.py"))
+QUICK = ("flax_cnn", "plain_mlp")
+"""Those that compile in seconds."""
 
 
 @pytest.fixture

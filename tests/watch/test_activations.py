@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from tests.watch.conftest import arrays, batch_of, in_float64, jitted, make
+import vgx
+from tests.watch.conftest import QUICK, arrays, batch_of, in_float64, jitted, make
 from vgx import watch
 from vgx.errors import WatchError
 from vgx.parts.activations import ACTIVATIONS, LeakyReLU
@@ -72,7 +73,7 @@ TRANSFORMS = {
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("name", ["relu", "tanh", "gelu"])
+@pytest.mark.parametrize("name", ["relu", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tanh", "gelu"))])
 @pytest.mark.usefixtures("float64")
 def test_columns_of_the_activation_are_right_under_every_transform(transform, name):
     f = ACTIVATIONS[name]()
@@ -167,6 +168,21 @@ def test_activations_of_any_size_are_read(size):
     assert rows_of("identity", jnp.full((4, 2), size))["act_rms"] == pytest.approx(size, rel=1e-5)
 
 
+@pytest.mark.parametrize("examples", [31, 32])
+def test_small_batches_do_not_tell_who_is_dead(examples, tmp_path):
+    params = watch.instrument({"w": jnp.eye(WIDTH), "b": jnp.zeros(WIDTH)})
+
+    def loss(params, x):
+        return jnp.mean(watch.tap(x @ params["w"] + params["b"], params["probe"], activation="relu"))
+
+    _, _, record = watch.value_and_grad(loss)(params, jax.random.normal(jax.random.key(0), (examples, WIDTH)))
+    with watch.Log(tmp_path / "run") as log:
+        log.write(1, record, loss=0.0)
+    layers = vgx.open_run(tmp_path / "run").layers()
+    assert layers["act_rms"].null_count == 0
+    assert layers["dead"].null_count == (len(layers) if examples < 32 else 0)
+
+
 def test_without_an_activation_its_columns_are_left_out():
     assert not set(COLUMNS) & set(rows_of(None, inputs()))
     assert set(COLUMNS) <= set(LAYERS)
@@ -179,7 +195,9 @@ FOLLOW = {
 }
 
 
-@pytest.mark.parametrize("name", FOLLOW)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FOLLOW]
+)
 def test_weights_are_the_same_bits_with_and_without_the_activation(name, example):
     plain, watched = example(name, 2), example(f"{name}_watched", 2)
     rows = {}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.watch.conftest import EXAMPLES, FOLDER, arrays, batch_of, make
+from tests.watch.conftest import EXAMPLES, FOLDER, QUICK, arrays, batch_of, make
 from vgx import watch
 
 IMPORT = "from vgx import watch"
@@ -48,8 +48,14 @@ def test_the_page_shows_the_differences_as_they_are():
     )
 
 
-@pytest.mark.parametrize("steps", [5, pytest.param(100, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        pytest.param(name, steps, marks=[] if steps == 5 and name in QUICK else pytest.mark.slow)
+        for name in EXAMPLES
+        for steps in (5, 100)
+    ],
+)
 def test_weights_are_the_same_bits_with_and_without(name, steps, example):
     layers = 2 if steps < 100 else None
     plain, watched = example(name, layers), example(f"{name}_watched", layers)

@@ -478,7 +478,7 @@ class Record:
 
     def __init__(self, value: float):
         self.layers = tuple(Watched(path) for path in PATHS)
-        self.value, self.read = value, 0
+        self.examples, self.value, self.read = 64, value, 0
 
     def rows(self):
         self.read += 1

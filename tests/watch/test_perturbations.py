@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.watch.conftest import EXAMPLES, batch_of, in_float64, jitted, make
+from tests.watch.conftest import EXAMPLES, QUICK, batch_of, in_float64, jitted, make
 from vgx import watch
 from vgx.watch.sites import leaves_by_path
 
@@ -80,7 +80,10 @@ def perturbed(name, module, model, batch):
     return {path: np.asarray(h) for path, h in left.items()}, {path: np.asarray(g) for path, g in gradient.items()}
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+MARKED = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in EXAMPLES]
+
+
+@pytest.mark.parametrize("name", MARKED)
 @pytest.mark.usefixtures("float64")
 def test_delta_is_the_gradient_at_a_perturbation(name, example):
     module, batch = example(f"{name}_watched", 2), batch_of(name)
@@ -100,7 +103,7 @@ def test_delta_is_the_gradient_at_a_perturbation(name, example):
             assert row["preact_std"] == pytest.approx(left[path].std(), rel=1e-10)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", MARKED)
 def test_weights_and_their_gradients_are_measured_as_numpy_does(name, example):
     module = example(f"{name}_watched", 2)
     model = watch.instrument(make(module))

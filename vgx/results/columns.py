@@ -239,9 +239,11 @@ SHARPNESS = ("sharpness", "stability")
 training loss's Hessian, and that over 2 / learning rate: above 1, gradient descent on a quadratic is unstable."""
 ON_REQUEST = (*SHARPNESS, *SPECTRUM)
 """Columns of the metrics table that only those runs have whose config asks for them."""
+SMALL_BATCH = 32
+"""Examples in a batch below which a unit that is off for all of them may well be on for others."""
 DEAD_UNITS = "dead_units"
-"""A column of the metrics table, of runs in batches under 32 alone: at each evaluation, for each hidden layer the share
-of its units whose slope is 0 for every one of a fixed set of training examples."""
+"""A column of the metrics table, of runs in batches under SMALL_BATCH alone: at each evaluation, for each hidden layer
+the share of its units whose slope is 0 for every one of a fixed set of training examples."""
 FINAL = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
 """The metrics whose last figures `lanes.parquet` has."""
 

@@ -19,6 +19,7 @@ from vgx.errors import TheoryError
 from vgx.parts import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, Activation, Initializer, Normalization
 from vgx.parts.normalizations import BatchNorm, LayerNorm, NoNormalization, Placed, RMSNorm
 from vgx.results.attribution import attribute
+from vgx.results.columns import SMALL_BATCH
 from vgx.results.verdict import NUMBERED, SPAN, LayerCurves, Verdict, judge, slope_of
 from vgx.theory import mean_field, streams
 from vgx.theory.ends import End, ends_of
@@ -27,7 +28,7 @@ from vgx.theory.layer_response import Net, Signal
 from vgx.theory.limits import Limit, limit
 from vgx.training.batches import batch_size_of
 from vgx.training.inputs import encode, to_device
-from vgx.training.step import EXAMINED, SMALL_BATCH
+from vgx.training.step import EXAMINED
 
 TRAINABLE = 6.0
 """Correlation depth scales that a net may be deep: Schoenholz et al. 2017, arXiv:1611.01232, figure 5."""

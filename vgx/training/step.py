@@ -21,6 +21,7 @@ from vgx.parts import Clip, Optimizer
 from vgx.parts.initializers import LSUV
 from vgx.parts.losses import LOSSES
 from vgx.parts.normalizations import Moments
+from vgx.results.columns import SMALL_BATCH
 from vgx.training.batches import batch_size_of
 from vgx.training.inputs import Images, compute_dtype, devices_per_batch, encode, master_dtype, shared
 from vgx.training.model import MLP, fit_to_data
@@ -31,8 +32,6 @@ from vgx.training.weights import InitialWeights
 EVALUATION_BATCH = 1000
 LSUV_EXAMPLES = 1024
 """How many training examples LSUV looks at."""
-SMALL_BATCH = 32
-"""Examples in a batch below which a unit that is off for all of them may well be on for others."""
 EXAMINED = 512
 """Training examples that tell whether it is, where batches are smaller than SMALL_BATCH."""
 

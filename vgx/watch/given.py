@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vgx.errors import RunError, did_you_mean
-from vgx.results.columns import LAYERS, METRICS
+from vgx.results.columns import LAYERS, METRICS, SMALL_BATCH
 from vgx.results.layer_names import NamedLayer
 from vgx.results.nonfinite import BACKWARD, FORWARD, place_of
 
@@ -39,6 +39,8 @@ class Record(Protocol):
 
     @property
     def layers(self) -> Sequence[Watched]: ...
+    @property
+    def examples(self) -> int: ...
     def rows(self) -> Mapping[str, Mapping[str, Any]]: ...
     def update_ratio(self, updates: Any) -> Mapping[str, float]: ...
 
@@ -53,6 +55,15 @@ def layers_of(given: Record | Mapping[str, Any]) -> list[NamedLayer]:
     if isinstance(given, Mapping):
         return [NamedLayer(path, None, None) for path in given]
     return [NamedLayer(one.path, one.type, tuple(one.shape)) for one in given.layers]
+
+
+def rows_of(record: Record) -> dict[str, dict[str, Any]]:
+    """Returns the rows of a record, without the share of dead units where its batch is too small to tell."""
+    small = record.examples < SMALL_BATCH
+    return {
+        path: {name: value for name, value in row.items() if not (small and name == "dead")}
+        for path, row in record.rows().items()
+    }
 
 
 def checked(given: Mapping[Any, Any], where: str) -> dict[str, dict[str, float]]:

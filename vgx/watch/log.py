@@ -233,7 +233,7 @@ class Log:
         self._pending = None
         scalars = {name: given.number(value, f"{where}: {name}") for name, value in scalars.items()}
         if record is not None and rows is not None:
-            measured = given.checked(record.rows(), where)
+            measured = given.checked(given.rows_of(record), where)
             rows = {path: measured.get(path, {}) | columns for path, columns in rows.items()}
         self._waiting.append(_Step(step, scalars, None, rows))
         self._look(step, scalars.get("train_loss"), rows)
