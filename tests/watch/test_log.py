@@ -499,3 +499,11 @@ def test_a_record_names_type_and_shape_and_is_read_when_the_next_step_comes(path
     assert run.named_layers[0] == (PATHS[0], "Linear", (3, 4))
     assert run.layers()["update_ratio"].to_pylist()[:2] == [0.25, None]
     assert run.layers()["delta_log10"].to_pylist()[::8] == [-1.0, -2.0]
+
+
+def test_a_single_layer_is_no_hidden_one(tmp_path):
+    with Log(tmp_path / "run") as log:
+        for step in (1, 2):
+            log.write(step, {"only": {"delta_log10": -1.0, "weight_grad_zero": 0.5, "dead": 0.2}}, loss=1.0)
+    run = vgx.open_run(tmp_path / "run")
+    assert (run.status, len(run.lanes())) == ("done", 1)

@@ -85,8 +85,8 @@ def layer_figures(run: Run, lanes: Sequence[int], hidden: int) -> dict[int, Laye
 
 
 def _figures(layers: pa.Table, hidden: int) -> LayerFigures:
-    """Of one lane's layers at the first recorded step and at the last ones."""
-    if not len(layers):
+    """Of one lane's layers at the first recorded step and at the last ones; of a single one, no hidden ones."""
+    if not len(layers) or not hidden:
         return LayerFigures()
 
     def over(summary: Callable[[np.ndarray], Any], rows: pa.Table, name: str) -> float | None:
