@@ -49,6 +49,7 @@ class _Factor(NamedTuple):
     """Its spread over the number of its units."""
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # NaN, of what leaves the range of floats
 def predicted_spectra(net: Net, signal: Signal) -> dict[str, SpectrumPrediction]:
     """Returns what theory says of the Jacobians of a net, of the logits and, from two hidden layers on, of the last
     hidden layer with respect to the first, by the names of `results.spectrum.MAPS`.

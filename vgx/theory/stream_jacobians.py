@@ -78,7 +78,7 @@ def _variances(net: Net, below: LayerResponse, n_in: int, n_out: int) -> tuple[f
     """Of a unit's stream and of what a layer adds to it: over units, or within a batch where that is normalized."""
     own = affinity_of(net, in_range(below.signal), n_in, n_out)
     if isinstance(net.normalization, BatchNorm):
-        return below.q * (1 - below.c), own.variance - own.covariance
+        return max(below.q * (1 - below.c), 0.0), max(own.variance - own.covariance, 0.0)
     return below.q, own.variance
 
 
@@ -93,7 +93,7 @@ class Outlier(NamedTuple):
 
 class _Layer(NamedTuple):
     """Of one layer: y is what activation and normalization return and t how y changes with the size of what the layer
-    receives, both in units of the root mean square of that; or an array of each, of all layers."""
+    receives, both in units of the root mean square of that."""
 
     skip: float
     """1 or 0"""
