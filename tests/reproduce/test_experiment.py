@@ -540,6 +540,7 @@ def test_spectra_come_to_what_theory_says_before_training_and_to_what_the_metric
     assert np.isnan(figures(run, name="spectrum")).all()  # whose log has none
 
 
+@pytest.mark.slow
 def test_a_lane_that_diverged_is_right_about_nothing(tmp_path):
     tree = changed("sweep/axes/train.optimizer.learning_rate", [0.1, 1e30])
     tree["claim"]["checks"] = tree["claim"]["checks"][:1]

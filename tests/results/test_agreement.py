@@ -159,6 +159,7 @@ def test_show_draws_the_prediction_and_says_where_it_ceased_to_hold(run):
     assert " ".join(held.sentence.split()) in " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_a_sweep_says_in_how_many_lanes_theory_held(tmp_path):
     sweep = vgx.load_sweep(TREE | {"train": {"steps": 1}}, [], ["model.activation=relu,tanh"])
     run = vgx.sweep(sweep, runs=tmp_path)

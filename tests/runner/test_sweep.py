@@ -358,6 +358,7 @@ def broken():
         yield ACTIVATIONS.register("broken_in_a_test")(Broken)
 
 
+@pytest.mark.slow
 def test_a_round_that_fails_is_recorded_and_the_others_go_on(tmp_path, monkeypatch, broken):
     axes = {"model.activation": ["broken_in_a_test", "relu"]}
     run = vgx.sweep(sweep_of(SMALL, axes), runs=tmp_path)

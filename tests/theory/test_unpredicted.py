@@ -120,6 +120,7 @@ def test_a_prediction_that_fails_does_not_stop_a_training(failing, write, tmp_pa
     assert error in left.meta["prediction_fault"]
 
 
+@pytest.mark.slow
 def test_a_sweep_predicts_the_cells_that_it_can(failing, write, tmp_path):
     failing(ValueError("math domain error"), "orthogonal")
     path = write(model={"depth": 2, "width": 8}, train={"steps": 1, "batch_size": 64})

@@ -81,6 +81,7 @@ def test_the_tolerance_is_three_deviations_of_a_mean_over_drawn_nets_and_a_perce
     assert check.tolerance == pytest.approx(3 * growth.std() / 2 + 0.01, rel=0.3)
 
 
+@pytest.mark.slow
 def test_each_batch_is_checked_and_small_ones_without_a_theory_are_refused():
     axes = ["--axis", "activation=relu", "--axis", "initializer=he_normal"]
     before, after = (f"normalization={{name: batch, placement: {side}}}" for side in ("before", "after"))

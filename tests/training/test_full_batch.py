@@ -68,6 +68,7 @@ def test_theory_and_the_first_step_know_how_many_there_are(runs):
     assert first == pytest.approx(runs[0].curves("delta_log10")[0].values[0], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_cells_of_a_sweep_may_differ_in_it(tmp_path):
     axes = {"train.batch_size": [16, "full"]}
     run = vgx.sweep(load_sweep(SETTINGS | {"sweep": {"axes": axes}}), runs=tmp_path)

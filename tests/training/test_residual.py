@@ -89,7 +89,7 @@ def test_every_statistic_is_that_of_plain_float64_autodiff(model, kind, scale, f
     assert abs(whole - np.log10(np.linalg.norm(everything))) < 1e-9
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.slow)])
 def test_the_gradient_of_a_thousand_layers_keeps_every_digit(kind, float64):
     """Branches that pass next to nothing on: log10 of what they receive is the stream's and their own small factor."""
     model = {"depth": 1000, "width": 6, "activation": "logistic", "residual": {"name": kind, "scale": 1e-3}}
@@ -116,7 +116,9 @@ def test_a_branch_of_scale_0_makes_the_identity_whose_gradient_is_level(kind, fl
     assert np.all(np.asarray(gradient.stacks[1].scale[...]) != 0)
 
 
-@pytest.mark.parametrize("tier", ["lite", "standard", "full"])
+@pytest.mark.parametrize(
+    "tier", [*(pytest.param(tier, marks=pytest.mark.slow) for tier in ("lite", "standard")), "full"]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_taps_leave_every_logit_and_every_gradient_bit_identical(kind, tier):
     residual = {"name": kind, "scale": {"learned": 0.5}}

@@ -206,6 +206,7 @@ def test_it_is_shown(run, tmp_path):
     assert 'id="chart-stability"' in page
 
 
+@pytest.mark.slow
 def test_lanes_that_are_mapped_find_what_each_finds_alone(float64):
     config = config_of(normalization="batch")
     program, mesh, _, data = start(config)

@@ -312,6 +312,7 @@ def test_lanes_have_each_their_own(run, tmp_path):
     assert np.abs(first.log10).max() < 1  # orthogonal: slopes alone make them differ
 
 
+@pytest.mark.slow
 def test_lanes_that_are_mapped_find_what_each_finds_alone(float64):
     mapped = asked("first")
     program, mesh, _, data = start(mapped)
