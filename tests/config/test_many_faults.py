@@ -58,8 +58,9 @@ def test_twenty_faults_are_no_crowd(tmp_path: Path):
 def test_the_faults_of_a_sweep_are_told_likewise(section: str):
     bad = {f"model.k{i}": [1] for i in range(MANY)} if section == "axes" else [{f"model.k{i}": 1} for i in range(MANY)]
     *lines, rest = lines_of(load_sweep, {"sweep": {section: bad}})
-    assert lines[20:] == (["... and 480 more"] if section == "axes" else [])
-    assert rest == "... and no further cells were looked at"
+    assert len(lines) == 20
+    counted = "and 480 more, " if section == "axes" else ""
+    assert rest == f"... {counted}and no further cells were looked at"
 
 
 def test_the_faults_of_an_experiment_are_told_likewise(tmp_path: Path):

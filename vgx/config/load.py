@@ -115,12 +115,12 @@ def section_in(tree: Tree, keys: Keys, model: type[S], value: Any) -> S | None:
 def refused(faults: Sequence[Fault], more: str = "") -> ConfigError:
     """Returns the error that says a line for each fault, in the order of their places, for MAX_FAULTS at the most.
 
-    `more` says what was not looked at, if anything.
+    A last line counts the rest, and says what was not looked at: `more`, if anything.
     """
     lines = [str(fault) for fault in nsmallest(MAX_FAULTS, faults, key=lambda fault: fault.place)]
     left = len(faults) - len(lines)
-    rest = f"... and {left:,} more" if left else ""
-    return ConfigError("\n".join([*lines, *filter(None, (rest, more))]))
+    rest = ", ".join(f"and {words}" for words in (f"{left:,} more" if left else "", more) if words)
+    return ConfigError("\n".join([*lines, f"... {rest}"] if rest else lines))
 
 
 def _is_echo(error: ErrorDetails) -> bool:

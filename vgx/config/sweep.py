@@ -285,7 +285,7 @@ def _checked(tree: Tree, base: Config, asked: _Section) -> tuple[Cell, ...]:
             reason = fault.reason if axis and len(overlay) == 1 else f"{fault.reason} (in the cell {named})"
             lines.setdefault((place, fault.keys, fault.reason), Fault(place, fault.keys, reason))
         if len(lines) >= MAX_FAULTS:
-            raise refused(list(lines.values()), "... and no further cells were looked at")
+            raise refused(list(lines.values()), "no further cells were looked at")
     if lines:
         raise refused(list(lines.values()))
     return tuple(cells.values())
