@@ -60,7 +60,10 @@ def per_example(loss):
 def sharded(loss):
     split, whole = PartitionSpec("data"), PartitionSpec()
     mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
-    shard = lambda params, x: jax.lax.pmean(loss(params, x), "data")  # noqa: E731
+
+    def shard(params, x):
+        return jax.lax.pmean(loss(params, x), "data")
+
     return jax.shard_map(shard, mesh=mesh, in_specs=(whole, split), out_specs=whole)
 
 
@@ -117,7 +120,10 @@ def test_a_unit_of_a_convolution_is_a_channel_in_equinox_too():
     model = eqx.nn.Sequential([first, relu, ravel, linear, tanh, last])
     x = jax.random.normal(jax.random.key(1), (EXAMPLES, 1, 4, 4))
     watched = watch.instrument(model, activation={"layers.3": "tanh", "layers.*": "relu"})
-    loss = lambda model, x: jnp.mean(jax.vmap(model)(x) ** 2)  # noqa: E731
+
+    def loss(model, x):
+        return jnp.mean(jax.vmap(model)(x) ** 2)
+
     rows = eqx.filter_jit(watch.value_and_grad(loss))(watched, x)[2].rows()
     left = {0: jax.vmap(first)(x)}
     left[3] = jax.vmap(linear)(jax.nn.relu(left[0]).reshape(EXAMPLES, -1))
@@ -131,7 +137,10 @@ def test_a_unit_of_a_convolution_is_a_channel_in_equinox_too():
 def test_units_may_have_several_axes_as_heads_do():
     layer = nnx.LinearGeneral(4, (2, 3), use_bias=False, rngs=nnx.Rngs(0))
     layer.kernel[...] = layer.kernel[...].at[:, 1, :2].set(0.0)
-    loss = lambda model, x: jnp.mean(model(x) ** 2)  # noqa: E731
+
+    def loss(model, x):
+        return jnp.mean(model(x) ** 2)
+
     record = watch.value_and_grad(loss)(watch.instrument(layer, activation="relu"), inputs()[:, :4])[2]
     assert record.rows()["model"]["dead"] == pytest.approx(2 / 6)
 
@@ -139,7 +148,10 @@ def test_units_may_have_several_axes_as_heads_do():
 def rows_of(activation, h, units=0, axis=-1):
     """What an explicit tap says of numbers."""
     params = {"probe": watch.probe(units=units)}
-    loss = lambda params, h: jnp.mean(watch.tap(h, params["probe"], activation=activation, axis=axis))  # noqa: E731
+
+    def loss(params, h):
+        return jnp.mean(watch.tap(h, params["probe"], activation=activation, axis=axis))
+
     (row,) = watch.value_and_grad(loss)(params, h)[2].rows().values()
     return row
 

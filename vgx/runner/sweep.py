@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from vgx.config.schema import Config
 from vgx.config.sweep import Cell, Sweep, differences, load_sweep
 from vgx.devices import PerRun, Platform, find_devices, memory_for_lanes, names_of, resolve_per_run
 from vgx.errors import RunError
@@ -145,10 +146,7 @@ def sweep(
     existing_run(path, (cell.config for cell in sweep.cells), overwrite)
     data, configs = DataSets(sweep), [cell.config for cell in sweep.cells]
     with _place(on, device, devices_per_run, memory, sweep) as place:
-        for config in configs:
-            check_spectrum_fits(config, data(config), place.memory // len(place.devices))
-        for batch_size in {batch_size_of(config, len(data(config).train.labels)) for config in configs}:
-            resolve_per_run(devices_per_run, len(place.devices), 1, batch_size)
+        _check_fit(configs, data, place, devices_per_run)
         counts = dict.fromkeys(("lanes", "lanes_done", "programs", "rounds", "rounds_done"), 0)
         writer = open_writer(
             path, sweep.to_yaml(), initial_meta(sweep.base, place.devices, devices_per_run) | counts, overwrite
@@ -161,6 +159,14 @@ def sweep(
                 writer.write_text(name, text)
             Sweeping(sweep, data, place, writer, watch).run(retry_failed)
     return _judged(Run(path), asked)
+
+
+def _check_fit(configs: Sequence[Config], data: DataSets, place: Place, per_run: PerRun) -> None:
+    """Raises where the devices of a place cannot share the batches of a config, or hold its Jacobians."""
+    for config in configs:
+        check_spectrum_fits(config, data(config), place.memory // len(place.devices))
+    for batch_size in {batch_size_of(config, len(data(config).train.labels)) for config in configs}:
+        resolve_per_run(per_run, len(place.devices), 1, batch_size)
 
 
 def _judged(run: Run, cells: Sequence[Cell]) -> Run:

@@ -332,18 +332,13 @@ def measure_forward(tier: Tier, steepest: float, kernel: Array, x: Array, z: Arr
         act_mean=jnp.mean(y),
         act_rms=_norm(y) / math.sqrt(y.size),
         dead=_share(~jnp.any(slope > 0, 0), z.dtype),
-        saturated=_share(is_flat(slope, steepest), z.dtype),
+        saturated=_share(slope < SATURATED * steepest, z.dtype),
     )
     if tier == "standard":
         return standard
     return standard._replace(
         cosine=_mean_cosine(y), participation=_participation(y), input_exponent=exponent_of(x).astype(z.dtype)
     )
-
-
-def is_flat(slope: Array, steepest: float) -> Array:
-    """Returns where an activation is saturated, by its slope's absolute value there and the largest anywhere."""
-    return slope < SATURATED * steepest
 
 
 def branch_ratio(branch: Array, stream: Array) -> Array:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from vgx.training.probes import is_flat, scale_by_power, square_sum
+from vgx.training.probes import SATURATED, scale_by_power, square_sum
 from vgx.watch.activations import Following
 
 SHIFT = 192
@@ -92,7 +92,7 @@ def of_activation(h: Array, follows: Following | None, axes: tuple[int, ...], un
     size = jnp.full((), y.size, y.dtype)
     judged = [size * 0, size * 0]
     if follows.steepest is not None:
-        judged = [size, _count(is_flat(slope, follows.steepest), None, y.dtype)]
+        judged = [size, _count(slope < SATURATED * follows.steepest, None, y.dtype)]
     sums = [jnp.stack([size, y.size * _mean(y), *judged]), _at_scales(*square_sum(y))]
     if units:
         among = {axis % h.ndim for axis in axes}
